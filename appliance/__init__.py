@@ -1,0 +1,1 @@
+"""Esplanade: an IPsec gateway appliance."""

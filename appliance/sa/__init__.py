@@ -1,0 +1,1 @@
+"""Security associations, policies, selectors, algorithms, and the contract of datapaths."""
