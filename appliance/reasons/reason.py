@@ -41,6 +41,59 @@ class Reason(Enum):
     NO_NFTABLES = 139
     BAD_ADDRESS = 140
     INTERNAL = 141
+    NO_PROPOSAL_CHOSEN = 250
+    TS_UNACCEPTABLE = 251
+    PEER_SILENT = 252
+    PEER_REFUSED_AUTHENTICATION = 253
+    INVALID_SYNTAX = 254
+    INVALID_KE_PAYLOAD = 255
+    PEER_BUSY = 256
+    CHILD_SA_NOT_FOUND = 257
+    NO_CONNECTION = 258
+    COOKIE_LOOP = 259
+    HALF_OPEN_LIMIT = 260
+    DELETED_BY_PEER = 261
+    REPLACED = 262
+    TERMINATED = 263
+    LIFETIME_OVER = 264
+    REKEYED = 265
+    SINGLE_PAIR_REQUIRED = 266
+    NO_ADDITIONAL_SAS = 267
+    UNSUPPORTED_CRITICAL_PAYLOAD = 268
+    INVALID_MAJOR_VERSION = 269
+    CONFIGURATION_CHANGED = 270
+    DUPLICATE_IKE_SA = 271
+    UNKNOWN_IKE_SPI = 272
+    OUTSIDE_WINDOW = 273
+    PEER_ERROR = 274
+    MESSAGE_UNVERIFIED = 275
+    UNEXPECTED_MESSAGE = 276
+    CONFIG_INVALID = 300
+    CONFIG_UNREADABLE = 301
+    CONFIG_SYNTAX = 302
+    CONFIG_SCHEMA = 303
+    CONFIG_UNKNOWN_KEY = 304
+    CONFIG_MISSING_KEY = 305
+    CONFIG_TYPE = 306
+    CONFIG_UNIT = 307
+    CONFIG_VALUE = 308
+    CONFIG_NAME = 309
+    CONFIG_PROPOSAL = 310
+    CONFIG_SELECTOR = 311
+    CONFIG_CONFLICT = 312
+    CONFIG_OVERLAP = 313
+    CONFIG_LIFETIME = 314
+    CONFIG_CREDENTIAL = 315
+    CONTROL_NO_SOCKET = 450
+    CONTROL_DEAD = 451
+    CONTROL_DENIED = 452
+    CONTROL_TIMEOUT = 453
+    CONTROL_CLOSED = 454
+    CONTROL_BAD_REQUEST = 455
+    CONTROL_UNKNOWN_CALL = 456
+    CONTROL_BAD_ANSWER = 457
+    UNKNOWN_NAME = 458
+    NOT_INSTALLED_PART = 459
 
     @property
     def kind(self) -> str:
@@ -223,5 +276,270 @@ _TEXT: dict[int, tuple[str, str, str]] = {
         "failure",
         "an error of the program itself",
         "report it with: esplanade show log",
+    ),
+    250: (
+        "refusal",
+        "the two sides have no proposal in common",
+        "make ike_proposals or esp_proposals overlap with the peer's; the detail tells what was offered and what would be accepted",
+    ),
+    251: (
+        "refusal",
+        "the two sides' traffic selectors do not overlap",
+        "make local_ts here the peer's remote selectors, and remote_ts the peer's local ones",
+    ),
+    252: (
+        "failure",
+        "the peer does not answer",
+        "look whether the peer runs and whether UDP 500 and 4500 pass in both directions",
+    ),
+    253: (
+        "refusal",
+        "the peer did not accept our authentication",
+        "compare psk or certificate and local.id with what the peer expects; the peer's log says which",
+    ),
+    254: (
+        "failure",
+        "an IKE message breaks the protocol's rules",
+        "look at the peer's implementation; the detail tells which rule",
+    ),
+    255: (
+        "refusal",
+        "the two sides want different key exchange methods",
+        "name a common method (such as ecp384) in ike_proposals or esp_proposals on both sides",
+    ),
+    256: (
+        "refusal",
+        "the peer asks to try again later (TEMPORARY_FAILURE)",
+        "it is tried again by itself",
+    ),
+    257: (
+        "failure",
+        "the peer no longer has the Child SA that was to be rekeyed",
+        "it is negotiated anew by itself",
+    ),
+    258: (
+        "refusal",
+        "no connection of the configuration is for this peer",
+        "compare the connections' local and remote addresses and ids with the detail",
+    ),
+    259: (
+        "failure",
+        "the peer keeps asking for cookies or other key exchange methods",
+        "the peer may be under attack, or its answers forged; look at the peer",
+    ),
+    260: (
+        "refusal",
+        "too many half-open IKE SAs",
+        "somebody floods UDP 500; see ike.half_open_limit",
+    ),
+    261: (
+        "failure",
+        "the peer deleted it",
+        "see the peer's log for why",
+    ),
+    262: (
+        "failure",
+        "the peer made a new IKE SA that replaces this one",
+        "none is needed, unless two peers use the same id",
+    ),
+    263: (
+        "refusal",
+        "it was terminated here",
+        "esplanade initiate brings it up again",
+    ),
+    264: (
+        "failure",
+        "its lifetime ended before a rekey succeeded",
+        "see why the rekey did not succeed: esplanade show log",
+    ),
+    265: (
+        "refusal",
+        "it was rekeyed",
+        "none is needed",
+    ),
+    266: (
+        "refusal",
+        "the peer wants one pair of addresses for each Child SA",
+        "it is tried again with the first pair by itself",
+    ),
+    267: (
+        "refusal",
+        "the peer takes no more Child SAs in this IKE SA",
+        "raise the limit at the peer, or merge selectors into fewer children",
+    ),
+    268: (
+        "failure",
+        "an IKE message has a payload that must be understood and is not",
+        "turn the extension off at the side that sends it",
+    ),
+    269: (
+        "failure",
+        "the peer speaks another major version of IKE",
+        "set the peer to IKEv2",
+    ),
+    270: (
+        "refusal",
+        "the configuration no longer has it, or has it otherwise",
+        "none is needed",
+    ),
+    271: (
+        "refusal",
+        "both sides made an IKE SA at the same time and this one is one too many",
+        "none is needed",
+    ),
+    272: (
+        "failure",
+        "an IKE message names an IKE SA that is not here",
+        "it was sent before a restart, or to the wrong machine; the peer notices by itself",
+    ),
+    273: (
+        "failure",
+        "an IKE message's ID is outside the window",
+        "an old or replayed message; none is needed",
+    ),
+    274: (
+        "refusal",
+        "the peer answered with an error",
+        "the detail names the notification; see the peer's log",
+    ),
+    275: (
+        "failure",
+        "an IKE message does not verify",
+        "forged or damaged, or of an IKE SA made before a restart; none is needed",
+    ),
+    276: (
+        "failure",
+        "an IKE message does not fit the state of its IKE SA",
+        "look at the peer's implementation if it happens often",
+    ),
+    300: (
+        "refusal",
+        "the configuration is not applied: it has mistakes",
+        "correct the lines that are named; esplanade check --config FILE tells when none is left",
+    ),
+    301: (
+        "refusal",
+        "the configuration file cannot be read",
+        "see that the path is right and that the user running this may read it",
+    ),
+    302: (
+        "refusal",
+        "the file is not valid TOML",
+        "correct the line; it may be cut short, or a quote or bracket is not closed",
+    ),
+    303: (
+        "refusal",
+        "the schema version is missing or not known",
+        "put schema = 1 at the top of the file",
+    ),
+    304: (
+        "refusal",
+        "there is no such key",
+        "correct its name, or remove the line",
+    ),
+    305: (
+        "refusal",
+        "a key that is needed is missing",
+        "add it",
+    ),
+    306: (
+        "refusal",
+        "the value is of another type than the key takes",
+        "write the value as the key's help says",
+    ),
+    307: (
+        "refusal",
+        "the value has no unit, or an unknown one",
+        "write durations as \"30s\", \"5m\", \"8h\", \"1d\" and sizes as \"100GB\", \"64KiB\"",
+    ),
+    308: (
+        "refusal",
+        "the value is not one that the key can have",
+        "choose a value that the message names",
+    ),
+    309: (
+        "refusal",
+        "the name has characters that names may not have",
+        "use letters, digits, '.', '_' and '-' only",
+    ),
+    310: (
+        "refusal",
+        "the proposal cannot be used",
+        "use one that is known, such as aes256gcm16-prfsha384-ecp384 for IKE or aes256gcm16-esn for ESP",
+    ),
+    311: (
+        "refusal",
+        "the traffic selectors cannot be used",
+        "write them as 10.1.0.0/24, fd01::/64, 10.1.0.0/24[tcp/80] or 10.0.0.1-10.0.0.9, the same families on both sides",
+    ),
+    312: (
+        "refusal",
+        "two parts of the configuration contradict each other",
+        "change one of them",
+    ),
+    313: (
+        "refusal",
+        "two children or policies are for the same packets",
+        "make the selectors differ, or remove one of them",
+    ),
+    314: (
+        "refusal",
+        "the lifetimes and intervals do not fit each other",
+        "make the margin smaller than the lifetime, and the timeout no shorter than the interval",
+    ),
+    315: (
+        "refusal",
+        "the credentials for the chosen authentication are missing or too many",
+        "for psk give psk or psk_file; for pubkey give local.cert and local.key, and remote.ca",
+    ),
+    450: (
+        "failure",
+        "there is no control socket",
+        "start the daemon (esplanade run --config FILE), or name its socket with --control PATH",
+    ),
+    451: (
+        "failure",
+        "the control socket is there but no daemon answers on it",
+        "the daemon that made it is gone: start it again (esplanade run --config FILE), which replaces the socket",
+    ),
+    452: (
+        "failure",
+        "the control socket may not be used by this user",
+        "run as root, or as a member of the group in control.group",
+    ),
+    453: (
+        "failure",
+        "the daemon did not answer in time",
+        "try again with a longer --timeout; if it stays silent, see the daemon's own log and start it again",
+    ),
+    454: (
+        "failure",
+        "the daemon closed the connection before it answered",
+        "it was stopped or it failed: see its own log, and start it again",
+    ),
+    455: (
+        "refusal",
+        "the request cannot be understood",
+        "use the console of the same version as the daemon: esplanade --version",
+    ),
+    456: (
+        "refusal",
+        "the daemon does not know this request",
+        "use the console of the same version as the daemon: esplanade --version",
+    ),
+    457: (
+        "failure",
+        "the daemon's answer cannot be understood",
+        "use the console of the same version as the daemon, and see that the socket is Esplanade's",
+    ),
+    458: (
+        "refusal",
+        "there is no such connection or child",
+        "see what there is: esplanade show connections",
+    ),
+    459: (
+        "failure",
+        "a part of the program is missing from this installation",
+        "install the package esplanade again",
     ),
 }
