@@ -1,0 +1,49 @@
+# Everything a user or a developer runs. `make` alone explains.
+SHELL := /bin/sh
+PY := .venv/bin/python
+NET := tools/with-net.sh
+WORKERS ?= 2
+PEER ?= esplanade
+TESTS ?= tests
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint verify bench fuzz clean sweep
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+venv: ## .venv with the project and its tools
+	@tools/setup.sh venv
+
+demo: venv ## two gateways, traffic, a rekey under load, a link cut and repaired (PEER=strongswan: the other one is strongSwan)
+	@tools/setup.sh system lab $(if $(filter strongswan,$(PEER)),peer)
+	@$(NET) $(PY) -m demo --peer $(PEER)
+
+test: venv ## the tests, at most 10 minutes on two cores (TESTS=tests/ike for a part)
+	@tools/setup.sh system lab peer
+	@$(NET) $(PY) -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+
+lint: venv ## ruff and mypy --strict
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+verify: venv ## the tests and the long proofs: years of rekeys, the whole interop matrix
+	@tools/setup.sh system lab peer
+	@$(NET) $(PY) -m pytest -n $(WORKERS) --dist loadgroup --verify $(TESTS)
+
+bench: venv ## beside strongSwan in the same place in one run; writes build/bench/soft.json and .svg
+	@tools/setup.sh system lab peer
+	@$(NET) $(PY) -m tests.bench.bench_soft
+
+fuzz: venv ## the parsers under atheris (FUZZ_SECONDS=60), which is installed for it
+	@$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check atheris
+	@for harness in tests/fuzz/fuzz_*.py; do \
+		echo "== $$harness"; $(PY) "$$harness" -max_total_time=$${FUZZ_SECONDS:-60} || exit 1; done
+
+sweep: ## ends what a killed test run left behind
+	@$(PY) -m tools.sweep
+
+clean: ## removes what was built; keeps .venv
+	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

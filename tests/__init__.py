@@ -1,0 +1,1 @@
+"""The tests: a folder for each room, and system/, interop/, bench/ for the whole. lab/ is the network they run on."""
