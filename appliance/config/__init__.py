@@ -1,0 +1,1 @@
+"""The configuration: its schema, reading, checking, and what changed between two."""
