@@ -41,6 +41,34 @@ class Reason(Enum):
     NO_NFTABLES = 139
     BAD_ADDRESS = 140
     INTERNAL = 141
+    AUTH_PSK_MISMATCH = 200
+    AUTH_IDENTITY_MISMATCH = 201
+    AUTH_IDENTITY_INVALID = 202
+    AUTH_METHOD_MISMATCH = 203
+    AUTH_METHOD_UNSUPPORTED = 204
+    AUTH_KEY_MISMATCH = 205
+    AUTH_ALGORITHM_WEAK = 206
+    AUTH_ALGORITHM_UNSUPPORTED = 207
+    AUTH_SIGNATURE_INVALID = 208
+    AUTH_MALFORMED = 209
+    AUTH_NO_COMMON_ALGORITHM = 210
+    CERT_MISSING = 215
+    CERT_MALFORMED = 216
+    CERT_ENCODING_UNSUPPORTED = 217
+    CERT_TOO_MANY = 218
+    CERT_EXPIRED = 219
+    CERT_NOT_YET_VALID = 220
+    CERT_UNKNOWN_ISSUER = 221
+    CERT_BAD_SIGNATURE = 222
+    CERT_KEY_USAGE = 223
+    CERT_EXTENDED_KEY_USAGE = 224
+    CERT_NOT_CA = 225
+    CERT_PATH_LENGTH = 226
+    CERT_NAME_CONSTRAINTS = 227
+    CERT_CRITICAL_EXTENSION = 228
+    CERT_WEAK = 229
+    CERT_IDENTITY_MISSING = 230
+    CERT_NAME_UNSAFE = 231
     NO_PROPOSAL_CHOSEN = 250
     TS_UNACCEPTABLE = 251
     PEER_SILENT = 252
@@ -84,6 +112,17 @@ class Reason(Enum):
     CONFIG_OVERLAP = 313
     CONFIG_LIFETIME = 314
     CONFIG_CREDENTIAL = 315
+    CREDENTIAL_MISSING = 340
+    CREDENTIAL_UNREADABLE = 341
+    CREDENTIAL_EXPOSED = 342
+    CREDENTIAL_FORMAT = 343
+    CREDENTIAL_ENCRYPTED = 344
+    CREDENTIAL_MISMATCH = 345
+    CREDENTIAL_EMPTY = 346
+    CREDENTIAL_WEAK = 347
+    CREDENTIAL_EXPIRED = 348
+    CREDENTIAL_IDENTITY = 349
+    CREDENTIAL_GUESSABLE = 350
     CONTROL_NO_SOCKET = 450
     CONTROL_DEAD = 451
     CONTROL_DENIED = 452
@@ -276,6 +315,146 @@ _TEXT: dict[int, tuple[str, str, str]] = {
         "failure",
         "an error of the program itself",
         "report it with: esplanade show log",
+    ),
+    200: (
+        "failure",
+        "the peer's AUTH does not verify with the pre-shared key",
+        "give both sides the same psk; look for blanks or a line end in psk_file",
+    ),
+    201: (
+        "failure",
+        "the peer's identity is not the one that is expected",
+        "make remote.id what the peer sends, or the peer's local id what is expected here",
+    ),
+    202: (
+        "failure",
+        "the peer's identity cannot be used: it is malformed, or of a type that names nobody",
+        "look at the peer's local id",
+    ),
+    203: (
+        "failure",
+        "the peer authenticated by another method than remote.auth wants",
+        "make remote.auth here and the auth of the peer's local side the same",
+    ),
+    204: (
+        "failure",
+        "the peer's authentication method is not known here",
+        "let the peer use a pre-shared key, RSA, ECDSA, Ed25519 or Ed448",
+    ),
+    205: (
+        "failure",
+        "the peer's signature algorithm does not fit the key of its certificate",
+        "look at the peer's certificate and its authentication settings",
+    ),
+    206: (
+        "failure",
+        "an authentication would need SHA-1, which is not allowed",
+        "let both sides use RFC 7427 signatures (signature_authentication in strongSwan)",
+    ),
+    207: (
+        "failure",
+        "the algorithm of the peer's signature is not known here",
+        "let the peer sign with RSA, ECDSA, Ed25519 or Ed448 and a hash of SHA-2",
+    ),
+    208: (
+        "failure",
+        "the peer's signature does not verify with the key of its certificate",
+        "the peer's private key is another one, or somebody altered the handshake",
+    ),
+    209: (
+        "failure",
+        "the peer's AUTH payload is malformed",
+        "look at the peer's implementation",
+    ),
+    210: (
+        "failure",
+        "the local key can make no signature that the peer accepts",
+        "use a key of another type, or let the peer accept RFC 7427 signatures and more hashes",
+    ),
+    215: (
+        "failure",
+        "the peer sent no certificate",
+        "let the peer send its certificate (send_cert = always in strongSwan)",
+    ),
+    216: (
+        "failure",
+        "a certificate of the peer cannot be read",
+        "look at the peer's certificate files",
+    ),
+    217: (
+        "failure",
+        "the peer's certificate comes in an encoding that is not taken, such as hash and URL",
+        "let the peer send X.509 certificates",
+    ),
+    218: (
+        "failure",
+        "the peer sent more or larger certificates than are looked at",
+        "let the peer send its own certificate and those of its issuers only",
+    ),
+    219: (
+        "failure",
+        "a certificate has expired",
+        "renew that certificate; see that the clocks are right",
+    ),
+    220: (
+        "failure",
+        "a certificate is not valid yet",
+        "see that the clocks are right; or wait",
+    ),
+    221: (
+        "failure",
+        "no path leads from the peer's certificate to a trusted CA",
+        "put the issuing CA into remote.ca, or let the peer send the missing intermediate certificate",
+    ),
+    222: (
+        "failure",
+        "a certificate was not signed by the key of the CA it names",
+        "look for two CAs of the same name; somebody may have forged a certificate",
+    ),
+    223: (
+        "failure",
+        "a certificate's key usage does not allow this use",
+        "issue it with digitalSignature (peers) or keyCertSign (CAs), or without key usage",
+    ),
+    224: (
+        "failure",
+        "a certificate's extended key usage does not allow IKE",
+        "issue it with serverAuth, clientAuth or ipsecIKE (1.3.6.1.5.5.7.3.17), or without extended key usage",
+    ),
+    225: (
+        "failure",
+        "a certificate signed another one but is no CA's",
+        "let a CA issue the peer's certificate; a CA's has basicConstraints with cA true",
+    ),
+    226: (
+        "failure",
+        "more certificates are between CA and peer than are allowed",
+        "issue from a CA whose path length constraint allows it",
+    ),
+    227: (
+        "failure",
+        "a certificate has a name that its CA may not certify",
+        "issue it from a CA whose name constraints permit the name",
+    ),
+    228: (
+        "failure",
+        "a certificate has a critical extension that is not understood here",
+        "issue it without that extension, or with it not critical",
+    ),
+    229: (
+        "failure",
+        "a certificate's key or signature algorithm is too weak or not known here",
+        "issue it with RSA of 2048 to 8192 bits, ECDSA P-256, P-384 or P-521, Ed25519 or Ed448, and SHA-2",
+    ),
+    230: (
+        "failure",
+        "the peer's certificate does not carry the peer's identity",
+        "issue it with the identity as subjectAltName, or make the peer's id one that its certificate carries",
+    ),
+    231: (
+        "failure",
+        "a name in a certificate is ambiguous: a NUL or control character in it, or two common names",
+        "issue a certificate with plain names",
     ),
     250: (
         "refusal",
@@ -491,6 +670,61 @@ _TEXT: dict[int, tuple[str, str, str]] = {
         "refusal",
         "the credentials for the chosen authentication are missing or too many",
         "for psk give psk or psk_file; for pubkey give local.cert and local.key, and remote.ca",
+    ),
+    340: (
+        "refusal",
+        "a credential file is not there",
+        "create the file or change the path",
+    ),
+    341: (
+        "refusal",
+        "a credential file cannot be read",
+        "see that it is a plain file which the daemon's user may read",
+    ),
+    342: (
+        "refusal",
+        "a file with a secret can be accessed by others than its owner",
+        "chmod 600 FILE",
+    ),
+    343: (
+        "refusal",
+        "a credential file does not hold what it should",
+        "convert it to PEM (openssl x509, openssl pkey)",
+    ),
+    344: (
+        "refusal",
+        "the private key is encrypted, and there is nobody to ask for its passphrase",
+        "decrypt it: openssl pkey -in FILE -out NEW; chmod 600 NEW",
+    ),
+    345: (
+        "refusal",
+        "the private key is not the one of the certificate",
+        "name the key and the certificate that belong together",
+    ),
+    346: (
+        "refusal",
+        "a pre-shared key is empty",
+        "write the key into it: openssl rand -base64 32",
+    ),
+    347: (
+        "refusal",
+        "a key is of a type or a size that is not accepted",
+        "use RSA of 2048 to 8192 bits, ECDSA P-256, P-384 or P-521, Ed25519 or Ed448",
+    ),
+    348: (
+        "failure",
+        "a local certificate is not valid now",
+        "renew the certificate; see that the clock is right",
+    ),
+    349: (
+        "refusal",
+        "the local identity is not in the local certificate, so that peers will refuse it",
+        "make local.id one that the certificate carries, or leave local.id out",
+    ),
+    350: (
+        "refusal",
+        "a pre-shared key is short enough to be guessed",
+        "use a random one: openssl rand -base64 32",
     ),
     450: (
         "failure",
