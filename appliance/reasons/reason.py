@@ -27,6 +27,8 @@ class Reason(Enum):
     FRAGMENT = 17
     NO_MEMORY = 18
     SEND_FAILED = 19
+    ECN_NOT_CAPABLE = 20
+    ESP_FRAGMENT = 21
     ALGORITHM_UNSUPPORTED = 128
     MODE_UNSUPPORTED = 129
     ALREADY_INSTALLED = 130
@@ -41,6 +43,7 @@ class Reason(Enum):
     NO_NFTABLES = 139
     BAD_ADDRESS = 140
     INTERNAL = 141
+    REPLAY_WINDOW_UNSUPPORTED = 142
     AUTH_PSK_MISMATCH = 200
     AUTH_IDENTITY_MISMATCH = 201
     AUTH_IDENTITY_INVALID = 202
@@ -246,6 +249,16 @@ _TEXT: dict[int, tuple[str, str, str]] = {
         "the kernel did not take the packet",
         "see the log for its error; look at routes and interfaces",
     ),
+    20: (
+        "drop",
+        "congestion was marked on the outer header of a packet whose transport cannot be told (RFC 6040 §4.2)",
+        "none is needed; if it lasts, set the peer not to copy ECN, or look at who marks packets between the gateways",
+    ),
+    21: (
+        "drop",
+        "ESP takes whole datagrams, and this is a fragment (RFC 4303 §3.3.4 and §3.4.1)",
+        "use tunnel mode for fragmented traffic, or lower the MTU so that nothing is fragmented",
+    ),
     128: (
         "refusal",
         "the datapath has no such algorithm",
@@ -315,6 +328,11 @@ _TEXT: dict[int, tuple[str, str, str]] = {
         "failure",
         "an error of the program itself",
         "report it with: esplanade show log",
+    ),
+    142: (
+        "refusal",
+        "the replay window has a size that is not supported",
+        "set replay_window to 64 to 4096 packets",
     ),
     200: (
         "failure",
