@@ -92,7 +92,7 @@ class Remote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dpd:
-    """Liveness checks (RFC 7296 §2.4). ``interval`` None: none. The peer is dead after ``timeout`` without an answer."""
+    """Liveness checks (RFC 7296 §2.4), none with ``interval`` None. ``timeout`` without an answer means dead."""
 
     interval: float | None
     timeout: float
@@ -120,7 +120,7 @@ class ChildLifetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retransmit:
-    """A request is repeated after ``timeout``, then each time ``base`` times later but at most ``limit``, ``tries`` times."""
+    """A request is repeated after ``timeout``, then ``base`` times as long but at most ``limit``, ``tries`` times."""
 
     timeout: float
     base: float

@@ -44,7 +44,7 @@ class Problem:
 
 
 class ConfigError(Refusal):
-    """The configuration was not taken. ``problems`` has every mistake of the file, sorted by line, warnings included."""
+    """The configuration was not taken. ``problems`` has all mistakes of the file by line, warnings included."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         errors = [p for p in problems if not p.warning]
