@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import unicodedata
 
+from appliance.sa import der
+
 Rdn = frozenset[tuple[str, str]]
 Name = tuple[Rdn, ...]
 
@@ -45,7 +47,6 @@ _SHOWN = {oid: name for name, oid in reversed(_OIDS.items())}
 _IA5 = {_OIDS["DC"], _OIDS["E"], _OIDS["UNSTRUCTUREDNAME"]}
 _PRINTABLE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?")
 
-_SEQUENCE, _SET, _OID = 0x30, 0x31, 0x06
 _STRINGS = {
     0x0C: "utf-8",  # UTF8String
     0x12: "ascii",  # NumericString
@@ -73,26 +74,26 @@ def parse_text(text: str) -> bytes:
         oid = _OIDS.get(key.upper(), key)
         if not all(arc.isdecimal() for arc in oid.split(".")) or oid.count(".") < 2:
             raise ValueError(f"{key!r} in {text!r} is not an attribute; known are {', '.join(sorted(_OIDS))}")
-        rdns.append(_tlv(_SET, _tlv(_SEQUENCE, _encode_oid(oid) + _encode_value(oid, value))))
-    return _tlv(_SEQUENCE, b"".join(rdns))
+        rdns.append(der.element(der.SET, der.element(der.SEQUENCE, der.encode_oid(oid) + _encode_value(oid, value))))
+    return der.element(der.SEQUENCE, b"".join(rdns))
 
 
 def parse_der(data: bytes) -> Name:
     """The name in a DER ``Name``. Raises ValueError if it is not exactly one, or larger than names need be."""
     if len(data) > _MAX_DER:
         raise ValueError(f"a name of {len(data)} bytes")
-    body, rest = _read(data, _SEQUENCE)
+    body, rest = der.read(data, der.SEQUENCE)
     if rest:
         raise ValueError("bytes after the name")
     rdns: list[Rdn] = []
     attributes = 0
     while body:
-        rdn, body = _read(body, _SET)
+        rdn, body = der.read(body, der.SET)
         pairs: set[tuple[str, str]] = set()
         while rdn:
-            attribute, rdn = _read(rdn, _SEQUENCE)
-            oid, value = _read(attribute, _OID)
-            pairs.add((_decode_oid(oid), _decode_value(value)))
+            attribute, rdn = der.read(rdn, der.SEQUENCE)
+            oid, value = der.read(attribute, der.OBJECT_IDENTIFIER)
+            pairs.add((der.decode_oid(oid), _decode_value(value)))
             attributes += 1
             if attributes > _MAX_ATTRIBUTES:
                 raise ValueError(f"more than {_MAX_ATTRIBUTES} attributes in a name")
@@ -186,79 +187,16 @@ def _escape(value: str) -> str:
     return out
 
 
-def _tlv(tag: int, value: bytes) -> bytes:
-    if len(value) < 0x80:
-        return bytes((tag, len(value))) + value
-    length = len(value).to_bytes((len(value).bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(length))) + length + value
-
-
-def _read(data: bytes, tag: int) -> tuple[bytes, bytes]:
-    """(value, rest) of the element at the start, which must have this tag."""
-    found, value, rest = _read_any(data)
-    if found != tag:
-        raise ValueError(f"tag {found:#04x} where {tag:#04x} is due")
-    return value, rest
-
-
-def _read_any(data: bytes) -> tuple[int, bytes, bytes]:
-    if len(data) < 2:
-        raise ValueError("DER ends early")
-    length, start = data[1], 2
-    if length & 0x80:
-        count = length & 0x7F
-        if not 1 <= count <= 2 or len(data) < 2 + count:
-            raise ValueError("a DER length that is indefinite, too long or cut off")
-        length, start = int.from_bytes(data[2 : 2 + count], "big"), 2 + count
-        if length < 0x80 or (count == 2 and length < 0x100):
-            raise ValueError("a DER length that is not the shortest")
-    end = start + length
-    if end > len(data):
-        raise ValueError("DER ends early")
-    return data[0], data[start:end], data[end:]
-
-
-def _encode_oid(oid: str) -> bytes:
-    first, second, *others = (int(arc) for arc in oid.split("."))
-    if first > 2 or (first < 2 and second > 39):
-        raise ValueError(f"{oid} is not an object identifier")
-    out = b""
-    for arc in (first * 40 + second, *others):
-        digits = bytes((arc & 0x7F,))
-        while arc := arc >> 7:
-            digits = bytes((0x80 | arc & 0x7F,)) + digits
-        out += digits
-    return _tlv(_OID, out)
-
-
-def _decode_oid(data: bytes) -> str:
-    arcs: list[int] = []
-    arc, pending = 0, False
-    for byte in data:
-        if not pending and byte == 0x80:
-            raise ValueError("an object identifier with padding")
-        arc, pending = arc << 7 | byte & 0x7F, bool(byte & 0x80)
-        if arc >> 64:
-            raise ValueError("an object identifier with a huge arc")
-        if not pending:
-            arcs.append(arc)
-            arc = 0
-    if pending or not arcs or len(arcs) > 32:
-        raise ValueError("an object identifier that is empty, too long or cut off")
-    first = min(arcs[0] // 40, 2)
-    return ".".join(str(number) for number in (first, arcs[0] - 40 * first, *arcs[1:]))
-
-
 def _encode_value(oid: str, value: str) -> bytes:
     if oid in _IA5 and value.isascii():
-        return _tlv(0x16, value.encode("ascii"))
+        return der.element(0x16, value.encode("ascii"))
     if _PRINTABLE.issuperset(value):
-        return _tlv(0x13, value.encode("ascii"))
-    return _tlv(0x0C, value.encode())
+        return der.element(0x13, value.encode("ascii"))
+    return der.element(0x0C, value.encode())
 
 
 def _decode_value(data: bytes) -> str:
-    tag, value, rest = _read_any(data)
+    tag, value, rest = der.read_any(data)
     if rest or tag not in _STRINGS:
         raise ValueError(f"a value of type {tag:#04x}, which is no string")
     return value.decode(_STRINGS[tag])  # UnicodeDecodeError is a ValueError
