@@ -1,0 +1,34 @@
+"""What can be set on the soft datapath."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.datapath.soft.ingress import OWN_MARK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftOptions:
+    """Settings of one soft datapath. Sizes in bytes, times in seconds.
+
+    ``tun_mtu`` is what hosts see; ESP adds 42 to 100 bytes to it outside. ``steer`` keeps rules and routes that lead
+    protected traffic to the TUN device, in ``table``, by rules from ``preference`` on. ``mtu_floor_*`` bound what ICMP
+    messages may make of the path MTU, ``path_mtu`` is what is assumed before any.
+    """
+
+    tun: str = "esplanade0"
+    tun_mtu: int = 1400
+    mark: int = OWN_MARK
+    steer: bool = True
+    table: int = 220
+    preference: int = 220
+    clamp_mss: bool = True
+    path_mtu: int = 1500
+    mtu_floor_ipv4: int = 576
+    mtu_floor_ipv6: int = 1280
+    mtu_age: float = 600.0
+    acquire_interval: float = 1.0
+    acquire_queue: int = 16
+    acquire_hold: float = 3.0
+    sequence_headroom: float = 0.9
+    max_sas: int = 65536
