@@ -1,0 +1,1 @@
+"""The daemon: wires configuration, IKE, datapaths and the control socket. See README.md."""

@@ -1,0 +1,31 @@
+"""What keeps keys inside this process: no core dumps, no tracing by others, no swap."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+
+_PR_SET_DUMPABLE = 4
+_MCL_CURRENT = 1
+_MCL_FUTURE = 2
+_MCL_ONFAULT = 4
+
+
+def harden() -> list[str]:
+    """Make this process non-dumpable and lock its memory. Returns what could not be done, one line each."""
+    problems: list[str] = []
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        problems.append(f"the process stays dumpable: {os.strerror(ctypes.get_errno())}")
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (OSError, ValueError) as error:
+        problems.append(f"core dumps stay possible: {error}")
+    # On fault: only pages that are used are locked, so that an interpreter does not grow by what it never touches.
+    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) != 0:
+        problems.append(
+            f"memory is not locked and keys may be swapped out: {os.strerror(ctypes.get_errno())}"
+            " (run as root, with CAP_IPC_LOCK, or with a higher limit of locked memory)"
+        )
+    return problems
