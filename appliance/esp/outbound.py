@@ -23,10 +23,10 @@ HEADER = 8  # SPI and the low half of the sequence number, RFC 4303 §2
 class OutboundSa:
     """What one outbound SA needs to make packets. Its keys live and die here: it is not copied, restored or moved.
 
-    ``random`` gives n unpredictable bytes, for the IVs of CBC. ``tfc_length`` is what payloads are padded to.
+    ``random`` gives n unpredictable bytes, for the IVs of CBC.
     """
 
-    __slots__ = ("_last", "_random", "esn", "sequence", "spi", "tfc_length", "transform")
+    __slots__ = ("_last", "_random", "esn", "sequence", "spi", "transform")
 
     def __init__(
         self,
@@ -35,12 +35,10 @@ class OutboundSa:
         *,
         esn: bool,
         random: Callable[[int], bytes] = os.urandom,
-        tfc_length: int = 0,
     ) -> None:
         self.spi = spi
         self.transform = transform
         self.esn = esn
-        self.tfc_length = tfc_length
         self.sequence = 0  # of the packet sent last; the first one is 1 (RFC 4303 §3.3.3)
         self._random = random
         self._last = (1 << 64) - 1 if esn else _LOW
