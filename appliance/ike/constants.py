@@ -1,0 +1,287 @@
+"""The numbers of IKEv2, by IANA "Internet Key Exchange Version 2 (IKEv2) Parameters".
+
+Protocols, transform types and algorithms are in ``appliance.sa``, since the datapaths use them too.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+MAJOR_VERSION = 2
+MINOR_VERSION = 0
+
+IKE_PORT = 500
+NAT_PORT = 4500
+"""Where IKE and ESP share a port (RFC 7296 §2.23)."""
+
+NON_ESP_MARKER = b"\0\0\0\0"
+"""Before an IKE message on port 4500, where an ESP packet has its SPI (RFC 3948 §2.2)."""
+
+IKE_SPI_LENGTH = 8
+ESP_SPI_LENGTH = 4
+
+
+class ExchangeType(IntEnum):
+    """RFC 7296 §3.1; 38 RFC 5723, 43 RFC 9242, 44 RFC 9370."""
+
+    IKE_SA_INIT = 34
+    IKE_AUTH = 35
+    CREATE_CHILD_SA = 36
+    INFORMATIONAL = 37
+    IKE_SESSION_RESUME = 38
+    IKE_INTERMEDIATE = 43
+    IKE_FOLLOWUP_KE = 44
+
+
+class Flag(IntFlag):
+    """The flags of the IKE header, RFC 7296 §3.1."""
+
+    INITIATOR = 0x08
+    VERSION = 0x10
+    RESPONSE = 0x20
+
+
+class PayloadType(IntEnum):
+    """RFC 7296 §3.2; 49 RFC 6467, 50 to 52 RFC 9838, 53 RFC 7383, 54 RFC 8019."""
+
+    NONE = 0
+    SA = 33
+    KE = 34
+    IDI = 35
+    IDR = 36
+    CERT = 37
+    CERTREQ = 38
+    AUTH = 39
+    NONCE = 40
+    NOTIFY = 41
+    DELETE = 42
+    VENDOR_ID = 43
+    TSI = 44
+    TSR = 45
+    SK = 46
+    CP = 47
+    EAP = 48
+    GSPM = 49
+    IDG = 50
+    GSA = 51
+    KD = 52
+    SKF = 53
+    PS = 54
+
+
+class IdType(IntEnum):
+    """RFC 7296 §3.5; 12 RFC 4595, 13 RFC 7619."""
+
+    IPV4_ADDR = 1
+    FQDN = 2
+    RFC822_ADDR = 3
+    IPV6_ADDR = 5
+    DER_ASN1_DN = 9
+    DER_ASN1_GN = 10
+    KEY_ID = 11
+    FC_NAME = 12
+    NULL = 13
+
+
+class AuthMethod(IntEnum):
+    """RFC 7296 §3.8; 9 to 11 RFC 4754, 12 RFC 6467, 13 RFC 7619, 14 RFC 7427."""
+
+    RSA_DIGITAL_SIGNATURE = 1
+    SHARED_KEY_MIC = 2
+    DSS_DIGITAL_SIGNATURE = 3
+    ECDSA_SHA256_P256 = 9
+    ECDSA_SHA384_P384 = 10
+    ECDSA_SHA512_P521 = 11
+    GENERIC_SECURE_PASSWORD = 12
+    NULL_AUTHENTICATION = 13
+    DIGITAL_SIGNATURE = 14
+
+
+class CertEncoding(IntEnum):
+    """RFC 7296 §3.6; 14 RFC 4806, 15 RFC 7670."""
+
+    PKCS7_WRAPPED_X509 = 1
+    PGP = 2
+    DNS_SIGNED_KEY = 3
+    X509_SIGNATURE = 4
+    KERBEROS_TOKEN = 6
+    CRL = 7
+    ARL = 8
+    SPKI = 9
+    X509_ATTRIBUTE = 10
+    RAW_RSA_KEY = 11
+    HASH_AND_URL_X509 = 12
+    HASH_AND_URL_BUNDLE = 13
+    OCSP_CONTENT = 14
+    RAW_PUBLIC_KEY = 15
+
+
+class HashAlgorithm(IntEnum):
+    """What SIGNATURE_HASH_ALGORITHMS lists, RFC 7427 §7; IDENTITY RFC 8420."""
+
+    SHA1 = 1
+    SHA2_256 = 2
+    SHA2_384 = 3
+    SHA2_512 = 4
+    IDENTITY = 5
+    STREEBOG_256 = 6
+    STREEBOG_512 = 7
+
+
+class ConfigType(IntEnum):
+    """What a Configuration payload is, RFC 7296 §3.15."""
+
+    REQUEST = 1
+    REPLY = 2
+    SET = 3
+    ACK = 4
+
+
+class ConfigAttribute(IntEnum):
+    """RFC 7296 §3.15.1 and the registry's additions."""
+
+    INTERNAL_IP4_ADDRESS = 1
+    INTERNAL_IP4_NETMASK = 2
+    INTERNAL_IP4_DNS = 3
+    INTERNAL_IP4_NBNS = 4
+    INTERNAL_IP4_DHCP = 6
+    APPLICATION_VERSION = 7
+    INTERNAL_IP6_ADDRESS = 8
+    INTERNAL_IP6_DNS = 10
+    INTERNAL_IP6_DHCP = 12
+    INTERNAL_IP4_SUBNET = 13
+    SUPPORTED_ATTRIBUTES = 14
+    INTERNAL_IP6_SUBNET = 15
+    MIP6_HOME_PREFIX = 16
+    INTERNAL_IP6_LINK = 17
+    INTERNAL_IP6_PREFIX = 18
+    HOME_AGENT_ADDRESS = 19
+    P_CSCF_IP4_ADDRESS = 20
+    P_CSCF_IP6_ADDRESS = 21
+    FTT_KAT = 22
+    EXTERNAL_SOURCE_IP4_NAT_INFO = 23
+    TIMEOUT_PERIOD_FOR_LIVENESS_CHECK = 24
+    INTERNAL_DNS_DOMAIN = 25
+    INTERNAL_DNSSEC_TA = 26
+    ENCDNS_IP4 = 27
+    ENCDNS_IP6 = 28
+    ENCDNS_DIGEST_INFO = 29
+
+
+class TsType(IntEnum):
+    """Traffic selector types, RFC 7296 §3.13.1; 9 RFC 4595, 10 RFC 9478."""
+
+    IPV4_ADDR_RANGE = 7
+    IPV6_ADDR_RANGE = 8
+    FC_ADDR_RANGE = 9
+    SECLABEL = 10
+
+
+FIRST_STATUS_NOTIFY = 16384
+"""Types below it are errors (RFC 7296 §3.10.1)."""
+
+
+class NotifyType(IntEnum):
+    """RFC 7296 §3.10.1 and the registry's additions. Below 16384 errors, from there status."""
+
+    UNSUPPORTED_CRITICAL_PAYLOAD = 1
+    INVALID_IKE_SPI = 4
+    INVALID_MAJOR_VERSION = 5
+    INVALID_SYNTAX = 7
+    INVALID_MESSAGE_ID = 9
+    INVALID_SPI = 11
+    NO_PROPOSAL_CHOSEN = 14
+    INVALID_KE_PAYLOAD = 17
+    AUTHENTICATION_FAILED = 24
+    SINGLE_PAIR_REQUIRED = 34
+    NO_ADDITIONAL_SAS = 35
+    INTERNAL_ADDRESS_FAILURE = 36
+    FAILED_CP_REQUIRED = 37
+    TS_UNACCEPTABLE = 38
+    INVALID_SELECTORS = 39
+    UNACCEPTABLE_ADDRESSES = 40
+    UNEXPECTED_NAT_DETECTED = 41
+    USE_ASSIGNED_HOA = 42
+    TEMPORARY_FAILURE = 43
+    CHILD_SA_NOT_FOUND = 44
+    INVALID_GROUP_ID = 45
+    AUTHORIZATION_FAILED = 46
+    STATE_NOT_FOUND = 47
+    TS_MAX_QUEUE = 48
+    REGISTRATION_FAILED = 49
+    INITIAL_CONTACT = 16384
+    SET_WINDOW_SIZE = 16385
+    ADDITIONAL_TS_POSSIBLE = 16386
+    IPCOMP_SUPPORTED = 16387
+    NAT_DETECTION_SOURCE_IP = 16388
+    NAT_DETECTION_DESTINATION_IP = 16389
+    COOKIE = 16390
+    USE_TRANSPORT_MODE = 16391
+    HTTP_CERT_LOOKUP_SUPPORTED = 16392
+    REKEY_SA = 16393
+    ESP_TFC_PADDING_NOT_SUPPORTED = 16394
+    NON_FIRST_FRAGMENTS_ALSO = 16395
+    MOBIKE_SUPPORTED = 16396
+    ADDITIONAL_IP4_ADDRESS = 16397
+    ADDITIONAL_IP6_ADDRESS = 16398
+    NO_ADDITIONAL_ADDRESSES = 16399
+    UPDATE_SA_ADDRESSES = 16400
+    COOKIE2 = 16401
+    NO_NATS_ALLOWED = 16402
+    AUTH_LIFETIME = 16403
+    MULTIPLE_AUTH_SUPPORTED = 16404
+    ANOTHER_AUTH_FOLLOWS = 16405
+    REDIRECT_SUPPORTED = 16406
+    REDIRECT = 16407
+    REDIRECTED_FROM = 16408
+    TICKET_LT_OPAQUE = 16409
+    TICKET_REQUEST = 16410
+    TICKET_ACK = 16411
+    TICKET_NACK = 16412
+    TICKET_OPAQUE = 16413
+    LINK_ID = 16414
+    USE_WESP_MODE = 16415
+    ROHC_SUPPORTED = 16416
+    EAP_ONLY_AUTHENTICATION = 16417
+    CHILDLESS_IKEV2_SUPPORTED = 16418
+    QUICK_CRASH_DETECTION = 16419
+    IKEV2_MESSAGE_ID_SYNC_SUPPORTED = 16420
+    IPSEC_REPLAY_COUNTER_SYNC_SUPPORTED = 16421
+    IKEV2_MESSAGE_ID_SYNC = 16422
+    IPSEC_REPLAY_COUNTER_SYNC = 16423
+    SECURE_PASSWORD_METHODS = 16424
+    PSK_PERSIST = 16425
+    PSK_CONFIRM = 16426
+    ERX_SUPPORTED = 16427
+    IFOM_CAPABILITY = 16428
+    GROUP_SENDER = 16429
+    IKEV2_FRAGMENTATION_SUPPORTED = 16430
+    SIGNATURE_HASH_ALGORITHMS = 16431
+    CLONE_IKE_SA_SUPPORTED = 16432
+    CLONE_IKE_SA = 16433
+    PUZZLE = 16434
+    USE_PPK = 16435
+    PPK_IDENTITY = 16436
+    NO_PPK_AUTH = 16437
+    INTERMEDIATE_EXCHANGE_SUPPORTED = 16438
+    IP4_ALLOWED = 16439
+    IP6_ALLOWED = 16440
+    ADDITIONAL_KEY_EXCHANGE = 16441
+    USE_AGGFRAG = 16442
+    SUPPORTED_AUTH_METHODS = 16443
+    SA_RESOURCE_INFO = 16444
+    USE_PPK_INT = 16445
+    PPK_IDENTITY_KEY = 16446
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the type reports an error (RFC 7296 §3.10.1)."""
+        return self < FIRST_STATUS_NOTIFY
+
+
+def name(enum_cls: type[IntEnum], value: int) -> str:
+    """A number's name, or for an unknown one what kind of number it is: "NotifyType 16500"."""
+    try:
+        return enum_cls(value).name
+    except ValueError:
+        return f"{enum_cls.__name__} {value}"
