@@ -100,7 +100,7 @@ def choose_esp(offered: SaPayload, accepted: Sequence[Proposal], *, ke_allowed: 
 
 
 def check_ike_choice(offered: SaPayload, response: SaPayload) -> ChosenIke | None:
-    """What the responder chose from our offer. None: it is not from our offer, and the exchange has failed (§2.7, §3.3.6)."""
+    """What the responder chose from our offer. None: it is not from it, and the exchange has failed (§2.7, §3.3.6)."""
     proposal, _ = _chosen_proposal(offered, response)
     suite = None if proposal is None else _ike_suite(proposal.transforms)
     if proposal is None or suite is None or proposal.protocol != ProtocolId.IKE:
