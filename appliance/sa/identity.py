@@ -166,6 +166,11 @@ class Identity:
         except ValueError:
             return None
 
+    @property
+    def described(self) -> str:
+        """Type and identity, for messages in which the same text of two types must not look the same."""
+        return f"{self.type.name} {self}" if isinstance(self.type, IdentityType) else str(self)
+
     def __str__(self) -> str:
         """The identity in the words of ``parse``; what a terminal must not get is shown escaped."""
         if self.type == IdentityType.ANY:
