@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from appliance.config.model import CloseAction, Start
 from appliance.daemon import backoff
@@ -77,17 +78,18 @@ class Reconciler:
         old, self._desired = self.connections, desired
         self.connections = {}
         for name, wanted in desired.connections.items():
-            runtime = old.pop(name, None)
-            if runtime is None:
-                runtime = runtime_of(wanted)
-            else:
+            runtime = old.get(name)
+            if runtime is not None and runtime.wanted.same_peer(wanted):
+                del old[name]
                 self._change(runtime, wanted)
+            else:
+                runtime = runtime_of(wanted)
             self.connections[name] = runtime
         self.accept()
         for gone in old.values():
             self._remove(gone)
-        for runtime in self.connections.values():
-            self.check(runtime, 0.0)
+        for name, runtime in self.connections.items():
+            self.check(runtime, SETTLE if name in old else 0.0)
 
     def accept(self) -> None:
         """Tell the engine which connections a peer may start. Those that the operator terminated are not among them."""
@@ -114,39 +116,28 @@ class Reconciler:
             self.check(runtime, 0.0)
 
     def _change(self, runtime: ConnectionRuntime, wanted: WantedConnection) -> None:
+        """The same peer: its IKE SA stays, and so do the children that are wanted as before."""
         before, runtime.wanted = runtime.wanted, wanted
+        runtime.held = False
+        runtime.retry.reset()
+        for child in runtime.children.values():
+            child.held = False
         if before == wanted:
             return
-        changed = runtime.held
-        runtime.held = False
-        if not before.same_peer(wanted):
-            runtime.why = None
-            runtime.retry.reset()
-            runtime.children = runtime_of(wanted).children | {
-                # Their SAs go with the IKE SA; their names stay known until then.
-                name: child
-                for name, child in runtime.children.items()
-                if wanted.config.child(name) and child.negotiated
-            }
-            for child in wanted.children:
-                runtime.children[child.name].wanted = child
-            self.delete_ikes(runtime, Reason.CONFIGURATION_CHANGED)
-            return
-        new = {child.name: child for child in wanted.children}
-        for child in list(runtime.children.values()):
-            wanted_child = new.pop(child.name, None)
-            if wanted_child == child.wanted:
-                child.held = child.held and not changed
-                continue
-            # Replaced, also where the name stays: a ChildDown of the old pair must not speak for the new one.
-            del runtime.children[child.name]
-            child.retry.cancel()
-            for child_id in sorted(child.negotiated):
+        kept: dict[str, ChildRuntime] = {}
+        for child in wanted.children:
+            old = runtime.children.get(child.name)
+            if old is not None and old.wanted == child:
+                kept[child.name] = old
+            else:
+                # A new one also where the name stays: the end of the old pair must not speak for the new one.
+                kept[child.name] = ChildRuntime(child)
+        gone = [child for name, child in runtime.children.items() if kept.get(name) is not child]
+        runtime.children = kept
+        for former in gone:
+            former.retry.cancel()
+            for child_id in sorted(former.negotiated):
                 self._delete_child(child_id, Reason.CONFIGURATION_CHANGED, runtime.name)
-            if wanted_child is not None:
-                new[child.name] = wanted_child
-        for name, wanted_child in new.items():
-            runtime.children[name] = ChildRuntime(wanted_child)
         runtime.changed()
 
     def _remove(self, runtime: ConnectionRuntime) -> None:
@@ -299,13 +290,13 @@ class Reconciler:
     def delete_ikes(self, runtime: ConnectionRuntime, reason: Reason) -> None:
         """Delete all IKE SAs of a connection, and tell the peer."""
         ike = self.ike
-        for record in list(runtime.ikes.values()):
+        for ike_id, record in list(runtime.ikes.items()):
             if not record.closing:
                 record.closing = True
-                ike_id = record.ike_id
-                ike.command(
-                    "deleting", lambda ike_id=ike_id: ike.engine.delete_ike(ike_id, ike.now, reason), runtime.name
-                )  # type: ignore[misc]
+                ike.command("deleting", partial(self._delete_ike, ike_id, reason), runtime.name)
+
+    def _delete_ike(self, ike_id: int, reason: Reason) -> None:
+        self.ike.engine.delete_ike(ike_id, self.ike.now, reason)
 
     def _delete_child(self, child_id: int, reason: Reason, name: str) -> None:
         ike = self.ike
@@ -383,8 +374,10 @@ class Reconciler:
         level = "info" if expected else "warning"
         what = "IKE SA is gone" if event.was_up else "IKE SA was not established"
         self._log.refusal(level, "ike", "ike-down", what, Refusal(event.reason, event.detail), connection=runtime.name)
+        if record is None:
+            return  # of a former configuration of this name
         for child in runtime.children.values():
-            if record is not None and child.name in record.pending and not child.negotiated:
+            if child.name in record.pending and not child.negotiated:
                 child.why = self._why(event.reason, event.detail, None, child.why)
         if not expected and not event.was_up:
             runtime.failures += 1
@@ -433,10 +426,12 @@ class Reconciler:
         if child is None:
             self.check(runtime)
             return
-        known = event.child_id in child.negotiated
+        if event.child_id not in child.negotiated:
+            self.check(runtime)
+            return
         child.negotiated.discard(event.child_id)
         child.installed.discard(event.child_id)
-        if child.negotiated or not known:
+        if child.negotiated:
             return
         if child.why is None or event.reason not in (Reason.INTERNAL, child.why.reason):
             child.why = self._why(event.reason, event.detail)
@@ -511,8 +506,3 @@ def _packet(event: Acquire) -> tuple[TrafficSelector, TrafficSelector]:
         return TrafficSelector.host(address, event.protocol, (0, 65535) if port is None else (port, port))
 
     return one(event.source, event.source_port), one(event.destination, event.destination_port)
-
-
-def names(connections: Iterable[str]) -> str:
-    """Names for a message."""
-    return ", ".join(sorted(connections)) or "none"

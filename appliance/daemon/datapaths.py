@@ -1,0 +1,194 @@
+"""The datapaths of the configured order: started, given the policies, watched, and started again when they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from appliance.daemon.installer import bounded
+from appliance.daemon.log import Log
+from appliance.daemon.runtime import Why
+from appliance.reasons import Reason, Refusal
+from appliance.sa.association import SecurityPolicy
+from appliance.sa.datapath import Capabilities, Datapath, DatapathEvent, DatapathRefusal, Failed
+from appliance.sa.placement import Candidate
+
+RESTART_FIRST = 0.5
+RESTART_LONGEST = 30.0
+POLICY_SECONDS = 30.0
+"""How long a datapath may take over a batch of policies: a thousand of them mean some thousand routes."""
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One place of the order. ``datapath`` is None while there is none, and ``why`` tells why."""
+
+    name: str
+    make: Callable[[], Awaitable[Datapath]]
+    datapath: Datapath | None = None
+    capabilities: Capabilities | None = None
+    why: Why | None = None
+    failures: int = 0
+    task: asyncio.Task[None] | None = None
+
+
+class Datapaths:
+    """All slots, in order.
+
+    ``heard`` takes the events of running datapaths, ``lost`` is told of one that failed, ``gained`` of one that runs
+    and has its policies.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        makers: Iterable[tuple[str, Callable[[], Awaitable[Datapath]]]],
+        *,
+        heard: Callable[[DatapathEvent, Datapath], None],
+        lost: Callable[[Datapath, Reason, str], None],
+        gained: Callable[[], None],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.slots = [Slot(name, make) for name, make in makers]
+        self.policies: tuple[SecurityPolicy, ...] = ()
+        self._log = log
+        self._heard = heard
+        self._lost = lost
+        self._gained = gained
+        self._wall = wall
+        self._closing = False
+        self._changing = asyncio.Lock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether one of them can take SAs."""
+        return any(slot.capabilities is not None and slot.capabilities.usable for slot in self.slots)
+
+    def candidates(self) -> list[Candidate]:
+        """All of them as placement asks them."""
+        found: list[Candidate] = []
+        for slot in self.slots:
+            if slot.why is not None:
+                found.append(Candidate(slot.name, slot.datapath, slot.capabilities, slot.why.reason, slot.why.detail))
+            else:
+                found.append(Candidate(slot.name, slot.datapath, slot.capabilities))
+        return found
+
+    async def start(self, policies: tuple[SecurityPolicy, ...]) -> None:
+        """Start each once, with these policies, and watch them from now on. Those that fail are tried again."""
+        self.policies = policies
+        for slot in self.slots:
+            await self._start(slot)
+            slot.task = asyncio.get_running_loop().create_task(self._watch(slot))
+
+    async def change_policies(self, policies: tuple[SecurityPolicy, ...]) -> None:
+        """Make these the policies, in all datapaths. Raises DatapathRefusal; those that took them keep them."""
+        async with self._changing:
+            old = {policy.name: policy for policy in self.policies}
+            new = {policy.name: policy for policy in policies}
+            added = [policy for name, policy in new.items() if old.get(name) != policy]
+            gone = [name for name in old if name not in new]
+            self.policies = policies
+            for slot in self.slots:
+                if slot.datapath is None:
+                    continue
+                # New before old: what is protected stays protected in between.
+                if added:
+                    await bounded(slot.datapath.install_policies(added), "install_policies", seconds=POLICY_SECONDS)
+                if gone:
+                    await bounded(slot.datapath.remove_policies(gone), "remove_policies", seconds=POLICY_SECONDS)
+
+    async def close(self) -> None:
+        """Stop watching and close all."""
+        self._closing = True
+        for slot in self.slots:
+            if slot.task is not None:
+                slot.task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await slot.task
+            if slot.datapath is not None:
+                await self._close(slot.datapath)
+                slot.datapath = slot.capabilities = None
+
+    async def _close(self, datapath: Datapath) -> None:
+        try:
+            async with asyncio.timeout(5.0):
+                await datapath.close()
+        except (Refusal, TimeoutError, OSError) as error:
+            self._log.add("warning", "datapath", "close-failed", f"{datapath.name} did not close in order: {error}")
+
+    async def _start(self, slot: Slot) -> bool:
+        datapath: Datapath | None = None
+        try:
+            datapath = await slot.make()
+            capabilities = await datapath.probe()
+            if not capabilities.usable:
+                missing = next(iter(capabilities.missing), None)
+                reason = missing.reason if missing is not None else Reason.DATAPATH_GONE
+                raise DatapathRefusal(reason, missing.detail if missing is not None else "not usable")
+            if self.policies:
+                await bounded(datapath.install_policies(self.policies), "install_policies", seconds=POLICY_SECONDS)
+        except Refusal as refusal:
+            await self._not_started(slot, datapath, refusal)
+            return False
+        except Exception as error:
+            self._log.internal("datapath", f"starting {slot.name}", error)
+            await self._not_started(slot, datapath, Refusal(Reason.INTERNAL, "see the log"))
+            return False
+        slot.datapath, slot.capabilities, slot.why, slot.failures = datapath, capabilities, None, 0
+        self._log.add("info", "datapath", "datapath-up", f"{slot.name} is up, {len(capabilities.suites)} suites")
+        for gap in capabilities.missing:
+            words = f"{slot.name} has no {gap.what}: {gap.reason.words}" + (f": {gap.detail}" if gap.detail else "")
+            self._log.add("info", "datapath", "datapath-lacks", words, reason=gap.reason)
+        return True
+
+    async def _not_started(self, slot: Slot, datapath: Datapath | None, refusal: Refusal) -> None:
+        if datapath is not None:
+            await self._close(datapath)
+        if slot.why is None or slot.why.reason is not refusal.reason:
+            self._log.refusal("error", "datapath", "datapath-not-started", f"{slot.name} did not start", refusal)
+            slot.why = Why(refusal.reason, refusal.detail, self._wall(), refusal.remedy)
+        slot.datapath = slot.capabilities = None
+
+    async def _watch(self, slot: Slot) -> None:
+        while not self._closing:
+            if slot.datapath is None:
+                slot.failures += 1
+                await asyncio.sleep(min(RESTART_LONGEST, RESTART_FIRST * 2.0 ** min(slot.failures - 1, 10)))
+                if not await self._start(slot):
+                    continue
+                self._call(self._gained)
+            datapath = slot.datapath
+            assert datapath is not None
+            failed = await self._listen(datapath)
+            if self._closing:
+                return
+            slot.datapath = slot.capabilities = None
+            slot.why = Why(failed.reason, failed.detail, self._wall())
+            self._log.refusal(
+                "error", "datapath", "datapath-failed", f"{slot.name} failed", Refusal(failed.reason, failed.detail)
+            )
+            self._call(lambda lost=datapath, f=failed: self._lost(lost, f.reason, f.detail))  # type: ignore[misc]
+            await self._close(datapath)
+
+    async def _listen(self, datapath: Datapath) -> Failed:
+        """Pass events on until the datapath fails or ends."""
+        try:
+            async for event in datapath.events():
+                if isinstance(event, Failed):
+                    return event
+                self._call(lambda event=event: self._heard(event, datapath))  # type: ignore[misc]
+        except Refusal as refusal:
+            return Failed(refusal.reason, refusal.detail)
+        except Exception as error:
+            self._log.internal("datapath", f"events of {datapath.name}", error)
+        return Failed(Reason.DATAPATH_GONE, "it ended")
+
+    def _call(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:
+            self._log.internal("datapath", "handling an event", error)
