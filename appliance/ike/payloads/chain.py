@@ -110,15 +110,15 @@ def parse_payloads(first_type: int, data: bytes) -> tuple[Payload, ...]:
 def encode_payloads(payloads: Iterable[Payload]) -> tuple[int, bytes]:
     """(type of the first payload, bytes of the chain). Raises ValueError for what the format cannot hold."""
     chain = tuple(payloads)
-    following = [p.payload_type for p in chain[1:]] + [PayloadType.NONE]
+    types = [*(p.payload_type for p in chain), PayloadType.NONE]
     parts: list[bytes] = []
-    for payload, next_type in zip(chain, following, strict=True):
+    for payload, next_type in zip(chain, types[1:], strict=True):
         body = payload.encode()
         length = GENERIC_HEADER + len(body)
         if length > 0xFFFF:
             raise ValueError(f"a payload of {length} bytes does not fit its length field")
         parts += [bytes([next_type, _CRITICAL if payload.critical else 0]), length.to_bytes(2, "big"), body]
-    return (chain[0].payload_type if chain else PayloadType.NONE), b"".join(parts)
+    return types[0], b"".join(parts)
 
 
 def first(payloads: Iterable[Payload], cls: type[T]) -> T | None:
