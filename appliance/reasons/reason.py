@@ -126,6 +126,11 @@ class Reason(Enum):
     CREDENTIAL_EXPIRED = 348
     CREDENTIAL_IDENTITY = 349
     CREDENTIAL_GUESSABLE = 350
+    NOT_UP = 400
+    DAEMON_RUNS = 401
+    RESTART_NEEDED = 402
+    CONTROL_BUSY = 403
+    STOPPING = 404
     CONTROL_NO_SOCKET = 450
     CONTROL_DEAD = 451
     CONTROL_DENIED = 452
@@ -743,6 +748,31 @@ _TEXT: dict[int, tuple[str, str, str]] = {
         "refusal",
         "a pre-shared key is short enough to be guessed",
         "use a random one: openssl rand -base64 32",
+    ),
+    400: (
+        "refusal",
+        "it is not up",
+        "bring it up: esplanade initiate NAME",
+    ),
+    401: (
+        "refusal",
+        "another daemon has the control socket",
+        "stop that one first, or give this one another socket with --control PATH",
+    ),
+    402: (
+        "refusal",
+        "the change takes effect only when the daemon is started again",
+        "start the daemon again, or take the change back",
+    ),
+    403: (
+        "refusal",
+        "too many clients use the control socket",
+        "close some of them and try again",
+    ),
+    404: (
+        "refusal",
+        "the daemon is stopping",
+        "start it again: esplanade run --config FILE",
     ),
     450: (
         "failure",
