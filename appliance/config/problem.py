@@ -52,6 +52,6 @@ class ConfigError(Refusal):
         if len(errors) == 1:
             super().__init__(first.reason, f"{first.place}: {first.what}", remedy=first.remedy)
         else:
-            detail = f"{len(errors)} mistakes in {first.file}, the first in line {first.line}: {first.what}"
+            detail = f"{len(errors)} of them, the first at {first.place}: {first.what}"
             super().__init__(Reason.CONFIG_INVALID, detail)
         self.problems = tuple(problems)

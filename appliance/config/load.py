@@ -1,0 +1,238 @@
+"""Read a configuration file: everything in it is checked, and all its mistakes are told together."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from appliance.config.build import build_connection, build_policy, resolve
+from appliance.config.model import (
+    SCHEMA_VERSION,
+    Auth,
+    Config,
+    Connection,
+    ControlSettings,
+    DatapathSettings,
+    IkeSettings,
+    LogSettings,
+    Policy,
+    SoftDatapath,
+)
+from appliance.config.overlap import check_overlaps
+from appliance.config.problem import ConfigError, Problem
+from appliance.config.read import Report, Section, read
+from appliance.reasons import Reason
+
+MAX_FILE = 64 * 1024 * 1024
+"""Bytes of the largest configuration that is read."""
+_SOCKET_PATH = 107
+"""Bytes of the longest path of a Unix socket on Linux (unix(7))."""
+
+
+def load(path: Path | str, *, check_files: bool = True) -> Config:
+    """Read and check a file, and with ``check_files`` the key files it names. Raises ConfigError with all problems."""
+    file = Path(path)
+    data = _read_bytes(file)
+    config, report = _build(file, data)
+    if check_files and not report.failed:
+        _check_files(config, report)
+        if any(c.psk is not None for c in config.connections):
+            _check_own_mode(file, report)
+    return _finish(config, report)
+
+
+def loads(text: str | bytes, file: Path | str = "configuration") -> Config:
+    """Check a text as ``load`` does, without looking at any file. ``file`` is for messages and relative paths."""
+    data = text.encode() if isinstance(text, str) else text
+    return _finish(*_build(Path(file), data))
+
+
+def _finish(config: Config, report: Report) -> Config:
+    if report.failed:
+        raise ConfigError(report.sorted())
+    object.__setattr__(config, "warnings", report.sorted())
+    return config
+
+
+def _build(file: Path, data: bytes) -> tuple[Config, Report]:
+    root, report = read(file, data)
+    _check_schema(root, report)
+    connections = tuple(build_connection(name, section, report) for name, section in root.tables("connection").items())
+    policies = tuple(build_policy(section, report) for section in root.tables("policy").values())
+    _check_policy_names(policies, report)
+    check_overlaps(connections, policies, report)
+    datapath, ike, control = root.table("datapath"), root.table("ike"), root.table("control")
+    _check_ports(ike, report)
+    config = Config(
+        path=file.absolute(),
+        connections=connections,
+        policies=policies,
+        datapath=DatapathSettings(order=datapath.values["order"], soft=SoftDatapath(**datapath.table("soft").values)),
+        ike=IkeSettings(**ike.values),
+        log=LogSettings(**root.table("log").values),
+        control=_control(control, report),
+    )
+    return config, report
+
+
+def _check_schema(root: Section, report: Report) -> None:
+    """Missing, or of another version; then other mistakes may only be the other version's ways, so it is alone."""
+    version = root.values["schema"]
+    if version is None and root.good("schema"):
+        report.add(
+            (),
+            Reason.CONFIG_SCHEMA,
+            "schema is missing",
+            "it tells which version of the format the file is written in",
+            f"put schema = {SCHEMA_VERSION} at the top of the file",
+        )
+    elif version is not None and version != SCHEMA_VERSION:
+        report.problems.clear()
+        report.add(
+            ("schema",),
+            Reason.CONFIG_SCHEMA,
+            f"schema {version} is newer than this program",
+            f"it knows schema {SCHEMA_VERSION}",
+            f"install a newer version of Esplanade, or write the file for schema = {SCHEMA_VERSION}",
+            value=True,
+        )
+        raise ConfigError(report.sorted())
+
+
+def _check_policy_names(policies: tuple[Policy, ...], report: Report) -> None:
+    first: dict[str, Policy] = {}
+    for index, policy in enumerate(policies):
+        before = first.setdefault(policy.name, policy)
+        if before is not policy and policy.name:
+            report.add(
+                ("policy", index, "name"),
+                Reason.CONFIG_CONFLICT,
+                f"there are two policies {policy.name!r}, the other in line {before.line}",
+                "names tell policies apart",
+                "rename one of them",
+                value=True,
+            )
+
+
+def _check_ports(ike: Section, report: Report) -> None:
+    if ike.good("port", "port_nat") and ike.values["port"] == ike.values["port_nat"]:
+        report.add(
+            ike.at("port_nat"),
+            Reason.CONFIG_CONFLICT,
+            f"port and port_nat are both {ike.values['port']}",
+            "IKE has a marker before it on port_nat and none on port (RFC 3948 §2.2)",
+            "write different ports",
+            value=True,
+        )
+
+
+def _control(section: Section, report: Report) -> ControlSettings:
+    path = resolve(section.values["path"], report)
+    if len(os.fsencode(path)) > _SOCKET_PATH:
+        report.add(
+            section.at("path"),
+            Reason.CONFIG_VALUE,
+            f"the path is {len(os.fsencode(path))} bytes long",
+            f"a socket's path has at most {_SOCKET_PATH} bytes",
+            "choose a shorter one",
+            value=True,
+        )
+    return ControlSettings(path=path, group=section.values["group"])
+
+
+def _read_bytes(file: Path) -> bytes:
+    """The file's bytes. A file that cannot be read is a problem like others."""
+    try:
+        if not stat.S_ISREG(file.stat().st_mode) and not stat.S_ISFIFO(file.stat().st_mode):
+            raise _unreadable(file, "it is not a file", "give the configuration file itself")
+        with file.open("rb") as stream:
+            data = stream.read(MAX_FILE + 1)
+    except FileNotFoundError:
+        raise _unreadable(file, "there is no such file", "give the path of the configuration file") from None
+    except PermissionError:
+        remedy = "run as its owner or as root, or change its owner and mode"
+        raise _unreadable(file, "this user may not read it", remedy) from None
+    except OSError as error:
+        raise _unreadable(file, error.strerror or str(error), Reason.CONFIG_UNREADABLE.remedy) from None
+    if len(data) > MAX_FILE:
+        raise _unreadable(file, f"it is larger than {MAX_FILE >> 20} MiB", "see that it is the right file")
+    return data
+
+
+def _unreadable(file: Path, cause: str, remedy: str) -> ConfigError:
+    problem = Problem(
+        file=file,
+        line=0,
+        where="",
+        reason=Reason.CONFIG_UNREADABLE,
+        what="the configuration file cannot be read",
+        cause=cause,
+        remedy=remedy,
+    )
+    return ConfigError([problem])
+
+
+def _check_own_mode(file: Path, report: Report) -> None:
+    mode = stat.S_IMODE(file.stat().st_mode)
+    if mode & 0o077:
+        report.add(
+            (),
+            Reason.CONFIG_CREDENTIAL,
+            f"the file holds a psk and its mode is {mode:04o}",
+            "others than its owner may read or change it",
+            f"chmod 600 {file}, or move the key into a psk_file",
+            warning=True,
+        )
+
+
+def _check_files(config: Config, report: Report) -> None:
+    """Whether the files that are named are there and can be read, and private ones are private."""
+    for connection in config.connections:
+        base = ("connection", connection.name)
+        for path, where, private in _files(connection):
+            wrong = _file_fault(path, private=private)
+            if wrong:
+                cause, remedy = wrong
+                report.add(
+                    (*base, *where),
+                    Reason.CONFIG_CREDENTIAL,
+                    f"{path} cannot be used",
+                    cause,
+                    remedy,
+                    value=True,
+                )
+
+
+def _files(connection: Connection) -> list[tuple[Path, tuple[str | int, ...], bool]]:
+    """A connection's files that are used, the key that names each, and whether it is private."""
+    local, remote = connection.local, connection.remote
+    files: list[tuple[Path, tuple[str | int, ...], bool]] = []
+    if connection.psk_file and Auth.PSK in (local.auth, remote.auth):
+        files.append((connection.psk_file, ("psk_file",), True))
+    if local.auth is Auth.PUBKEY and local.cert and local.key:
+        files += [(local.cert, ("local", "cert"), False), (local.key, ("local", "key"), True)]
+    if remote.auth is Auth.PUBKEY:
+        files += [(path, ("remote", "ca", index), False) for index, path in enumerate(remote.ca)]
+    return files
+
+
+def _file_fault(path: Path, *, private: bool) -> tuple[str, str] | None:
+    """Cause and remedy, or None where the file is as it should be."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            return "it is not a file", "name the file itself"
+        if private and stat.S_IMODE(mode) & 0o077:
+            return (
+                f"its mode is {stat.S_IMODE(mode):04o}: others than its owner may read or change it",
+                f"chmod 600 {path}",
+            )
+        with path.open("rb"):
+            return None
+    except FileNotFoundError:
+        return "there is no such file", "correct the path; it is relative to the configuration file's folder"
+    except PermissionError:
+        return "this user may not read it", "change its owner, or run as root"
+    except OSError as error:
+        return error.strerror or str(error), "see that the path is right"
