@@ -82,10 +82,14 @@ class Lab:
                 failures.append(error)
         self._endings.clear()
         self.namespaces.clear()
-        if not self.keep:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        self.discard()
         if failures:
             raise failures[0]
+
+    def discard(self) -> None:
+        """Removes logs, captures and configurations unless they are to be kept."""
+        if not self.keep:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
