@@ -62,15 +62,23 @@ apt_install() {
     fi
 }
 
-make_venv() {
-    python=$(find_python)
-    want=$("$python" -c '
+# What the stamp has to say for the virtual environment to be as pyproject.toml wants it, and where it is.
+wanted_stamp() {
+    "$venv/bin/python" -c '
 import hashlib, pathlib, sys
 data = pathlib.Path(sys.argv[1]).read_bytes() + sys.version.encode() + sys.argv[2].encode()
-print(hashlib.sha256(data).hexdigest())' "$root/pyproject.toml" "$venv")
-    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && [ -x "$venv/bin/python" ]; then
+print(hashlib.sha256(data).hexdigest())' "$root/pyproject.toml" "$venv" 2>/dev/null || echo none
+}
+
+same_version() { # another interpreter than the environment's was asked for by name
+    [ -z "${PYTHON:-}" ] || [ "$("$PYTHON" -V 2>&1)" = "$("$venv/bin/python" -V 2>&1)" ]
+}
+
+make_venv() {
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(wanted_stamp)" ] && same_version; then
         return
     fi
+    python=$(find_python)
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         version=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
         case $python in
@@ -81,7 +89,7 @@ print(hashlib.sha256(data).hexdigest())' "$root/pyproject.toml" "$venv")
         apt_install "$version"
     fi
     # A virtual environment of another interpreter, or of a checkout that was moved, is of no use.
-    if ! "$venv/bin/python" -c 'import pip' 2>/dev/null || ! python_is_new_enough "$venv/bin/python"; then
+    if ! "$venv/bin/python" -c 'import pip' 2>/dev/null || ! python_is_new_enough "$venv/bin/python" || ! same_version; then
         rm -rf "$venv"
         say "setup: making .venv with $python"
         "$python" -m venv "$venv"
@@ -91,7 +99,7 @@ print(hashlib.sha256(data).hexdigest())' "$root/pyproject.toml" "$venv")
         --editable '.[dev]') </dev/null; then
         fail "pip could not install what pyproject.toml asks for (is the package index reachable?)"
     fi
-    printf '%s\n' "$want" >"$stamp"
+    wanted_stamp >"$stamp"
 }
 
 missing=
