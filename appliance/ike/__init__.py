@@ -1,0 +1,1 @@
+"""IKEv2 as a pure protocol (RFC 7296)."""

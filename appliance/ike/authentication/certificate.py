@@ -222,7 +222,7 @@ class Certificate:
             return False
         if identity.type == IdentityType.DER_ASN1_DN:
             return distinguished_name.same(distinguished_name.parse_der(identity.data), self.subject)
-        return any(mine == identity or _equal(mine, identity) for mine in self.alternative_identities())
+        return any(_equal(mine, identity) for mine in self.alternative_identities())
 
     def alternative_identities(self) -> tuple[Identity, ...]:
         """The subjectAltNames that can be identities."""

@@ -1,0 +1,1 @@
+"""One file for each exchange of RFC 7296 §1."""

@@ -1,0 +1,168 @@
+"""CREATE_CHILD_SA with REKEY_SA: a successor for a Child SA, whoever asks first (RFC 7296 §1.3.3, §2.8, §2.25.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+from appliance.ike.child_sa import ChildSa, ChildState
+from appliance.ike.constants import ExchangeType, NotifyType
+from appliance.ike.constants import name as name_of
+from appliance.ike.exchanges import create_child
+from appliance.ike.exchanges.child_negotiation import (
+    ChildRefused,
+    Offer,
+    accept_answer,
+    announce,
+    answer_offer,
+    child_failed,
+    discard,
+    error_of,
+    make_offer,
+    reason_of,
+)
+from appliance.ike.exchanges.informational import DeleteUnannounced, delete_child
+from appliance.ike.ike_sa import IkeSa, error
+from appliance.ike.payloads import NoncePayload, NotifyPayload, Payload, first
+from appliance.reasons import Reason
+from appliance.sa.algorithms import KeyExchangeMethod
+from appliance.sa.proposal import ProtocolId
+
+
+@dataclass(slots=True)
+class RekeyChild:
+    """Our request for a child's successor."""
+
+    child: ChildSa
+    method: KeyExchangeMethod | None = None
+    attempts: int = 1
+    offer: Offer | None = None
+    not_before: float = 0.0
+    exchange_type: ExchangeType = ExchangeType.CREATE_CHILD_SA
+    exclusive: bool = False
+
+    def request(self, sa: IkeSa, now: float) -> list[Payload] | None:
+        """N(REKEY_SA) with our inbound SPI, and an offer with the configuration's present values."""
+        child = self.child
+        if not sa.is_up or child.child_id not in sa.children or child.delete_queued:
+            return None
+        if child.state is not ChildState.ESTABLISHED:
+            return None  # the peer was first
+        child.state = ChildState.REKEYING
+        config = sa.settings.child(child.config.name) or child.config
+        nonce = sa.services.random(create_child.NONCE_LENGTH)
+        self.offer = make_offer(sa, config, nonce, in_auth=False, method=self.method)
+        rekey = NotifyPayload(NotifyType.REKEY_SA, protocol=ProtocolId.ESP, spi=child.spi_in.to_bytes(4, "big"))
+        return [rekey, *create_child.request_payloads(self.offer)]
+
+    def response(self, sa: IkeSa, payloads: Sequence[Payload], now: float) -> None:
+        """Use the successor and delete the old one; or find that the peer's own rekey won."""
+        offer, child = self.offer, self.child
+        assert offer is not None
+        self.offer = None
+        nonce, refusal = first(payloads, NoncePayload), error_of(payloads)
+        if refusal is not None or nonce is None:
+            sa.services.release_spi(offer.spi)
+            self._refused(sa, offer, refusal, now)
+            return
+        try:
+            new = accept_answer(sa, offer, payloads, (offer.nonce, nonce.data), now, activate=True)
+        except ChildRefused as problem:
+            self._end_attempt(sa, now)
+            create_child.refuse_answer(sa, offer, problem, now)
+            return
+        theirs = child.peer_successor
+        if theirs is not None and theirs.child_id in sa.children:
+            self._resolve(sa, new, theirs, now)
+        else:
+            self._succeed(sa, new, now)
+
+    def _succeed(self, sa: IkeSa, new: ChildSa, now: float) -> None:
+        child = self.child
+        announce(sa, new, replaces=child)
+        child.successor = new
+        if child.child_id in sa.children:  # else the peer deleted it in the meantime
+            child.state = ChildState.REKEYED
+            delete_child(sa, child, Reason.REKEYED, "", now)
+
+    def _resolve(self, sa: IkeSa, new: ChildSa, theirs: ChildSa, now: float) -> None:
+        """Both sides rekeyed at once: the one with the lowest of the four nonces is deleted by who made it (§2.8.1)."""
+        sa.services.counters["child-rekey-collisions"] += 1
+        if min(new.nonces) < min(theirs.nonces):
+            self.child.successor = theirs
+            self.child.state = ChildState.REKEYED
+            # Its SPI stays taken until the peer has answered, so it is not released here but by the exchange.
+            spi = new.spi_in
+            discard(sa, new, release=False)
+            sa.enqueue(DeleteUnannounced(spi), now)
+        else:
+            theirs.successor = new
+            theirs.rekey_at = inf
+            theirs.state = ChildState.REKEYED
+            self._succeed(sa, new, now)
+
+    def _refused(self, sa: IkeSa, offer: Offer, refusal: NotifyPayload | None, now: float) -> None:
+        type_ = refusal.type if refusal is not None else NotifyType.INVALID_SYNTAX
+        child = self.child
+        method = create_child.wanted_method(offer, refusal)
+        if self._end_attempt(sa, now):
+            return  # the peer's own rekey of it succeeded, or it is gone
+        if method is not None and self.attempts < create_child.MAX_ATTEMPTS:
+            sa.enqueue(RekeyChild(child, method, self.attempts + 1), now, first=True)
+        elif type_ == NotifyType.CHILD_SA_NOT_FOUND:
+            # §2.25: forget it and make a new one.
+            config = sa.settings.child(child.config.name) or child.config
+            sa.remove_child(child, Reason.CHILD_SA_NOT_FOUND, f"said by {sa.remote}")
+            sa.enqueue(create_child.CreateChild(config), now)
+        elif type_ == NotifyType.TEMPORARY_FAILURE:
+            child.rekey_at = create_child.retry_time(sa, now)
+        else:
+            child_failed(sa, offer, reason_of(type_), f"rekey: {name_of(NotifyType, type_)}")
+
+    def _end_attempt(self, sa: IkeSa, now: float) -> bool:
+        """Our attempt ended without a successor. Returns whether nothing more is to be done for this child."""
+        child = self.child
+        if child.child_id not in sa.children:
+            return True
+        theirs = child.peer_successor
+        if theirs is not None and theirs.child_id in sa.children:
+            child.successor = theirs
+            child.state = ChildState.REKEYED
+            return True
+        if child.state is ChildState.REKEYING:
+            child.state = ChildState.ESTABLISHED
+        return False
+
+    def abandon(self, sa: IkeSa, now: float) -> None:
+        """Give the SPI back."""
+        if self.offer is not None:
+            sa.services.release_spi(self.offer.spi)
+            self.offer = None
+
+
+def handle_request(
+    sa: IkeSa, rekey: NotifyPayload, nonce: bytes, payloads: Sequence[Payload], now: float
+) -> list[Payload]:
+    """The peer wants a successor for one of our children (§2.25.1 for what may be under way at the same time)."""
+    number = int.from_bytes(rekey.spi, "big")
+    child = next((c for c in sa.children.values() if c.spi_out == number), None)
+    if child is None or rekey.protocol != ProtocolId.ESP:
+        return [NotifyPayload(NotifyType.CHILD_SA_NOT_FOUND, protocol=rekey.protocol, spi=rekey.spi)]
+    if child.delete_queued or child.state in (ChildState.DELETING, ChildState.REKEYED):
+        return error(NotifyType.TEMPORARY_FAILURE)
+    if child.peer_successor is not None:
+        return error(NotifyType.TEMPORARY_FAILURE)
+    own_nonce = sa.services.random(create_child.NONCE_LENGTH)
+    try:
+        answer = answer_offer(sa, payloads, (nonce, own_nonce), now, in_auth=False, replaces=child)
+    except ChildRefused as problem:
+        return create_child.answer_refusal(sa, problem)
+    announce(sa, answer.child, replaces=child)
+    if child.state is ChildState.REKEYING:
+        child.peer_successor = answer.child  # which of the two stays is known when our own answer comes
+    else:
+        child.successor = answer.child
+        child.state = ChildState.REKEYED
+    child.rekey_at = inf
+    return create_child.with_nonce(answer.payloads, own_nonce)
