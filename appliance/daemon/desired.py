@@ -18,6 +18,11 @@ class WantedChild:
     close_action: CloseAction
     policy: SecurityPolicy
 
+    def same_traffic(self, other: WantedChild) -> bool:
+        """Whether its SAs still fit: selectors and mode are the same. What else changes counts from the next rekey."""
+        mine, theirs = self.config, other.config
+        return (mine.local_ts, mine.remote_ts, mine.mode) == (theirs.local_ts, theirs.remote_ts, theirs.mode)
+
     @property
     def name(self) -> str:
         """Its name within its connection."""
@@ -39,11 +44,22 @@ class WantedConnection:
         return self.config.name
 
     def same_peer(self, other: WantedConnection) -> bool:
-        """Whether the two differ in their children at most, so that the IKE SA may stay."""
-        from dataclasses import replace
+        """Whether peer, identities, credentials and the like are the same, so that the IKE SA may stay."""
+        mine, theirs = self.config, other.config
+        return all(getattr(mine, name) == getattr(theirs, name) for name in _OF_THE_PEER)
 
-        mine, theirs = replace(self.config, children=()), replace(other.config, children=())
-        return mine == theirs and self.remote_port == other.remote_port
+
+_OF_THE_PEER = (
+    "local_addresses",
+    "remote_addresses",
+    "local_id",
+    "remote_id",
+    "credential",
+    "remote_policy",
+    "fragmentation",
+    "force_encapsulation",
+)
+"""What an IKE SA was made with and cannot change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

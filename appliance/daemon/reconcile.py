@@ -54,7 +54,7 @@ class Reconciler:
         self._local_for = local_for
         self._ready = ready
         self._chance = chance
-        self._wall = wall
+        self.wall = wall
         self._loop = asyncio.get_running_loop()
         self._ike: IkeLoop | None = None
         self._desired: Desired | None = None
@@ -125,13 +125,14 @@ class Reconciler:
         if before == wanted:
             return
         kept: dict[str, ChildRuntime] = {}
-        for child in wanted.children:
-            old = runtime.children.get(child.name)
-            if old is not None and old.wanted == child:
-                kept[child.name] = old
+        for want in wanted.children:
+            old = runtime.children.get(want.name)
+            if old is not None and old.wanted.same_traffic(want):
+                old.wanted = want
+                kept[want.name] = old
             else:
                 # A new one also where the name stays: the end of the old pair must not speak for the new one.
-                kept[child.name] = ChildRuntime(child)
+                kept[want.name] = ChildRuntime(want)
         gone = [child for name, child in runtime.children.items() if kept.get(name) is not child]
         runtime.children = kept
         for former in gone:
@@ -489,7 +490,7 @@ class Reconciler:
         self.check(runtime, 0.0)
 
     def _why(self, reason: Reason, detail: str, remedy: str | None = None, before: Why | None = None) -> Why:
-        since = before.since if before is not None and before.reason is reason else self._wall()
+        since = before.since if before is not None and before.reason is reason else self.wall()
         return Why(reason, detail, since, remedy)
 
 

@@ -1,0 +1,29 @@
+"""The guard: what a configuration protects never leaves in the clear, whether the daemon runs or not.
+
+The daemon puts it up before anything else and leaves it when it ends; ``esplanade guard`` does the same at boot.
+"""
+
+from __future__ import annotations
+
+from appliance.config.model import Config
+from appliance.daemon.translate import Reqids, policies_of
+from appliance.sa.association import SecurityPolicy
+
+
+def apply(config: Config) -> None:
+    """Put the guard up for a configuration, in place of an older one. Raises Refusal: NO_NFTABLES, NO_PRIVILEGE."""
+    apply_policies(config, policies_of(config, Reqids()))
+
+
+def apply_policies(config: Config, policies: tuple[SecurityPolicy, ...]) -> None:
+    """The same for policies that were made already."""
+    from appliance.datapath.soft.guard import install_guard
+
+    install_guard(policies, tun=config.datapath.soft.tun, mark=config.datapath.soft.mark)
+
+
+def remove() -> None:
+    """Take the guard away: from now on protected traffic may leave in the clear. Idempotent. Raises Refusal."""
+    from appliance.datapath.soft.guard import remove_guard
+
+    remove_guard()

@@ -1,0 +1,192 @@
+"""From the configuration to what is wanted: connections for the engine, policies for the datapaths, credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from appliance.config.model import Auth, Child, Config, Connection, Encapsulation, Start
+from appliance.config.model import CloseAction as Close
+from appliance.daemon.desired import Desired, WantedChild, WantedConnection
+from appliance.ike.authentication.credential import LocalCredential, PskCredential
+from appliance.ike.authentication.policy import Method, RemotePolicy
+from appliance.ike.connection import (
+    ChildConfig,
+    ConnectionConfig,
+    EngineConfig,
+    RekeyPolicy,
+    Retransmission,
+    Unique,
+)
+from appliance.reasons import Refusal
+from appliance.sa.association import PolicyAction, SecurityPolicy
+from appliance.sa.identity import Identity
+
+PRIORITY_STEP = 1 << 16
+"""Between two priorities of the configuration there is room for the file's order."""
+_NO_FRAGMENT_SIZE = 1280
+_T = TypeVar("_T")
+
+
+class Reqids:
+    """Numbers for children, by "connection/child": the same one for as long as the daemon runs."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def of(self, name: str) -> int:
+        """The child's number, from 1."""
+        return self._numbers.setdefault(name, len(self._numbers) + 1)
+
+
+def desired_of(config: Config, reqids: Reqids, *, warn: Callable[[str], None] = lambda text: None) -> Desired:
+    """All that a configuration wants. Reads the credential files. Raises Refusal that names connection and file."""
+    policies = {policy.name: policy for policy in policies_of(config, reqids)}
+    connections: dict[str, WantedConnection] = {}
+    for connection in config.connections:
+        try:
+            connections[connection.name] = _connection(connection, config, reqids, policies, warn)
+        except Refusal as refusal:
+            where = f"connection {connection.name} ({config.path}:{connection.line})"
+            raise Refusal(refusal.reason, f"{where}: {refusal.detail}", remedy=refusal.remedy) from refusal
+    return Desired(
+        connections=connections,
+        policies=tuple(policies.values()),
+        engine=EngineConfig(
+            ike_port=config.ike.port,
+            nat_port=config.ike.port_nat,
+            cookie_threshold=config.ike.cookie_threshold,
+            half_open_limit=config.ike.half_open_limit,
+            half_open_timeout=config.ike.half_open_timeout,
+            max_ike_sas=config.ike.max_ike_sas,
+        ),
+        datapath=config.datapath,
+        log_level=config.log.level.value,
+    )
+
+
+def policies_of(config: Config, reqids: Reqids) -> tuple[SecurityPolicy, ...]:
+    """The security policy database: children's selectors and the configuration's own policies, first match first."""
+    policies: list[SecurityPolicy] = []
+    for policy in config.policies:
+        policies.append(
+            SecurityPolicy(
+                name=policy.name,
+                action=policy.action,
+                priority=policy.priority * PRIORITY_STEP + len(policies),
+                local_ts=policy.local_ts,
+                remote_ts=policy.remote_ts,
+            )
+        )
+    for connection in config.connections:
+        for child in connection.children:
+            name = f"{connection.name}/{child.name}"
+            policies.append(
+                SecurityPolicy(
+                    name=name,
+                    action=PolicyAction.PROTECT,
+                    priority=child.priority * PRIORITY_STEP + len(policies),
+                    local_ts=child.local_ts,
+                    remote_ts=child.remote_ts,
+                    reqid=reqids.of(name),
+                    acquire=child.start is Start.ON_DEMAND or child.close_action is Close.ON_DEMAND,
+                    mode=child.mode,
+                )
+            )
+    return tuple(sorted(policies, key=lambda policy: policy.priority))
+
+
+def _connection(
+    connection: Connection,
+    config: Config,
+    reqids: Reqids,
+    policies: dict[str, SecurityPolicy],
+    warn: Callable[[str], None],
+) -> WantedConnection:
+    credential, default_id = _credential(connection, warn)
+    remote_id = _identity(connection.remote.id)
+    children = tuple(_child(connection, child, reqids, policies) for child in connection.children)
+    settings = ConnectionConfig(
+        name=connection.name,
+        local_addresses=connection.local.addresses,
+        remote_addresses=connection.remote.addresses,
+        local_id=_identity(connection.local.id) if connection.local.id is not None else default_id or Identity.any(),
+        remote_id=remote_id,
+        credential=credential,
+        remote_policy=_remote_policy(connection, remote_id, warn),
+        ike_proposals=connection.ike_proposals,
+        children=tuple(child.config for child in children),
+        lifetime=RekeyPolicy(connection.lifetime.time, connection.lifetime.margin, connection.lifetime.jitter),
+        dpd_interval=connection.dpd.interval,
+        dpd_timeout=connection.dpd.timeout,
+        retransmission=Retransmission(
+            timeout=connection.retransmit.timeout,
+            base=connection.retransmit.base,
+            maximum=connection.retransmit.limit,
+            give_up=connection.retransmit.give_up,
+        ),
+        fragmentation=connection.fragment_size is not None,
+        fragment_size=connection.fragment_size or _NO_FRAGMENT_SIZE,
+        force_encapsulation=connection.encapsulation is Encapsulation.ALWAYS,
+        keepalive_interval=connection.keepalive,
+        unique=Unique(connection.unique.value),
+        window=config.ike.window,
+    )
+    return WantedConnection(
+        config=settings, start=connection.start, remote_port=connection.remote.port, children=children
+    )
+
+
+def _child(connection: Connection, child: Child, reqids: Reqids, policies: dict[str, SecurityPolicy]) -> WantedChild:
+    name = f"{connection.name}/{child.name}"
+    return WantedChild(
+        config=ChildConfig(
+            name=child.name,
+            reqid=reqids.of(name),
+            local_ts=child.local_ts,
+            remote_ts=child.remote_ts,
+            proposals=child.esp_proposals,
+            mode=child.mode,
+            lifetime=RekeyPolicy(child.lifetime.time, child.lifetime.margin, child.lifetime.jitter),
+            bytes=child.lifetime.bytes,
+            packets=child.lifetime.packets,
+            replay_window=child.replay_window,
+            tfc_padding=child.tfc or 0,
+            dscp=child.dscp,
+            df=child.df,
+        ),
+        start=child.start,
+        close_action=child.close_action,
+        policy=policies[name],
+    )
+
+
+def _credential(connection: Connection, warn: Callable[[str], None]) -> tuple[LocalCredential, Identity | None]:
+    """What we authenticate with, and the identity that comes with it."""
+    if connection.local.auth is Auth.PSK:
+        return _psk(connection), None
+    from appliance.config.credentials import load_credential
+
+    assert connection.local.cert is not None and connection.local.key is not None  # the configuration was checked
+    return load_credential(connection.local.cert, connection.local.key)
+
+
+def _remote_policy(connection: Connection, identity: Identity, warn: Callable[[str], None]) -> RemotePolicy:
+    if connection.remote.auth is Auth.PSK:
+        return RemotePolicy(method=Method.PSK, identity=identity, psk=_psk(connection))
+    from appliance.config.credentials import load_anchors
+
+    return RemotePolicy(method=Method.PUBKEY, identity=identity, anchors=load_anchors(connection.remote.ca))
+
+
+def _psk(connection: Connection) -> PskCredential:
+    if connection.psk is not None:
+        return PskCredential(connection.psk.reveal())
+    from appliance.config.credentials import load_psk
+
+    assert connection.psk_file is not None
+    return PskCredential(load_psk(connection.psk_file))
+
+
+def _identity(text: str) -> Identity:
+    return Identity.parse(text)
