@@ -1,6 +1,7 @@
-"""A small PKI for tests: CAs, intermediates and end entities of every key type, right or wrong in any way that is asked.
+"""A small PKI for tests: CAs, intermediates and end entities of every key type, right or wrong as it is asked.
 
-Keys are made once per process for each kind and label, since RSA keys take their time. Times are around ``NOW``.
+Keys are made once per process for each kind and label, since RSA keys take their time. What is issued is valid
+from shortly before ``NOW`` for twenty years, so for the wall clock of tests with other programs too.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ def issue(
     extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
     *,
     not_before: datetime = NOW - 10 * DAY,
-    not_after: datetime = NOW + 300 * DAY,
+    not_after: datetime = NOW + 7300 * DAY,
     hash_: hashes.HashAlgorithm | None = None,
     pss: bool = False,
     serial: int | None = None,
@@ -171,6 +172,10 @@ def key_usage(*bits: str) -> x509.KeyUsage:
     return x509.KeyUsage(**{each: each in bits for each in names})
 
 
+CA_USAGE = key_usage("key_cert_sign", "crl_sign")
+PEER_USAGE = key_usage("digital_signature")
+
+
 def authority(
     subject: str | x509.Name = "Test CA",
     kind: KeyKind = KeyKind.P256,
@@ -178,12 +183,12 @@ def authority(
     *,
     label: str | None = None,
     path_length: int | None = None,
-    usage: x509.KeyUsage | None = key_usage("key_cert_sign", "crl_sign"),
+    usage: x509.KeyUsage | None = CA_USAGE,
     ca: bool | None = True,
     extra: Sequence[tuple[x509.ExtensionType, bool]] = (),
     **options: object,
 ) -> Issued:
-    """A CA: a root, or below ``issuer``. ``ca`` None leaves basicConstraints out. ``options`` are those of ``issue``."""
+    """A CA: a root, or below ``issuer``. ``ca`` None leaves basicConstraints out. ``options``: those of ``issue``."""
     key = private_key(kind, label if label is not None else f"ca {subject}")
     extensions: list[tuple[x509.ExtensionType, bool]] = [
         (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
@@ -207,7 +212,7 @@ def end_entity(
     ip: Sequence[str] = (),
     names: Sequence[x509.GeneralName] = (),
     label: str = "end entity",
-    usage: x509.KeyUsage | None = key_usage("digital_signature"),
+    usage: x509.KeyUsage | None = PEER_USAGE,
     purposes: Sequence[x509.ObjectIdentifier] | None = None,
     extra: Sequence[tuple[x509.ExtensionType, bool]] = (),
     **options: object,

@@ -5,7 +5,7 @@ Every length is checked before use; whatever is not exactly DER raises ValueErro
 
 from __future__ import annotations
 
-INTEGER, NULL, OBJECT_IDENTIFIER, SEQUENCE, SET = 0x02, 0x05, 0x06, 0x30, 0x31
+INTEGER, BIT_STRING, NULL, OBJECT_IDENTIFIER, SEQUENCE, SET = 0x02, 0x03, 0x05, 0x06, 0x30, 0x31
 
 
 def element(tag: int, value: bytes) -> bytes:

@@ -20,7 +20,7 @@ from cryptography.x509.oid import SignatureAlgorithmOID as Sig
 from appliance.ike.authentication.failure import AuthenticationFailed
 from appliance.ike.authentication.signature import weakness_of
 from appliance.reasons import Reason
-from appliance.sa import distinguished_name
+from appliance.sa import der, distinguished_name
 from appliance.sa.identity import Identity, IdentityType
 
 MAX_CERTIFICATE = 32 * 1024
@@ -88,15 +88,17 @@ class Certificate:
     version1: bool
 
     @classmethod
-    def parse(cls, der: bytes) -> Certificate:
+    def parse(cls, data: bytes) -> Certificate:
         """Read DER. Raises MalformedCertificate whatever is wrong with it."""
-        if len(der) > MAX_CERTIFICATE:
-            raise MalformedCertificate(f"{len(der)} bytes; {MAX_CERTIFICATE} are taken")
+        if len(data) > MAX_CERTIFICATE:
+            raise MalformedCertificate(f"{len(data)} bytes; {MAX_CERTIFICATE} are taken")
         try:
             with warnings.catch_warnings():
                 # The library warns of encodings that it still takes but that RFC 5280 forbids: here they are errors.
                 warnings.simplefilter("error")
-                return cls._read(x509.load_der_x509_certificate(der))
+                certificate = cls._read(x509.load_der_x509_certificate(data))
+            _check_signature_bits(data)
+            return certificate
         except Exception as error:
             # The parser is not ours and the bytes are a stranger's: whatever it raises, the certificate is no good.
             raise MalformedCertificate(_words(error)) from error
@@ -250,6 +252,16 @@ class Certificate:
             ):
                 return f"subjectAltName {_show_name(name)} with a character that does not belong there"
         return None
+
+
+def _check_signature_bits(data: bytes) -> None:
+    # The library takes a signature with some of its bits "unused" too, so one certificate would have several encodings.
+    body, _ = der.read(data, der.SEQUENCE)
+    _, _, rest = der.read_any(body)
+    _, _, rest = der.read_any(rest)
+    signature, _ = der.read(rest, der.BIT_STRING)
+    if signature[:1] != b"\0":
+        raise ValueError("a signature of no whole number of bytes")
 
 
 def _equal(one: Identity, other: Identity) -> bool:

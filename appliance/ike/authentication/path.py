@@ -1,7 +1,7 @@
 """From a peer's certificate to a trusted CA: building and validating the path (RFC 5280 §6.1, RFC 4158).
 
-Paths are searched depth first. Their length, the number of certificates and of signatures looked at are bounded, so
-that no set of certificates costs more than some tens of milliseconds. Revocation is not checked here.
+Paths are searched depth first. Their length and the number of steps are bounded, so that no set of certificates costs
+more than some tens of milliseconds. Revocation is not checked.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from appliance.reasons import Reason
 MAX_PATH = 8
 """Certificates in a path, the peer's own and the trusted CA's included."""
 
-MAX_SIGNATURES = 32
-"""Signatures that are verified for one peer."""
+MAX_STEPS = 32
+"""Pairs of a certificate and its possible issuer that are looked at for one peer: so many signatures at most."""
 
 
 @dataclass(slots=True)
@@ -29,8 +29,7 @@ class _Search:
     anchors: Sequence[Certificate]
     intermediates: Sequence[Certificate]
     now: datetime
-    signatures: int = 0
-    verified: dict[tuple[bytes, bytes], bool] = field(default_factory=dict)
+    steps: int = 0
     failures: list[AuthenticationFailed] = field(default_factory=list)
 
 
@@ -63,14 +62,11 @@ def _paths(path: tuple[Certificate, ...], search: _Search) -> Iterator[tuple[Cer
     for anchor in _issuers(last, search.anchors):
         if _usable(last, anchor, search):
             yield (*path, anchor)
-    if len(path) >= MAX_PATH - 1:
-        search.failures.append(
-            AuthenticationFailed(
-                Reason.CERT_PATH_LENGTH, f"paths of {MAX_PATH} certificates are followed, no longer ones"
-            )
-        )
-        return
     candidates = [issuer for issuer in _issuers(last, search.intermediates) if issuer not in path]
+    if candidates and len(path) >= MAX_PATH - 1:
+        detail = f"a path of more than {MAX_PATH} certificates is not followed"
+        search.failures.append(AuthenticationFailed(Reason.CERT_PATH_LENGTH, detail))
+        return
     for issuer in candidates:
         if _usable(last, issuer, search):
             before = len(search.failures)
@@ -89,6 +85,9 @@ def _issuers(certificate: Certificate, among: Sequence[Certificate]) -> list[Cer
 
 def _usable(certificate: Certificate, issuer: Certificate, search: _Search) -> bool:
     """Whether the issuer is a CA in order and its key signed the certificate; a failure is noted."""
+    search.steps += 1
+    if search.steps > MAX_STEPS:  # ends the search: no failure among others
+        raise AuthenticationFailed(Reason.CERT_TOO_MANY, f"no path was found in {MAX_STEPS} steps")
     try:
         issuer.check(search.now)
         # A version 1 certificate cannot say that it is a CA's; as a trust anchor it need not (RFC 5280 §6.1.1 (d)).
@@ -96,7 +95,7 @@ def _usable(certificate: Certificate, issuer: Certificate, search: _Search) -> b
             issuer.check_issuer()
         if issuer not in search.anchors:
             issuer.check_purposes()
-        if not _signed(certificate, issuer, search):
+        if not _signed(certificate, issuer):
             detail = f"{certificate.title} was not signed by the key of {issuer.title}"
             raise AuthenticationFailed(Reason.CERT_BAD_SIGNATURE, detail)
     except AuthenticationFailed as failure:
@@ -105,20 +104,12 @@ def _usable(certificate: Certificate, issuer: Certificate, search: _Search) -> b
     return True
 
 
-def _signed(certificate: Certificate, issuer: Certificate, search: _Search) -> bool:
-    edge = certificate.der, issuer.der
-    if edge not in search.verified:
-        if search.signatures >= MAX_SIGNATURES:
-            raise AuthenticationFailed(
-                Reason.CERT_TOO_MANY, f"no path was found with {MAX_SIGNATURES} signatures looked at"
-            )
-        search.signatures += 1
-        try:
-            certificate.certificate.verify_directly_issued_by(issuer.certificate)
-            search.verified[edge] = True
-        except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
-            search.verified[edge] = False
-    return search.verified[edge]
+def _signed(certificate: Certificate, issuer: Certificate) -> bool:
+    try:
+        certificate.certificate.verify_directly_issued_by(issuer.certificate)
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+        return False
+    return True
 
 
 def _check_path(path: tuple[Certificate, ...]) -> None:
