@@ -301,7 +301,7 @@ def describe_transform(transform: WireTransform) -> str:
 def describe_offer(offered: SaPayload) -> str:
     """All proposals in strongSwan's notation: "aes256gcm16-prfsha384-ecp384, aes128-sha256-prfsha256-x25519".
 
-    A "?" marks transforms with attributes that are not understood. NONE of integrity or key exchange is not shown.
+    A "?" marks transforms with attributes that are not understood. NONE of integrity is not shown.
     """
     return ", ".join(_describe(p) for p in offered.proposals) or "nothing"
 
@@ -313,7 +313,7 @@ def describe_proposals(accepted: Sequence[Proposal], *, ke_allowed: bool = True)
 
 def _describe(proposal: WireProposal) -> str:
     order = (_T.ENCR, _T.INTEG, _T.PRF, _T.KE, _T.ESN)
-    known = [t for kind in order for t in proposal.transforms if t.type == kind and t not in (_NO_INTEGRITY, _NO_KE)]
+    known = [t for kind in order for t in proposal.transforms if t.type == kind and t != _NO_INTEGRITY]
     rest = [t for t in proposal.transforms if t.type not in tuple(order)]
     protocol = {ProtocolId.IKE: "", ProtocolId.ESP: "", ProtocolId.AH: "ah:"}
     prefix = protocol.get(ProtocolId(proposal.protocol), "") if proposal.protocol in tuple(ProtocolId) else "?:"
