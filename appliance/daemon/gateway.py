@@ -23,6 +23,7 @@ from appliance.daemon.show import Show
 from appliance.ike.engine import Engine
 from appliance.ike.events import ChildUp, Datagram
 from appliance.reasons import Reason
+from appliance.sa.association import SecurityPolicy
 from appliance.sa.datapath import Datapath, DatapathRefusal
 from appliance.sa.selector import Address
 from appliance.sa.spi import SpiAllocator
@@ -130,10 +131,16 @@ class Gateway:
             await self._put_back(before)
             raise
         self.desired = desired
+        self.engine.set_config(desired.engine)
         self.log.level = desired.log_level
         self.reconciler.apply(desired)
         await self.ike.idle()
-        await self.datapaths.change_policies(desired.policies)
+        try:
+            await self.datapaths.change_policies(desired.policies)
+        except DatapathRefusal as refusal:
+            self.log.refusal(
+                "error", "datapath", "policies", "policies that are wanted no more are still there", refusal
+            )
         if self._usage is not None:
             self._usage.cancel()
             self._usage = self._loop.create_task(self.events.watch_usage(usage_period(desired)))
@@ -205,7 +212,7 @@ def usage_period(desired: Desired) -> float:
     return min(10.0, max(1.0, min(intervals, default=30.0) / 3))
 
 
-def _union(before: Desired, after: Desired) -> tuple:  # type: ignore[type-arg]
+def _union(before: Desired, after: Desired) -> tuple[SecurityPolicy, ...]:
     policies = {policy.name: policy for policy in before.policies}
     policies |= {policy.name: policy for policy in after.policies}
     return tuple(sorted(policies.values(), key=lambda policy: policy.priority))

@@ -194,8 +194,13 @@ class Reconciler:
             return
         self.initiate(runtime, [child.name for child in runtime.missing()])
 
-    def initiate(self, runtime: ConnectionRuntime, children: list[str]) -> None:
-        """Start an IKE SA, with these children in it."""
+    def initiate(
+        self,
+        runtime: ConnectionRuntime,
+        children: list[str],
+        packet: tuple[TrafficSelector, TrafficSelector] | None = None,
+    ) -> None:
+        """Start an IKE SA, with these children in it; ``packet`` asked for the first of them."""
         runtime.retry.cancel()
         settings = runtime.wanted.config
         try:
@@ -220,7 +225,7 @@ class Reconciler:
         self._log.add("info", "daemon", "initiate", f"starting from {here} to {there}", connection=runtime.name)
 
         def start() -> IkeRecord:
-            ike_id = ike.engine.initiate(settings, children, here, there, ike.now)
+            ike_id = ike.engine.initiate(settings, children, here, there, ike.now, packet=packet)
             record = IkeRecord(ike_id, True, peer=str(there), remote=remote, pending=set(children))
             runtime.ikes[ike_id] = record
             return record
@@ -273,8 +278,9 @@ class Reconciler:
             if record is not None:
                 record.pending.add(child.name)
                 self._create_child(runtime, record, child, _packet(event))
-            else:
-                self.ensure(runtime)
+            elif runtime.connecting is None:
+                others = [other.name for other in runtime.missing() if other is not child]
+                self.initiate(runtime, [child.name, *others], _packet(event))
             runtime.changed()
             return
 

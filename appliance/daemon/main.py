@@ -1,0 +1,328 @@
+"""The daemon's life: start in the order that fails closed, serve, reload, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from appliance.config.load import load
+from appliance.config.model import Config
+from appliance.config.problem import ConfigError
+from appliance.console.protocol import (
+    PROTOCOL_VERSION,
+    Arguments,
+    Call,
+    NameArgs,
+    ReloadResult,
+    ShowArgs,
+    VersionResult,
+    What,
+)
+from appliance.daemon import guard
+from appliance.daemon.addresses import local_for
+from appliance.daemon.control import ControlLock, ControlServer
+from appliance.daemon.desired import Desired
+from appliance.daemon.gateway import Gateway
+from appliance.daemon.hardening import harden
+from appliance.daemon.log import Log, stderr_writer
+from appliance.daemon.notify import notify
+from appliance.daemon.reload import plan, problem_rows
+from appliance.daemon.translate import Reqids, desired_of
+from appliance.daemon.transport import Transport
+from appliance.reasons import Reason, Refusal
+from appliance.sa.association import SecurityPolicy
+from appliance.sa.datapath import Datapath
+from appliance.sa.selector import Address
+
+if TYPE_CHECKING:
+    from appliance.datapath.soft.client import SoftDatapath
+
+OK, FAILED, BAD_CONFIGURATION = 0, 1, 2
+
+
+def run(config_path: Path | str, control_path: Path | str | None = None) -> int:
+    """Be the daemon until a signal ends it. Returns the exit status: 0, 1 (failed) or 2 (bad configuration)."""
+    weak = harden()
+    reqids = Reqids()
+    try:
+        config = load(Path(config_path))
+        desired = desired_of(config, reqids)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return BAD_CONFIGURATION
+    except Refusal as refusal:
+        _complain(refusal)
+        return BAD_CONFIGURATION
+    for problem in config.warnings:
+        print(problem, file=sys.stderr)
+    log = Log(level=desired.log_level, write=_timed(stderr_writer()))
+    for text in weak:
+        log.add("warning", "daemon", "hardening", text, reason=Reason.NO_PRIVILEGE)
+    daemon = Daemon(config, desired, reqids, Path(control_path) if control_path else config.control.path, log)
+    try:
+        return asyncio.run(daemon.run())
+    except Refusal as refusal:
+        _complain(refusal)
+        return FAILED
+    except KeyboardInterrupt:
+        return FAILED
+
+
+class Daemon:
+    """One daemon: a gateway with real sockets, real datapaths, a guard and a control socket."""
+
+    def __init__(self, config: Config, desired: Desired, reqids: Reqids, control: Path, log: Log) -> None:
+        self._config = config
+        self._desired = desired
+        self._reqids = reqids
+        self._control_path = control
+        self._log = log
+        self._started_at = time.time()
+        self._ready = False
+        self._stopping = False
+        self._stop = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._soft: SoftDatapath | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._transport = Transport(config.ike.port, config.ike.port_nat, config.datapath.soft.mark)
+        self._gateway: Gateway | None = None
+
+    @property
+    def gateway(self) -> Gateway:
+        """The gateway, from the start of ``run`` on."""
+        assert self._gateway is not None
+        return self._gateway
+
+    async def run(self) -> int:
+        """Start, serve until told to stop, stop. Raises Refusal if the start fails; then nothing of it is left."""
+        lock = ControlLock(self._control_path)
+        control = ControlServer(self._control_path, self._handle, self._log, problems=problem_rows)
+        try:
+            await self._start(control)
+            await self._stop.wait()
+            await self._shut_down(control)
+        finally:
+            await control.close()
+            self._transport.close()
+            lock.close()
+        return OK
+
+    async def _start(self, control: ControlServer) -> None:
+        loop = asyncio.get_running_loop()
+        # Before anything runs: what is protected does not leave in the clear (DESIGN, rule 3).
+        guard.apply_policies(self._config, self._desired.policies)
+        for refusal in self._transport.open():
+            self._log.refusal("warning", "daemon", "no-family", "an address family is not served", refusal)
+        mark = self._config.datapath.soft.mark
+
+        def find_local(remote: Address, configured: tuple[Address, ...]) -> Address:
+            return local_for(remote, configured, mark)
+
+        gateway = self._gateway = Gateway(
+            self._desired,
+            self._log,
+            makers=[(name, self._maker(name)) for name in self._config.datapath.order],
+            send=self._transport.send,
+            local_for=find_local,
+        )
+        try:
+            self._transport.receive = gateway.ike.receive
+            self._transport.stray_esp = self._stray_esp
+            await gateway.start_datapaths()
+            await control.start(self._config.control.group)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._told_to_stop)
+            loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
+            gateway.start()
+            self._transport.attach()
+        except BaseException:
+            await gateway.abandon()
+            raise
+        gc.collect()
+        self._ready = True
+        notify("READY=1")
+        text = f"ready: {len(self._desired.connections)} connections, control socket {self._control_path}"
+        self._log.add("info", "daemon", "ready", text)
+
+    async def _shut_down(self, control: ControlServer) -> None:
+        self._stopping = True
+        notify("STOPPING=1")
+        self._log.add("info", "daemon", "stopping", "deleting what is up at the peers")
+        for task in tuple(self._tasks):
+            task.cancel()
+        await self.gateway.stop()
+        await control.close()
+        self._log.add(
+            "info", "daemon", "stopped",
+            "stopped; the guard stays, so protected traffic is dropped until the daemon runs again"
+            " (esplanade guard --remove takes it away)",
+        )  # fmt: skip
+
+    def _told_to_stop(self) -> None:
+        if self._stop.is_set():
+            # Told twice: at once. The datapath's process ends with our socket to it, and wipes its keys.
+            with contextlib.suppress(OSError):
+                self._control_path.unlink()
+            os._exit(FAILED)
+        self._stop.set()
+
+    def _told_to_reload(self) -> None:
+        async def reload() -> None:
+            try:
+                await self.reload()
+            except Refusal as refusal:
+                self._log.refusal("error", "config", "reload-refused", "nothing was changed", refusal)
+            except Exception as error:
+                self._log.internal("config", "reloading", error)
+
+        task = asyncio.get_running_loop().create_task(reload())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Control
+
+    async def _handle(self, call: Call, arguments: Arguments, progress: Callable[[str], None]) -> Any:
+        if call is Call.VERSION:
+            return self._version()
+        if isinstance(arguments, ShowArgs):
+            return await self._show(arguments)
+        if self._stopping or not self._ready:
+            raise Refusal(Reason.STOPPING if self._stopping else Reason.NOT_UP, "the daemon itself")
+        if call is Call.RELOAD:
+            return await self.reload()
+        assert isinstance(arguments, NameArgs)
+        operations = self.gateway.operations
+        operation = {
+            Call.INITIATE: operations.initiate,
+            Call.TERMINATE: operations.terminate,
+            Call.REKEY: operations.rekey,
+        }[call]
+        return await operation(arguments.connection, arguments.child, progress)
+
+    async def _show(self, arguments: ShowArgs) -> Any:
+        show = self.gateway.show
+        if arguments.what is What.LOG:
+            return await show.log(arguments.limit)
+        rows = {
+            What.CONNECTIONS: show.connections,
+            What.SA: show.sas,
+            What.POLICIES: show.policies,
+            What.DATAPATH: show.datapath,
+            What.COUNTERS: show.counters,
+        }[arguments.what]
+        return await rows()
+
+    def _version(self) -> VersionResult:
+        try:
+            version = metadata.version("esplanade")
+        except metadata.PackageNotFoundError:
+            version = "unknown"
+        return VersionResult(
+            program="esplanade",
+            version=version,
+            protocol=PROTOCOL_VERSION,
+            pid=os.getpid(),
+            started_at=self._started_at,
+            ready=self._ready,
+            config=str(self._config.path),
+        )
+
+    async def reload(self) -> ReloadResult:
+        """Read the configuration again and apply what differs. Raises Refusal; then nothing has changed."""
+        async with self._reloading:
+            config, desired = await asyncio.to_thread(self._read)
+            change = plan(self._config, self._desired, config, desired)
+            if not change.nothing:
+                before, after = self._desired.policies, desired.policies
+                union = {policy.name: policy for policy in (*before, *after)}
+                await self._guard(config, tuple(sorted(union.values(), key=lambda policy: policy.priority)))
+                try:
+                    await self.gateway.change(desired)
+                except Refusal:
+                    await self._guard(self._config, before)
+                    raise
+                await self._guard(config, after)
+            else:
+                # Also frees what the operator terminated: a reload asks for what the file says.
+                self.gateway.reconciler.apply(desired)
+            self._config, self._desired = config, desired
+            result = change.result
+            text = "nothing differs" if change.nothing else _summary(result)
+            self._log.add("info", "config", "reloaded", f"{config.path}: {text}")
+            return result
+
+    def _read(self) -> tuple[Config, Desired]:
+        config = load(self._config.path)
+        return config, desired_of(config, self._reqids)
+
+    async def _guard(self, config: Config, policies: tuple[SecurityPolicy, ...]) -> None:
+        await asyncio.to_thread(guard.apply_policies, config, policies)
+
+    # Datapaths
+
+    def _maker(self, name: str) -> Callable[[], Any]:
+        makers = {"soft": self._make_soft}
+        if name not in makers:
+            raise Refusal(Reason.CONFIG_VALUE, f"datapath.order: there is no datapath {name!r}, only soft")
+        return makers[name]
+
+    async def _make_soft(self) -> Datapath:
+        from appliance.datapath.soft.client import SoftDatapath
+        from appliance.datapath.soft.options import SoftOptions
+
+        settings = self._config.datapath.soft
+        options: dict[str, Any] = {
+            "tun": settings.tun,
+            "mark": settings.mark,
+            "table": settings.table,
+            "clamp_mss": settings.mss_clamp,
+            "mtu_floor_ipv4": settings.pmtu_floor,
+        }
+        if settings.mtu is not None:
+            options["tun_mtu"] = settings.mtu
+        soft = SoftDatapath(SoftOptions(**options), on_ike=self._transport.received)
+        await soft.start()
+        try:
+            for ingress in self._transport.ingresses:
+                await soft.add_ingress(ingress)
+        except Refusal:
+            await soft.close()
+            raise
+        self._soft = soft
+        return soft
+
+    def _stray_esp(self, datagram: Any) -> None:
+        if self._soft is not None:
+            self._soft.inject_esp(datagram)
+
+
+def _summary(result: ReloadResult) -> str:
+    parts = [
+        f"{what} {', '.join(names)}"
+        for what, names in (("added", result.added), ("removed", result.removed), ("changed", result.changed))
+        if names
+    ]
+    if result.policies_changed:
+        parts.append("policies changed")
+    return "; ".join([*parts, f"{result.unchanged} connections unchanged"])
+
+
+def _timed(write: Callable[[str], None]) -> Callable[[str], None]:
+    """Lines with the time of day, unless the journal adds it."""
+    if "JOURNAL_STREAM" in os.environ:
+        return write
+    return lambda line: write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {line}")
+
+
+def _complain(refusal: Refusal) -> None:
+    print(f"error: {refusal} [{refusal.reason.name}]\n  remedy: {refusal.remedy}", file=sys.stderr)

@@ -1,0 +1,86 @@
+"""The engine's datagrams on real sockets: one ingress for each address family, bound to all addresses of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
+
+from appliance.ike.connection import Endpoint
+from appliance.ike.events import Datagram
+from appliance.reasons import Reason, Refusal
+
+if TYPE_CHECKING:
+    from appliance.datapath.soft.ingress import Datagram as Received
+    from appliance.datapath.soft.ingress import Ingress
+
+ANY_ADDRESS = (IPv4Address(0), IPv6Address(0))
+
+
+class Transport:
+    """The IKE side of the ingress sockets. ``receive`` takes (message, local, remote)."""
+
+    def __init__(self, ike_port: int, nat_port: int, mark: int) -> None:
+        self.ingresses: list[Ingress] = []
+        self.receive: Callable[[bytes, Endpoint, Endpoint], None] = lambda data, local, remote: None
+        self.stray_esp: Callable[[Received], None] = lambda datagram: None
+        self._by_version: dict[int, Ingress] = {}
+        self._ports = ike_port, nat_port
+        self._mark = mark
+
+    def open(self) -> list[Refusal]:
+        """Take the ports, for each family that this machine has. Returns why there is none of a family.
+
+        Raises Refusal: PORT_IN_USE, NO_PRIVILEGE, or the last family's reason if there is none at all.
+        """
+        from appliance.datapath.soft.ingress import open_ingress
+
+        refused: list[Refusal] = []
+        for address in ANY_ADDRESS:
+            try:
+                ingress = open_ingress(address, ike_port=self._ports[0], natt_port=self._ports[1], mark=self._mark)
+            except Refusal as refusal:
+                if refusal.reason is not Reason.BAD_ADDRESS:
+                    self.close()
+                    raise
+                refused.append(refusal)
+                continue
+            self.ingresses.append(ingress)
+            self._by_version[address.version] = ingress
+        if not self.ingresses:
+            raise refused[-1]
+        return refused
+
+    def attach(self) -> None:
+        """Start to receive."""
+        loop = asyncio.get_running_loop()
+        for ingress in self.ingresses:
+            ingress.attach(loop, self.received, lambda datagram: self.stray_esp(datagram))
+
+    def received(self, datagram: Received) -> None:
+        """An IKE message came, by a socket or by way of the datapath."""
+        self.receive(
+            datagram.data,
+            Endpoint(datagram.destination, datagram.destination_port),
+            Endpoint(datagram.source, datagram.source_port),
+        )
+
+    def send(self, datagram: Datagram) -> None:
+        """Send what the engine says. Raises Refusal(SEND_FAILED)."""
+        source, destination = datagram.source, datagram.destination
+        ingress = self._by_version.get(destination.address.version)
+        if ingress is None:
+            raise Refusal(Reason.SEND_FAILED, f"there is no IPv{destination.address.version} socket")
+        if datagram.keepalive:
+            ingress.send_keepalive(destination.address, destination.port, source=source.address)
+            return
+        natt = source.port == self._ports[1]
+        ingress.send(datagram.data, destination.address, destination.port, source=source.address, natt=natt)
+
+    def close(self) -> None:
+        """Close all sockets. Idempotent."""
+        for ingress in self.ingresses:
+            ingress.close()
+        self.ingresses.clear()
+        self._by_version.clear()
