@@ -65,6 +65,10 @@ class Engine:
             if sa.connection is not None:
                 sa.connection = by_name.get(sa.connection.name, sa.connection)
 
+    def set_config(self, config: EngineConfig) -> None:
+        """Other limits from now on. The ports are those of the sockets, which stay."""
+        self._services.config = config
+
     def receive_datagram(self, data: bytes, local: Endpoint, remote: Endpoint, now: float) -> None:
         """Take one IKE message, without the non-ESP marker."""
         counters = self._services.counters
