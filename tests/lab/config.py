@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TypeAlias
 
 from tests.lab import topology
@@ -109,16 +108,10 @@ def site(
         "remote_ts": list(networks[1]),
         "esp_proposals": ["aes256gcm16-esn", "aes256gcm16-noesn"],
     }
-    # A setting of None takes a key away, such as the PSK where certificates are used.
+    # An empty setting takes a key away, such as the PSK where certificates are used.
     connection |= settings
     connection["child"] = {"net": wanted | dict(child or {})}
     return {
         name or f"site-{'b' if side == 'a' else 'a'}": {key: value for key, value in connection.items() if value != ""}
     }
 
-
-def write_secret(path: Path, data: bytes) -> Path:
-    """A key file as the gateway wants it: nobody but its owner may read it."""
-    path.touch(mode=0o600)
-    path.write_bytes(data)
-    return path
