@@ -7,11 +7,10 @@ import stat
 from pathlib import Path
 
 from appliance.config.build import build_connection, build_policy, resolve
+from appliance.config.files import check_files, check_own_mode
 from appliance.config.model import (
     SCHEMA_VERSION,
-    Auth,
     Config,
-    Connection,
     ControlSettings,
     DatapathSettings,
     IkeSettings,
@@ -36,9 +35,9 @@ def load(path: Path | str, *, check_files: bool = True) -> Config:
     data = _read_bytes(file)
     config, report = _build(file, data)
     if check_files and not report.failed:
-        _check_files(config, report)
+        check_files(config, report)
         if any(c.psk is not None for c in config.connections):
-            _check_own_mode(file, report)
+            check_own_mode(file, report)
     return _finish(config, report)
 
 
@@ -171,68 +170,3 @@ def _unreadable(file: Path, cause: str, remedy: str) -> ConfigError:
         remedy=remedy,
     )
     return ConfigError([problem])
-
-
-def _check_own_mode(file: Path, report: Report) -> None:
-    mode = stat.S_IMODE(file.stat().st_mode)
-    if mode & 0o077:
-        report.add(
-            (),
-            Reason.CONFIG_CREDENTIAL,
-            f"the file holds a psk and its mode is {mode:04o}",
-            "others than its owner may read or change it",
-            f"chmod 600 {file}, or move the key into a psk_file",
-            warning=True,
-        )
-
-
-def _check_files(config: Config, report: Report) -> None:
-    """Whether the files that are named are there and can be read, and private ones are private."""
-    for connection in config.connections:
-        base = ("connection", connection.name)
-        for path, where, private in _files(connection):
-            wrong = _file_fault(path, private=private)
-            if wrong:
-                cause, remedy = wrong
-                report.add(
-                    (*base, *where),
-                    Reason.CONFIG_CREDENTIAL,
-                    f"{path} cannot be used",
-                    cause,
-                    remedy,
-                    value=True,
-                )
-
-
-def _files(connection: Connection) -> list[tuple[Path, tuple[str | int, ...], bool]]:
-    """A connection's files that are used, the key that names each, and whether it is private."""
-    local, remote = connection.local, connection.remote
-    files: list[tuple[Path, tuple[str | int, ...], bool]] = []
-    if connection.psk_file and Auth.PSK in (local.auth, remote.auth):
-        files.append((connection.psk_file, ("psk_file",), True))
-    if local.auth is Auth.PUBKEY and local.cert and local.key:
-        files += [(local.cert, ("local", "cert"), False), (local.key, ("local", "key"), True)]
-    if remote.auth is Auth.PUBKEY:
-        files += [(path, ("remote", "ca", index), False) for index, path in enumerate(remote.ca)]
-    return files
-
-
-def _file_fault(path: Path, *, private: bool) -> tuple[str, str] | None:
-    """Cause and remedy, or None where the file is as it should be."""
-    try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            return "it is not a file", "name the file itself"
-        if private and stat.S_IMODE(mode) & 0o077:
-            return (
-                f"its mode is {stat.S_IMODE(mode):04o}: others than its owner may read or change it",
-                f"chmod 600 {path}",
-            )
-        with path.open("rb"):
-            return None
-    except FileNotFoundError:
-        return "there is no such file", "correct the path; it is relative to the configuration file's folder"
-    except PermissionError:
-        return "this user may not read it", "change its owner, or run as root"
-    except OSError as error:
-        return error.strerror or str(error), "see that the path is right"

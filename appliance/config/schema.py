@@ -258,13 +258,13 @@ _CHILD = Table(
             "1h",
             {
                 "bytes": Key(
-                    type=values.size(1_000_000, _MAX_COUNT),
+                    type=values.size(1000, _MAX_COUNT),
                     default_words="no limit",
                     effect=Effect.REKEY,
                     help="data after which the SA ends; the rekey starts at nine tenths of it",
                 ),
                 "packets": Key(
-                    type=values.integer(1000, _MAX_COUNT, "packets"),
+                    type=values.integer(10, _MAX_COUNT, "packets"),
                     default_words="no limit",
                     effect=Effect.REKEY,
                     help="packets after which the SA ends; the rekey starts at nine tenths of them",

@@ -110,10 +110,8 @@ _ALIASES: dict[str, str] = {
     "none": "modpnone",
 }
 
-_SHORT_ICV = "its ICV is shorter than the 16 bytes that RFC 8221 §5 asks for; use aes256gcm16"
-_OLD_CIPHER = (
-    "RFC 8221 §5 and RFC 8247 §2.1 no longer recommend it or forbid it (64-bit blocks); use aes256gcm16 or aes256"
-)
+_SHORT_ICV = "RFC 8221 §5 lists AES-GCM with the ICV of 16 bytes only; use aes256gcm16"
+_OLD_CIPHER = "RFC 8221 §5 says SHOULD NOT (3DES) or MUST NOT: blocks of 64 bits; use aes256gcm16 or aes256"
 _MD5 = "RFC 8221 §6 and RFC 8247 §2.2, §2.3 forbid MD5; use sha256 or prfsha256"
 _SHA1 = "RFC 8221 §6 and RFC 8247 §2.2, §2.3 are retiring SHA-1 (MUST-); use sha256 or prfsha256"
 _WEAK_GROUP = "RFC 8247 §2.4 says SHOULD NOT or MUST NOT: too weak; use x25519, ecp384 or modp3072"
@@ -127,24 +125,26 @@ _REFUSED: dict[str, str] = {
         (f"aes{bits}gcm{icv}" for bits in (128, 192, 256) for icv in (8, 12, 64, 96)),
         _SHORT_ICV,
     ),
-    **dict.fromkeys(("3des", "des", "blowfish", "blowfish128", "blowfish256", "cast128", "idea", "rc5"), _OLD_CIPHER),
+    **dict.fromkeys(("3des", "des", "blowfish", "blowfish128", "blowfish192", "blowfish256"), _OLD_CIPHER),
     **dict.fromkeys(("md5", "md5_128", "prfmd5"), _MD5),
     **dict.fromkeys(("sha", "sha1", "sha1_160", "prfsha1"), _SHA1),
     "sha256_96": "96 bits of SHA2-256 are a draft's mistake (RFC 4868 has 128); use sha256",
     **dict.fromkeys(
-        ("modp768", "modp1024", "modp1536", "modp1024s160", "modp2048s224", "modp2048s256", "ecp192", "ecp224"),
+        ("modp768", "modp1024", "modp1536", "modp1024s160", "modp2048s224", "modp2048s256"),
         _WEAK_GROUP,
     ),
     **dict.fromkeys((f"aes{bits}ctr" for bits in (128, 192, 256)), _NO_CTR),
     **dict.fromkeys(
         (
+            "cast128",
             "aesxcbc", "aescmac", "prfaesxcbc", "prfaescmac", "sha384_96", "aes128gmac", "aes192gmac", "aes256gmac",
             *(f"aes{bits}ccm{icv}" for bits in (128, 192, 256) for icv in ("", 8, 12, 16, 64, 96, 128)),
             *(f"camellia{bits}" for bits in ("", 128, 192, 256)),
         ),
         _NOT_HERE,
     ),
-    **dict.fromkeys(("modp6144", "modp8192", "ecp224bp", "ecp256bp", "ecp384bp", "ecp512bp"), _NO_GROUP),
+    **dict.fromkeys(("modp6144", "modp8192", "ecp192", "ecp224"), _NO_GROUP),
+    **dict.fromkeys(("ecp224bp", "ecp256bp", "ecp384bp", "ecp512bp"), _NO_GROUP),
     **dict.fromkeys(("mlkem512", "mlkem768", "mlkem1024"), _POST_QUANTUM),
 }  # fmt: skip
 
@@ -191,6 +191,26 @@ def format_transform(transform: Transform) -> str:
         return word
     bits = "" if transform.key_bits is None else f"_{transform.key_bits}"
     return f"{transform.type.name.lower()}{int(transform.id)}{bits}"
+
+
+def proposal_words() -> dict[str, tuple[str, ...]]:
+    """Every word that a proposal may have, by kind, aliases behind the words that they stand for."""
+    kinds = {
+        "cipher": TransformType.ENCR,
+        "integrity": TransformType.INTEG,
+        "PRF (IKE)": TransformType.PRF,
+        "key exchange": TransformType.KE,
+        "sequence numbers (ESP)": TransformType.ESN,
+    }
+    return {
+        kind: tuple(
+            name
+            for word, transform in _WORDS.items()
+            if transform.type is type_
+            for name in (word, *(alias for alias, meant in _ALIASES.items() if meant == word))
+        )
+        for kind, type_ in kinds.items()
+    }
 
 
 def _parse_word(word: str, text: str) -> Transform:
