@@ -1,0 +1,1 @@
+"""Harnesses that feed parsers with anything. See README.md."""
