@@ -6,8 +6,8 @@ import os
 import stat
 from pathlib import Path
 
+from appliance.config import files
 from appliance.config.build import build_connection, build_policy, resolve
-from appliance.config.files import check_files, check_own_mode
 from appliance.config.model import (
     SCHEMA_VERSION,
     Config,
@@ -35,9 +35,9 @@ def load(path: Path | str, *, check_files: bool = True) -> Config:
     data = _read_bytes(file)
     config, report = _build(file, data)
     if check_files and not report.failed:
-        check_files(config, report)
+        files.check_files(config, report)
         if any(c.psk is not None for c in config.connections):
-            check_own_mode(file, report)
+            files.check_own_mode(file, report)
     return _finish(config, report)
 
 

@@ -248,7 +248,11 @@ def _failed(refusal: Refusal, *, as_json: bool) -> int:
     if as_json:
         _print_json({"ok": False, "error": error})
         return status
-    _print_problems(error.problems, sys.stderr)
+    if error.problems:
+        _print_problems(error.problems, sys.stderr)
+        mistakes = sum(p.level == "error" for p in error.problems)
+        print(f"esplanade: {_plural(mistakes, 'mistake')} in the configuration; nothing is applied", file=sys.stderr)
+        return status
     detail = f": {error.detail}" if error.detail else ""
     print(f"esplanade: {clean(error.words + detail)}", file=sys.stderr)
     if error.remedy:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 
 from appliance.console import units
 from appliance.console.protocol import (
@@ -187,8 +186,10 @@ def sas(rows: Sequence[SaRow], page: Page, now: float) -> list[str]:
     if not rows:
         return ["no SAs are installed; see why: esplanade show connections"]
     lines: list[str] = []
-    for (connection, child), group in groupby(rows, key=lambda row: (row.connection, row.child)):
-        pair = list(group)
+    groups: dict[tuple[str, str], list[SaRow]] = {}
+    for row in rows:
+        groups.setdefault((row.connection, row.child), []).append(row)
+    for (connection, child), pair in groups.items():
         if lines:
             lines.append("")
         lines.append(units.clean(f"{connection}/{child}"))
@@ -198,9 +199,7 @@ def sas(rows: Sequence[SaRow], page: Page, now: float) -> list[str]:
             lines += page.note(Note("esp    ", text, indent=2))
         for text in _unique(text for row in pair for text in row.why_not):
             lines += page.note(Note("not on ", text, indent=2))
-        table: list[Row | Note] = []
-        for row in pair:
-            table.append(_sa_line(row))
+        table: list[Row | Note] = [_sa_line(row) for row in pair]
         head = ["DIR", "SPI", "FROM", "TO", "AGE", "REKEY IN", "BYTES", "PACKETS", "REPLAYED", "BAD ICV"]
         lines += page.table(head, table, indent=2)
     return lines
@@ -296,7 +295,8 @@ def counters(rows: Sequence[CounterRow], page: Page, now: float, *, zeros: bool 
     lines = page.table(["GROUP", "COUNTER", "VALUE", "MEANING"], table) if table else []
     hidden = len(rows) - len(shown)
     if hidden:
-        lines += ["", f"{hidden} counters are zero; --all shows them"] if lines else [f"all {hidden} counters are zero"]
+        zero = f"{hidden} counter{' is' if hidden == 1 else 's are'} zero"
+        lines += ["", f"{zero}; --all shows them"] if lines else [zero]
     return lines or ["there are no counters"]
 
 
