@@ -28,6 +28,7 @@ from appliance.ike.authentication.signature import Scheme, SignatureAlgorithm, f
 from appliance.ike.constants import AuthMethod, HashAlgorithm
 from appliance.ike.payloads import AuthPayload
 from appliance.reasons import Reason
+from appliance.sa import der
 from appliance.sa.algorithms import Prf
 from appliance.sa.identity import Identity
 from tests.pki import GOOD_KINDS, NOW, Issued, KeyKind, authority, end_entity, private_key
@@ -445,3 +446,27 @@ def test_keys_of_other_peers_do_not_verify() -> None:
     assert private_key(KeyKind.P256, "another") is other.key
     auth = make_auth(other.credential(), OCTETS, PRF, peer_hashes=ALL)
     assert refusal(issued, auth) is Reason.AUTH_SIGNATURE_INVALID
+
+
+def test_a_key_for_rsassa_pss_makes_no_other_signatures_rfc4055_1_2() -> None:
+    issued = gateway(KeyKind.RSA_2048)
+    assert issued.issuer is not None
+    # The same certificate with id-RSASSA-PSS as its key's algorithm, signed anew.
+    tbs = issued.certificate.tbs_certificate_bytes.replace(
+        bytes.fromhex("300d06092a864886f70d0101010500"), bytes.fromhex("300d06092a864886f70d01010a3000")
+    )
+    ecdsa = SignatureAlgorithm(Scheme.ECDSA, H.SHA2_256)
+    signature = der.element(der.BIT_STRING, b"\0" + sign(issued.issuer.key, ecdsa, tbs))
+    certificate = der.element(der.SEQUENCE, tbs + ecdsa.identifier() + signature)
+    policy = pubkey_policy(issued)
+    for scheme, reason in ((RsaScheme.PSS, None), (RsaScheme.PKCS1, Reason.AUTH_KEY_MISMATCH)):
+        auth = make_auth(issued.credential(scheme), OCTETS, PRF, peer_hashes=ALL)
+        try:
+            verify_auth(policy, auth, GW_A, [certificate], OCTETS, PRF, NOW)
+        except AuthenticationFailed as failure:
+            assert failure.reason is reason
+        else:
+            assert reason is None
+    older = make_auth(issued.credential(allow_sha1=True), OCTETS, PRF, peer_hashes=frozenset())
+    with pytest.raises(AuthenticationFailed, match="PSS only"):
+        verify_auth(replace(policy, allow_sha1=True), older, GW_A, [certificate], OCTETS, PRF, NOW)

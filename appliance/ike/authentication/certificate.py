@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID, PublicKeyAlgorithmOID
 from cryptography.x509.oid import SignatureAlgorithmOID as Sig
 
 from appliance.ike.authentication.failure import AuthenticationFailed
@@ -63,7 +63,10 @@ class MalformedCertificate(Exception):  # noqa: N818 - it says what happened
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Certificate:
-    """What is used of a certificate. Two are equal if their DER is; ``names`` are the subjectAltNames."""
+    """What is used of a certificate. Two are equal if their DER is; ``names`` are the subjectAltNames.
+
+    ``pss_only`` is of RSA keys that are for RSASSA-PSS alone (RFC 4055 §1.2).
+    """
 
     certificate: x509.Certificate = field(repr=False)
     der: bytes = field(repr=False)
@@ -75,6 +78,7 @@ class Certificate:
     not_before: datetime
     not_after: datetime
     weakness: str | None
+    pss_only: bool
     names: tuple[x509.GeneralName, ...]
     key_usage: x509.KeyUsage | None
     purposes: frozenset[x509.ObjectIdentifier] | None
@@ -135,6 +139,7 @@ class Certificate:
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
             weakness=_weakness(certificate),
+            pss_only=certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS,
             names=alternatives,
             key_usage=usage if isinstance(usage, x509.KeyUsage) else None,
             purposes=frozenset(purposes) if isinstance(purposes, x509.ExtendedKeyUsage) else None,

@@ -166,7 +166,9 @@ def _verify_signature(
     """Verify AUTH by its method; returns the algorithm in words."""
     try:
         if auth.method == AuthMethod.DIGITAL_SIGNATURE:
-            return _verify_digital_signature(policy, auth.data, key, octets)
+            return _verify_digital_signature(policy, auth.data, key, octets, pss_only=certificate.pss_only)
+        if auth.method == AuthMethod.RSA_DIGITAL_SIGNATURE and certificate.pss_only:
+            raise AuthenticationFailed(Reason.AUTH_KEY_MISMATCH, f"{certificate.title} is for RSASSA-PSS only")
         if auth.method == AuthMethod.RSA_DIGITAL_SIGNATURE:
             return _verify_rsa(policy, auth.data, key, octets)
         return _verify_ecdsa(AuthMethod(auth.method), auth.data, key, octets)
@@ -174,7 +176,9 @@ def _verify_signature(
         raise AuthenticationFailed(Reason.AUTH_SIGNATURE_INVALID, certificate.title) from error
 
 
-def _verify_digital_signature(policy: RemotePolicy, data: bytes, key: PublicKey, octets: bytes) -> str:
+def _verify_digital_signature(
+    policy: RemotePolicy, data: bytes, key: PublicKey, octets: bytes, *, pss_only: bool
+) -> str:
     """Method 14 (RFC 7427 §3)."""
     if not data or len(data) < 1 + data[0] or data[0] == 0:
         raise AuthenticationFailed(Reason.AUTH_MALFORMED, "AUTH ends within its AlgorithmIdentifier")
@@ -185,8 +189,8 @@ def _verify_digital_signature(policy: RemotePolicy, data: bytes, key: PublicKey,
         raise AuthenticationFailed(Reason.AUTH_MALFORMED, f"AlgorithmIdentifier: {error}") from error
     if algorithm is None:
         raise AuthenticationFailed(Reason.AUTH_ALGORITHM_UNSUPPORTED, f"AlgorithmIdentifier {identifier[:32].hex()}")
-    if algorithm.scheme not in schemes_of(key):
-        detail = f"{algorithm} with a key of type {describe_key(key)}"
+    if algorithm.scheme not in schemes_of(key) or (pss_only and algorithm.scheme is not Scheme.RSA_PSS):
+        detail = f"{algorithm} with a key of type {describe_key(key)}{' for RSASSA-PSS only' if pss_only else ''}"
         raise AuthenticationFailed(Reason.AUTH_KEY_MISMATCH, detail)
     # RFC 7427 §4: only what was announced may be used. SHA-1 never is.
     if algorithm.hash is HashAlgorithm.SHA1:
