@@ -55,7 +55,7 @@ class DatapathEvents:
                 return  # it went while the event was on its way
             if isinstance(event, InboundUsed):
                 # The peer sends on the pair, so it can receive on it, too (RFC 7296 §2.8).
-                self._start(self._installer.activate(child), child)
+                self._start(self._installer.used(child), child)
                 self.inbound(child)
             elif isinstance(event, MappingChanged):
                 self._mapping_changed(child, event)

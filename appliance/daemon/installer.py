@@ -69,7 +69,8 @@ class Installer:
         self._loop = asyncio.get_running_loop()
         self._by_id: dict[int, InstalledChild] = {}
         self._by_key: dict[SaKey, InstalledChild] = {}
-        self._held_spis: dict[int, int] = {}
+        self._by_reqid: dict[int, list[InstalledChild]] = {}
+        self._held_spis: set[int] = set()
         self._to_release: set[int] = set()
         self._lingering: dict[int, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,10 +111,18 @@ class Installer:
             await self._move(event)
 
     async def activate(self, child: InstalledChild) -> None:
-        """Have packets leave by a child's outbound SA, if they do not yet."""
+        """Have packets leave by a child's outbound SA from now on."""
         child.activate = True
         if child.active or child.datapath is None or child.leaving:
             return
+        # The datapath idles earlier ones of the same traffic. One of them may be asked for again, when this one goes.
+        idled = [
+            other
+            for other in self._by_reqid.get(child.outbound.reqid, ())
+            if other is not child and other.active and _same_traffic(other, child)
+        ]
+        for other in idled:
+            other.active = False
         child.active = True
         try:
             await bounded(child.datapath.activate_outbound(child.outbound.key), "activate_outbound")
@@ -123,6 +132,14 @@ class Installer:
                 "error", "daemon", "activate-refused", "the outbound SA is not active", refusal,
                 connection=child.connection, child=child.child,
             )  # fmt: skip
+
+    async def used(self, child: InstalledChild) -> None:
+        """The peer sends on a child, so it can receive on it: activate it if it waited for that.
+
+        One that was active before and is idle now stays so: a younger one has taken its traffic.
+        """
+        if not child.activate:
+            await self.activate(child)
 
     def forget(self, datapath: Datapath) -> list[InstalledChild]:
         """A datapath is gone with all that it had. Returns the children that it carried."""
@@ -257,7 +274,8 @@ class Installer:
         self._by_id[child.child_id] = child
         self._by_key[child.inbound.key] = child
         self._by_key[child.outbound.key] = child
-        self._held_spis[child.inbound.spi] = child.child_id
+        self._by_reqid.setdefault(child.outbound.reqid, []).append(child)
+        self._held_spis.add(child.inbound.spi)
 
     def _drop(self, child: InstalledChild) -> None:
         if self._by_id.get(child.child_id) is not child:
@@ -266,11 +284,16 @@ class Installer:
         for key in (child.inbound.key, child.outbound.key):
             if self._by_key.get(key) is child:
                 del self._by_key[key]
+        family = self._by_reqid.get(child.outbound.reqid, [])
+        if child in family:
+            family.remove(child)
+        if not family:
+            self._by_reqid.pop(child.outbound.reqid, None)
         timer = self._lingering.pop(child.child_id, None)
         if timer is not None:
             timer.cancel()
         spi = child.inbound.spi
-        self._held_spis.pop(spi, None)
+        self._held_spis.discard(spi)
         if spi in self._to_release:
             self._to_release.discard(spi)
             self._spis.release(spi)
@@ -279,6 +302,11 @@ class Installer:
         if self._by_key.get(old) is child:
             del self._by_key[old]
         self._by_key[new] = child
+
+
+def _same_traffic(one: InstalledChild, other: InstalledChild) -> bool:
+    mine, theirs = one.outbound, other.outbound
+    return (mine.local_ts, mine.remote_ts) == (theirs.local_ts, theirs.remote_ts)
 
 
 async def bounded(work: Awaitable[_T], what: str, *, in_doubt: bool = False, seconds: float = ANSWER_SECONDS) -> _T:

@@ -1,4 +1,4 @@
-"""The engine's datagrams on real sockets: one ingress for each address family, bound to all addresses of this machine."""
+"""The engine's datagrams on real sockets: for each address family one ingress, bound to all of its addresses."""
 
 from __future__ import annotations
 

@@ -1,0 +1,252 @@
+"""A datapath in memory that keeps the whole contract, and a wire between two of them.
+
+It does not encrypt. It does everything else: an SA accepts what was sent under the same SPI and the same keys only,
+outbound SAs carry nothing before they are active, policies decide, and everything is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+from appliance.reasons import Reason
+from appliance.sa.algorithms import Encryption, Integrity, Suite
+from appliance.sa.association import Direction, Mode, SaKey, SecurityPolicy, UdpEncapsulation
+from appliance.sa.datapath import (
+    Acquire,
+    Capabilities,
+    DatapathEvent,
+    DatapathRefusal,
+    Dump,
+    Failed,
+    InboundState,
+    InboundUsed,
+    InstalledSa,
+    InstallRequest,
+    Usage,
+)
+from appliance.sa.selector import Address
+
+SUITES = tuple(
+    Suite(encryption, bits, integrity, esn)
+    for esn in (False, True)
+    for encryption, bits, integrity in (
+        (Encryption.AES_GCM_16, 128, Integrity.NONE),
+        (Encryption.AES_GCM_16, 256, Integrity.NONE),
+        (Encryption.CHACHA20_POLY1305, 256, Integrity.NONE),
+        (Encryption.AES_CBC, 256, Integrity.HMAC_SHA2_256_128),
+    )
+)
+
+
+@dataclass(slots=True)
+class Sa:
+    installed: InstalledSa
+    key_digest: bytes
+    used: bool = False
+
+
+@dataclass(slots=True)
+class Fault:
+    """What the next install does: refuse, or (``stall``) never answer."""
+
+    reason: Reason = Reason.TABLE_FULL
+    in_doubt: bool = False
+    stall: bool = False
+
+
+class MemoryDatapath:
+    def __init__(self, name: str = "memory", *, suites: tuple[Suite, ...] = SUITES) -> None:
+        self._name = name
+        self.suites = suites
+        self.sas: dict[SaKey, Sa] = {}
+        self.policies: dict[str, SecurityPolicy] = {}
+        self.faults: list[Fault] = []
+        self.seen_keys: set[bytes] = set()
+        self.installs = 0
+        self.removed: list[SaKey] = []
+        self.closed = False
+        self.dead = False
+        self.policy_refusal: Reason | None = None
+        self._events: asyncio.Queue[DatapathEvent | None] = asyncio.Queue()
+        self.peer: MemoryDatapath | None = None
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def _alive(self) -> None:
+        if self.dead or self.closed:
+            raise DatapathRefusal(Reason.DATAPATH_GONE, "its process ended")
+
+    async def probe(self) -> Capabilities:
+        return Capabilities(
+            name=self._name,
+            usable=not self.dead,
+            suites=self.suites,
+            modes=(Mode.TUNNEL, Mode.TRANSPORT),
+            native=True,
+            udp_encapsulation=True,
+            replay_windows=(64, 4096),
+        )
+
+    async def install(self, requests: Sequence[InstallRequest]) -> None:
+        digests = []
+        for request in requests:
+            encryption, integrity = request.keys.take()
+            digests.append(hashlib.sha256(bytes(encryption) + b"|" + bytes(integrity)).digest())
+        await asyncio.sleep(0.001)
+        self._alive()
+        if self.faults:
+            fault = self.faults.pop(0)
+            if fault.stall:
+                self._put(requests, digests)
+                await asyncio.Event().wait()
+            raise DatapathRefusal(fault.reason, "as the test wants", in_doubt=fault.in_doubt)
+        for request in requests:
+            if request.sa.key in self.sas:
+                raise DatapathRefusal(Reason.ALREADY_INSTALLED, str(request.sa.key))
+        self._put(requests, digests)
+
+    def _put(self, requests: Sequence[InstallRequest], digests: Sequence[bytes]) -> None:
+        for request, digest in zip(requests, digests, strict=True):
+            if request.sa.direction is Direction.OUT:
+                assert digest not in self.seen_keys, "an outbound key was installed twice"
+                self.seen_keys.add(digest)
+            active = request.sa.direction is Direction.IN
+            self.sas[request.sa.key] = Sa(InstalledSa(sa=request.sa, usage=Usage(), active=active), digest)
+        self.installs += 1
+
+    async def activate_outbound(self, key: SaKey) -> None:
+        await asyncio.sleep(0)
+        self._alive()
+        if key not in self.sas:
+            raise DatapathRefusal(Reason.NOT_INSTALLED, str(key))
+        mine = self.sas[key]
+        for other in self.sas.values():
+            sa = other.installed.sa
+            if sa.direction is Direction.OUT and sa.reqid == mine.installed.sa.reqid:
+                other.installed = replace(other.installed, active=other is mine)
+
+    async def remove(self, keys: Sequence[SaKey]) -> tuple[SaKey, ...]:
+        await asyncio.sleep(0)
+        self._alive()
+        there = tuple(key for key in keys if self.sas.pop(key, None) is not None)
+        self.removed += there
+        return there
+
+    async def install_policies(self, policies: Sequence[SecurityPolicy]) -> None:
+        self._alive()
+        if self.policy_refusal is not None:
+            raise DatapathRefusal(self.policy_refusal, "as the test wants")
+        self.policies |= {policy.name: policy for policy in policies}
+
+    async def remove_policies(self, names: Sequence[str]) -> tuple[str, ...]:
+        self._alive()
+        return tuple(name for name in names if self.policies.pop(name, None) is not None)
+
+    async def update_endpoints(
+        self, key: SaKey, source: Address, destination: Address, encapsulation: UdpEncapsulation | None
+    ) -> SaKey:
+        self._alive()
+        if key not in self.sas:
+            raise DatapathRefusal(Reason.NOT_INSTALLED, str(key))
+        sa = self.sas.pop(key)
+        moved = replace(sa.installed.sa, source=source, destination=destination, encapsulation=encapsulation)
+        sa.installed = replace(sa.installed, sa=moved)
+        self.sas[moved.key] = sa
+        return moved.key
+
+    async def export_inbound(self, key: SaKey) -> InboundState:
+        self._alive()
+        sa = self.sas.pop(key)
+        return InboundState(sa=sa.installed.sa, highest=sa.installed.usage.sequence, bitmap=1)
+
+    async def usage(self, keys: Sequence[SaKey]) -> dict[SaKey, Usage]:
+        self._alive()
+        return {key: self.sas[key].installed.usage for key in keys if key in self.sas}
+
+    async def dump(self) -> Dump:
+        self._alive()
+        return Dump(sas=tuple(sa.installed for sa in self.sas.values()), policies=tuple(self.policies.values()))
+
+    async def counters(self) -> dict[str, int]:
+        self._alive()
+        return {"NO_SA": 0, "installs": self.installs}
+
+    async def events(self) -> AsyncIterator[DatapathEvent]:
+        while (event := await self._events.get()) is not None:
+            yield event
+
+    async def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.sas.clear()
+            self.policies.clear()
+            self._events.put_nowait(None)
+
+    # What a test does to it
+
+    def report(self, event: DatapathEvent) -> None:
+        self._events.put_nowait(event)
+
+    def die(self) -> None:
+        """As if its process were killed."""
+        self.dead = True
+        self.sas.clear()
+        self.policies.clear()
+        self._events.put_nowait(Failed(Reason.DATAPATH_GONE, "its process ended"))
+        self._events.put_nowait(None)
+
+    def outbound(self, reqid: int = 1) -> list[InstalledSa]:
+        return [
+            sa.installed
+            for sa in self.sas.values()
+            if sa.installed.sa.direction is Direction.OUT and sa.installed.sa.reqid == reqid
+        ]
+
+    def active(self, reqid: int = 1) -> Sa | None:
+        return next(
+            (
+                sa
+                for sa in self.sas.values()
+                if sa.installed.sa.direction is Direction.OUT and sa.installed.sa.reqid == reqid and sa.installed.active
+            ),
+            None,
+        )
+
+    def transmit(self, reqid: int = 1, size: int = 100) -> bool:
+        """Send one packet to the peer: whether it came through. Without an SA, a policy may ask for one."""
+        sa = self.active(reqid)
+        if sa is None:
+            policy = next((p for p in self.policies.values() if p.reqid == reqid), None)
+            if policy is not None and policy.acquire:
+                source, destination = policy.local_ts[0].start, policy.remote_ts[0].start
+                self.report(Acquire(reqid, policy.name, source, destination, 17, 1000, 2000))
+            return False
+        _spend(sa, size)
+        assert self.peer is not None
+        return self.peer._receive(sa, size)
+
+    def _receive(self, sent: Sa, size: int) -> bool:
+        key = SaKey(Direction.IN, sent.installed.sa.spi, sent.installed.sa.destination)
+        mine = self.sas.get(key)
+        if mine is None or mine.key_digest != sent.key_digest:
+            return False
+        _spend(mine, size)
+        if not mine.used:
+            mine.used = True
+            self.report(InboundUsed(key))
+        return True
+
+
+def _spend(sa: Sa, size: int) -> None:
+    usage = sa.installed.usage
+    sa.installed = replace(
+        sa.installed,
+        usage=replace(
+            usage, packets=usage.packets + 1, bytes=usage.bytes + size, sequence=usage.sequence + 1, last_used=1.0
+        ),
+    )

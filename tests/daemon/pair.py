@@ -1,0 +1,193 @@
+"""Two gateways in one event loop: real engines, datapaths in memory, an IKE network with latency and faults."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from random import Random
+
+from appliance.config.load import loads
+from appliance.daemon.gateway import Gateway
+from appliance.daemon.log import Log
+from appliance.daemon.reload import Change, plan
+from appliance.daemon.runtime import ChildRuntime, ConnectionRuntime
+from appliance.daemon.translate import Reqids, desired_of
+from appliance.ike.connection import Endpoint
+from appliance.ike.events import Datagram
+from appliance.reasons import Reason, Refusal
+from appliance.sa.datapath import Datapath
+from appliance.sa.selector import Address
+from tests.daemon.memory_datapath import MemoryDatapath
+
+LATENCY = 0.01
+WALL = 1_700_000_000.0
+A, B = ip_address("192.0.2.1"), ip_address("192.0.2.2")
+
+
+def configuration(
+    local: str = "a",
+    *,
+    start: str = "initiate",
+    psk: str = "a long enough secret",
+    extra: str = "",
+    child: str = "",
+    children: str = "",
+    proposals: str = "aes256gcm16",
+) -> str:
+    """One side's configuration; the other side's is its mirror."""
+    here, there = ("1", "2") if local == "a" else ("2", "1")
+    return f"""
+schema = 1
+[connection.site]
+local  = {{ address = "192.0.2.{here}", id = "gw-{here}.example", auth = "psk" }}
+remote = {{ address = "192.0.2.{there}", id = "gw-{there}.example", auth = "psk" }}
+psk = "{psk}"
+ike_proposals = ["aes256gcm16-prfsha256-x25519"]
+start = "{start}"
+{extra}
+[connection.site.child.net]
+local_ts  = ["10.{here}.0.0/24"]
+remote_ts = ["10.{there}.0.0/24"]
+esp_proposals = ["{proposals}"]
+{child}
+{children.replace("OURS", here).replace("THEIRS", there)}
+"""
+
+
+SECOND_CHILD = """
+[connection.site.child.lab]
+local_ts  = ["10.OURS.1.0/24"]
+remote_ts = ["10.THEIRS.1.0/24"]
+esp_proposals = ["aes256gcm16"]
+"""
+
+
+class Network:
+    """Carries IKE datagrams between addresses. ``cut`` loses all; ``drop`` decides about each."""
+
+    def __init__(self) -> None:
+        self.sides: dict[Address, Side] = {}
+        self.cut = False
+        self.drop: Callable[[Datagram], bool] = lambda datagram: False
+        self.sent: list[Datagram] = []
+
+    def send(self, datagram: Datagram) -> None:
+        self.sent.append(datagram)
+        side = self.sides.get(datagram.destination.address)
+        if side is None or self.cut or self.drop(datagram):
+            return
+        asyncio.get_running_loop().call_later(LATENCY, side.receive, datagram)
+
+
+class Side:
+    """One gateway. ``datapath`` is the running one, ``datapaths`` all that were ever started."""
+
+    def __init__(self, network: Network, address: Address, text: str, seed: int) -> None:
+        self.address = address
+        self.network = network
+        self.text = text
+        self.reqids = Reqids()
+        self.config = loads(text)
+        self.log = Log(level="debug", clock=self.wall)
+        self.datapaths: list[MemoryDatapath] = []
+        self.unstartable = 0
+        self.addresses = {address}
+        self.peer: Side | None = None
+        random = Random(seed)
+        self.gateway = Gateway(
+            desired_of(self.config, self.reqids),
+            self.log,
+            makers=[("memory", self._make)],
+            send=network.send,
+            local_for=self._local_for,
+            chance=random.randbytes,
+            wall=self.wall,
+        )
+        network.sides[address] = self
+
+    @staticmethod
+    def wall() -> float:
+        return WALL + asyncio.get_running_loop().time()
+
+    async def _make(self) -> Datapath:
+        if self.unstartable:
+            self.unstartable -= 1
+            raise Refusal(Reason.NO_TUN, "as the test wants")
+        datapath = MemoryDatapath()
+        self.datapaths.append(datapath)
+        self.join()
+        return datapath
+
+    def join(self) -> None:
+        """Connect the running datapaths of both sides."""
+        if self.peer is not None and self.datapaths and self.peer.datapaths:
+            self.datapath.peer, self.peer.datapath.peer = self.peer.datapath, self.datapath
+
+    def _local_for(self, remote: Address, configured: tuple[Address, ...]) -> Address:
+        for address in configured or tuple(self.addresses):
+            if address in self.addresses:
+                return address
+        raise Refusal(Reason.BAD_ADDRESS, str(configured[0]))
+
+    def receive(self, datagram: Datagram) -> None:
+        if not datagram.keepalive:
+            self.gateway.ike.receive(datagram.data, datagram.destination, datagram.source)
+
+    @property
+    def datapath(self) -> MemoryDatapath:
+        return self.datapaths[-1]
+
+    @property
+    def site(self) -> ConnectionRuntime:
+        return self.gateway.reconciler.connections["site"]
+
+    @property
+    def net(self) -> ChildRuntime:
+        return self.site.children["net"]
+
+    async def start(self) -> None:
+        await self.gateway.start_datapaths()
+        self.gateway.start()
+
+    async def reload(self, text: str) -> Change:
+        config = loads(text)
+        change = plan(self.config, self.gateway.desired, config, desired_of(config, self.reqids))
+        await self.gateway.change(change.desired)
+        self.config = config
+        return change
+
+    async def until(self, condition: Callable[[], object], seconds: float = 30.0) -> None:
+        """Wait in virtual time."""
+        end = asyncio.get_running_loop().time() + seconds
+        while not condition():
+            if asyncio.get_running_loop().time() >= end:
+                raise AssertionError("did not happen:\n" + "\n".join(map(str, self.log)))
+            await asyncio.sleep(0.02)
+
+    def events(self) -> list[str]:
+        return [entry.event for entry in self.log]
+
+
+@asynccontextmanager
+async def pair(a: str, b: str, *, up: bool = True, seed: int = 1) -> AsyncIterator[tuple[Side, Side, Network]]:
+    """Both sides, started; with ``up``, until the tunnel carries traffic. Stopped at the end."""
+    network = Network()
+    one, two = Side(network, A, a, seed), Side(network, B, b, seed + 1000)
+    one.peer, two.peer = two, one
+    await two.start()
+    await one.start()
+    try:
+        if up:
+            await one.until(lambda: one.net.installed and two.net.installed)
+            # A responder may send before its answer has arrived; from then on nothing is lost.
+            await one.until(lambda: one.datapath.transmit() and two.datapath.transmit(), 5)
+        yield one, two, network
+    finally:
+        for side in (one, two):
+            await side.gateway.stop()
+
+
+def endpoint(address: Address, port: int = 500) -> Endpoint:
+    return Endpoint(address, port)
