@@ -90,7 +90,7 @@ def test_ipv4_identification_is_the_sequence_number_unless_given_rfc6864_4_3() -
         ids.append(header.identification)
     assert ids == [1, 2, 7]
     out.sequence = 0x1_FFFF
-    encapsulate(out, tunnel(4), ipv4())
+    assert encapsulate(out, tunnel(4), ipv4())[4:6] == b"\0\0"
 
 
 @pytest.mark.parametrize(
