@@ -67,6 +67,11 @@ def local_for(remote: Address, configured: Sequence[Address], mark: int | None =
     raise Refusal(Reason.BAD_ADDRESS, ", ".join(str(address) for address in candidates))
 
 
-def describe(error: OSError) -> str:
-    """An OSError in words, without a path or address that it may carry."""
-    return error.strerror or errno.errorcode.get(error.errno or 0, "unknown error")
+def port_is_taken(address: Address, port: int) -> bool:
+    """Whether a program has a UDP port of one address."""
+    with socket.socket(_family(address), socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False

@@ -77,6 +77,15 @@ class Datapaths:
                 found.append(Candidate(slot.name, slot.datapath, slot.capabilities))
         return found
 
+    def refusal(self) -> Refusal:
+        """Why none is ready."""
+        whys = [(slot.name, slot.why) for slot in self.slots if slot.why is not None]
+        if not whys:
+            return Refusal(Reason.DATAPATH_GONE, "no datapath is configured")
+        detail = "; ".join(f"{name}: {why.reason.words}: {why.detail}" for name, why in whys)
+        name, why = whys[0]
+        return Refusal(why.reason, f"{name}: {why.detail}" if len(whys) == 1 else detail, remedy=why.remedy)
+
     async def start(self, policies: tuple[SecurityPolicy, ...]) -> None:
         """Start each once, with these policies, and watch them from now on. Those that fail are tried again."""
         self.policies = policies

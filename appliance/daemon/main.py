@@ -55,7 +55,7 @@ def run(config_path: Path | str, control_path: Path | str | None = None) -> int:
     reqids = Reqids()
     try:
         config = load(Path(config_path))
-        desired = desired_of(config, reqids)
+        desired = desired_of(config, reqids, warn=lambda text: print(f"warning: {text}", file=sys.stderr))
     except ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
@@ -94,7 +94,8 @@ class Daemon:
         self._reloading = asyncio.Lock()
         self._soft: SoftDatapath | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._transport = Transport(config.ike.port, config.ike.port_nat, config.datapath.soft.mark)
+        addresses = dict.fromkeys(address for c in config.connections for address in c.local.addresses)
+        self._transport = Transport(config.ike.port, config.ike.port_nat, config.datapath.soft.mark, tuple(addresses))
         self._gateway: Gateway | None = None
 
     @property
@@ -119,9 +120,11 @@ class Daemon:
 
     async def _start(self, control: ControlServer) -> None:
         loop = asyncio.get_running_loop()
-        # Before anything runs: what is protected does not leave in the clear (DESIGN, rule 3).
+        # The ports first: who does not get them is the second daemon here, and must not touch the first one's guard.
+        no_family = self._transport.open()
+        # Then, before anything can carry traffic: what is protected does not leave in the clear (DESIGN, rule 3).
         guard.apply_policies(self._config, self._desired.policies)
-        for refusal in self._transport.open():
+        for refusal in no_family:
             self._log.refusal("warning", "daemon", "no-family", "an address family is not served", refusal)
         mark = self._config.datapath.soft.mark
 
@@ -139,6 +142,8 @@ class Daemon:
             self._transport.receive = gateway.ike.receive
             self._transport.stray_esp = self._stray_esp
             await gateway.start_datapaths()
+            if not gateway.datapaths.ready:
+                raise gateway.datapaths.refusal()
             await control.start(self._config.control.group)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._told_to_stop)
@@ -263,7 +268,11 @@ class Daemon:
 
     def _read(self) -> tuple[Config, Desired]:
         config = load(self._config.path)
-        return config, desired_of(config, self._reqids)
+        warnings: list[str] = []
+        desired = desired_of(config, self._reqids, warn=warnings.append)
+        for text in warnings:
+            self._log.add("warning", "config", "credential", text)
+        return config, desired
 
     async def _guard(self, config: Config, policies: tuple[SecurityPolicy, ...]) -> None:
         await asyncio.to_thread(guard.apply_policies, config, policies)

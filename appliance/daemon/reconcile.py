@@ -390,7 +390,8 @@ class Reconciler:
             runtime.failures += 1
         if runtime.established is not None or runtime.connecting is not None:
             return
-        runtime.why = self._why(event.reason, event.detail, None, None if event.was_up else runtime.why)
+        if not runtime.held:
+            runtime.why = self._why(event.reason, event.detail, None, None if event.was_up else runtime.why)
         if not event.was_up:
             self._undemand(runtime)
         if not runtime.wanted_up:
@@ -440,7 +441,7 @@ class Reconciler:
         child.installed.discard(event.child_id)
         if child.negotiated:
             return
-        if child.why is None or event.reason not in (Reason.INTERNAL, child.why.reason):
+        if not child.held and (child.why is None or event.reason not in (Reason.INTERNAL, child.why.reason)):
             child.why = self._why(event.reason, event.detail)
         if event.reason is Reason.DELETED_BY_PEER:
             self._loop.call_later(SETTLE / 2, self._closed_by_peer, runtime, child, event.ike_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 from appliance.config.model import Auth, Child, Config, Connection, Encapsulation, Start
 from appliance.config.model import CloseAction as Close
@@ -25,7 +24,6 @@ from appliance.sa.identity import Identity
 PRIORITY_STEP = 1 << 16
 """Between two priorities of the configuration there is room for the file's order."""
 _NO_FRAGMENT_SIZE = 1280
-_T = TypeVar("_T")
 
 
 class Reqids:
@@ -164,28 +162,29 @@ def _child(connection: Connection, child: Child, reqids: Reqids, policies: dict[
 def _credential(connection: Connection, warn: Callable[[str], None]) -> tuple[LocalCredential, Identity | None]:
     """What we authenticate with, and the identity that comes with it."""
     if connection.local.auth is Auth.PSK:
-        return _psk(connection), None
+        return _psk(connection, warn), None
     from appliance.config.credentials import load_credential
 
     assert connection.local.cert is not None and connection.local.key is not None  # the configuration was checked
-    return load_credential(connection.local.cert, connection.local.key)
+    identity = _identity(connection.local.id) if connection.local.id is not None else None
+    return load_credential(connection.local.cert, connection.local.key, identity=identity, warn=warn)
 
 
 def _remote_policy(connection: Connection, identity: Identity, warn: Callable[[str], None]) -> RemotePolicy:
     if connection.remote.auth is Auth.PSK:
-        return RemotePolicy(method=Method.PSK, identity=identity, psk=_psk(connection))
+        return RemotePolicy(method=Method.PSK, identity=identity, psk=_psk(connection, warn))
     from appliance.config.credentials import load_anchors
 
-    return RemotePolicy(method=Method.PUBKEY, identity=identity, anchors=load_anchors(connection.remote.ca))
+    return RemotePolicy(method=Method.PUBKEY, identity=identity, anchors=load_anchors(connection.remote.ca, warn=warn))
 
 
-def _psk(connection: Connection) -> PskCredential:
+def _psk(connection: Connection, warn: Callable[[str], None]) -> PskCredential:
     if connection.psk is not None:
         return PskCredential(connection.psk.reveal())
     from appliance.config.credentials import load_psk
 
     assert connection.psk_file is not None
-    return PskCredential(load_psk(connection.psk_file))
+    return PskCredential(load_psk(connection.psk_file, warn=warn))
 
 
 def _identity(text: str) -> Identity:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
+from appliance.daemon.addresses import port_is_taken
 from appliance.ike.connection import Endpoint
 from appliance.ike.events import Datagram
 from appliance.reasons import Reason, Refusal
+from appliance.sa.selector import Address
 
 if TYPE_CHECKING:
     from appliance.datapath.soft.ingress import Datagram as Received
@@ -19,15 +21,19 @@ ANY_ADDRESS = (IPv4Address(0), IPv6Address(0))
 
 
 class Transport:
-    """The IKE side of the ingress sockets. ``receive`` takes (message, local, remote)."""
+    """The IKE side of the ingress sockets. ``receive`` takes (message, local, remote).
 
-    def __init__(self, ike_port: int, nat_port: int, mark: int) -> None:
+    ``addresses`` are the configured local ones, to name the one of them whose port another program has.
+    """
+
+    def __init__(self, ike_port: int, nat_port: int, mark: int, addresses: Sequence[Address] = ()) -> None:
         self.ingresses: list[Ingress] = []
         self.receive: Callable[[bytes, Endpoint, Endpoint], None] = lambda data, local, remote: None
         self.stray_esp: Callable[[Received], None] = lambda datagram: None
         self._by_version: dict[int, Ingress] = {}
         self._ports = ike_port, nat_port
         self._mark = mark
+        self._addresses = addresses
 
     def open(self) -> list[Refusal]:
         """Take the ports, for each family that this machine has. Returns why there is none of a family.
@@ -43,7 +49,7 @@ class Transport:
             except Refusal as refusal:
                 if refusal.reason is not Reason.BAD_ADDRESS:
                     self.close()
-                    raise
+                    raise self._named(refusal) from refusal
                 refused.append(refusal)
                 continue
             self.ingresses.append(ingress)
@@ -51,6 +57,16 @@ class Transport:
         if not self.ingresses:
             raise refused[-1]
         return refused
+
+    def _named(self, refusal: Refusal) -> Refusal:
+        """A port of any address is in use: say of which address, if it is one of the configuration's."""
+        if refusal.reason is not Reason.PORT_IN_USE:
+            return refusal
+        for address in self._addresses:
+            for port in self._ports:
+                if port_is_taken(address, port):
+                    return Refusal(Reason.PORT_IN_USE, f"UDP {port} of {address}")
+        return refusal
 
     def attach(self) -> None:
         """Start to receive."""

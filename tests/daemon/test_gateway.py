@@ -82,7 +82,7 @@ def test_a_rekey_of_the_child_loses_no_packet_rfc7296_2_8() -> None:
 
 def test_what_the_operator_terminated_stays_down_until_initiate() -> None:
     async def main() -> None:
-        async with pair(configuration("a"), configuration("b")) as (a, b, _):
+        async with pair(configuration("a"), configuration("b")) as (a, _b, _):
             done = await a.gateway.operations.terminate("site", None, lambda text: None)
             assert done.text == "site is terminated"
             assert not a.datapath.sas
@@ -124,7 +124,7 @@ def test_a_terminated_child_stays_down_and_its_sister_up() -> None:
 
 def test_a_silent_peer_is_tried_again_and_the_reason_is_shown() -> None:
     async def main() -> None:
-        async with pair(configuration("a"), configuration("b", start="respond"), up=False) as (a, b, network):
+        async with pair(configuration("a"), configuration("b", start="respond"), up=False) as (a, _b, network):
             network.cut = True
             await a.until(lambda: a.site.failures, 400)
             [row] = await a.gateway.show.connections()
@@ -170,7 +170,7 @@ def test_the_first_packet_starts_an_on_demand_connection_rfc7296_2_9() -> None:
     async def main() -> None:
         async with pair(configuration("a", start="on-demand"), configuration("b", start="respond"), up=False) as (
             a,
-            b,
+            _b,
             _,
         ):
             await asyncio.sleep(5)
@@ -227,7 +227,7 @@ def test_keys_of_an_install_in_doubt_are_burnt_and_what_may_be_there_is_removed(
     async def main() -> None:
         from tests.daemon.memory_datapath import Fault
 
-        async with pair(configuration("a"), configuration("b", start="respond"), up=False) as (a, b, _):
+        async with pair(configuration("a"), configuration("b", start="respond"), up=False) as (a, _b, _):
             a.datapath.faults.append(Fault(stall=True))
             await a.until(lambda: a.net.failures)
             assert a.net.why is not None
@@ -241,7 +241,7 @@ def test_keys_of_an_install_in_doubt_are_burnt_and_what_may_be_there_is_removed(
 
 def test_show_answers_within_a_second_while_a_datapath_hangs() -> None:
     async def main() -> None:
-        async with pair(configuration("a"), configuration("b", start="respond")) as (a, b, _):
+        async with pair(configuration("a"), configuration("b", start="respond")) as (a, _b, _):
             hang = asyncio.Event()
 
             async def usage(keys: object) -> dict[object, object]:
@@ -314,7 +314,7 @@ def test_a_stop_deletes_at_the_peer_and_leaves_nothing() -> None:
 
 def test_a_stop_does_not_wait_long_for_a_silent_peer() -> None:
     async def main() -> None:
-        async with pair(configuration("a"), configuration("b", start="respond")) as (a, b, network):
+        async with pair(configuration("a"), configuration("b", start="respond")) as (a, _b, network):
             network.cut = True
             start = asyncio.get_running_loop().time()
             await a.gateway.stop()
@@ -327,7 +327,7 @@ def test_a_stop_does_not_wait_long_for_a_silent_peer() -> None:
 
 def test_an_error_of_the_program_resets_one_connection_and_the_daemon_runs_on() -> None:
     async def main() -> None:
-        async with pair(configuration("a"), configuration("b", start="respond"), up=False) as (a, b, _):
+        async with pair(configuration("a"), configuration("b", start="respond"), up=False) as (a, _b, _):
             perform = a.gateway.installer.perform
             calls = 0
 
@@ -349,7 +349,7 @@ def test_an_error_of_the_program_resets_one_connection_and_the_daemon_runs_on() 
 
 def test_a_missing_local_address_is_told_and_waited_for() -> None:
     async def main() -> None:
-        async with pair(configuration("a"), configuration("b", start="respond"), up=False) as (a, b, _):
+        async with pair(configuration("a"), configuration("b", start="respond"), up=False) as (a, _b, _):
             a.addresses.clear()
             a.gateway.reconciler.delete_ikes(a.site, Reason.INTERNAL)
             await a.until(lambda: a.site.why is not None and a.site.why.reason is Reason.BAD_ADDRESS)
