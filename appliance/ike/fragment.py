@@ -37,11 +37,12 @@ class Reassembler:
     has checked that its message ID is one to be expected.
     """
 
-    __slots__ = ("_first_type", "_key", "_max_bytes", "_max_fragments", "_pieces", "_size", "_total")
+    __slots__ = ("_first", "_first_type", "_key", "_max_bytes", "_max_fragments", "_pieces", "_size", "_total")
 
     def __init__(self, max_fragments: int = 64, max_bytes: int = 65536) -> None:
         self._max_fragments = max_fragments
         self._max_bytes = max_bytes
+        self._first = b""
         self.clear()
 
     def clear(self) -> None:
@@ -56,6 +57,14 @@ class Reassembler:
     def held(self) -> int:
         """Bytes of plaintext that wait for their missing neighbours."""
         return self._size
+
+    @property
+    def first_fragment(self) -> bytes:
+        """The datagram with fragment number 1, authentic, of the message that is collected or was completed last.
+
+        By it a retransmission is known (RFC 7383 §2.6.1). What ``add`` ignored never gets here: nobody can replace it.
+        """
+        return self._first
 
     def add(self, data: bytes, header: Header, sealer: Sealer) -> tuple[int, bytes] | None:
         """Take one fragment; ``header`` is ``parse_header(data)``.
@@ -83,6 +92,7 @@ class Reassembler:
             raise MalformedMessage(f"a message of more than {self._max_bytes} bytes in fragments")
         if number == 1:
             self._first_type = data[HEADER_LENGTH]
+            self._first = data
         self._pieces[number] = piece
         self._size += len(piece)
         if len(self._pieces) < total:

@@ -198,3 +198,18 @@ def test_every_fragment_has_its_own_iv_rfc7383_2_5() -> None:
 def test_datagrams_without_room_are_refused(size: int) -> None:
     with pytest.raises(ValueError, match="no room"):
         fragments(size)
+
+
+def test_the_first_fragment_is_remembered_only_if_authentic_rfc7383_2_6_1() -> None:
+    """Retransmissions are known by it, so a forged one must not take its place, not even as a duplicate."""
+    pieces = fragments()
+    forged = pieces[0][:-1] + bytes([pieces[0][-1] ^ 1])
+    reassembler = Reassembler()
+    assert reassembler.first_fragment == b""
+    with pytest.raises(IntegrityFailure):
+        add(reassembler, forged)
+    assert reassembler.first_fragment == b""
+    for piece in (pieces[0], forged, *pieces[1:]):
+        add(reassembler, piece)
+    assert reassembler.held == 0
+    assert reassembler.first_fragment == pieces[0]
