@@ -9,8 +9,6 @@ from appliance.config.model import Child, Config, Connection
 from appliance.config.schema import ROOT, Effect, Key, Named, Table
 from appliance.sa.proposal import Proposal
 
-_PROPOSALS = ("ike_proposals", "esp_proposals")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildChange:
@@ -125,7 +123,7 @@ def _connection_change(old: Connection, new: Connection) -> ConnectionChange | N
     after = {c.name: c for c in new.children}
     changes = (_child_change(before[name], after[name]) for name in after if name in before)
     path = ("connection", "NAME")
-    return ConnectionChange(
+    change = ConnectionChange(
         old=old,
         new=new,
         keys=keys,
@@ -134,6 +132,8 @@ def _connection_change(old: Connection, new: Connection) -> ConnectionChange | N
         children_removed=tuple(n for n in before if n not in after),
         children_changed=tuple(change for change in changes if change is not None),
     )
+    only_reordered = not (keys or change.children_added or change.children_removed or change.children_changed)
+    return None if only_reordered else change
 
 
 def _weakened(old: Connection, new: Connection, key: str) -> Effect | None:

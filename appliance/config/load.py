@@ -117,7 +117,7 @@ def _check_policy_names(policies: tuple[Policy, ...], report: Report) -> None:
 def _check_ports(ike: Section, report: Report) -> None:
     if ike.good("port", "port_nat") and ike.values["port"] == ike.values["port_nat"]:
         report.add(
-            ike.at("port_nat"),
+            ike.at("port_nat" if "port_nat" in ike.present else "port"),
             Reason.CONFIG_CONFLICT,
             f"port and port_nat are both {ike.values['port']}",
             "IKE has a marker before it on port_nat and none on port (RFC 3948 §2.2)",

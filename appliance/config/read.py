@@ -169,14 +169,14 @@ def _syntax_hint(text: str, what: str, line: int, column: int, *, at_end: bool) 
     here = lines[line - 1] if 0 < line <= len(lines) else ""
     if text.startswith("\ufeff"):
         return "the file starts with a byte order mark", "save it as UTF-8 without a byte order mark"
+    if "twice" in what or "overwrite" in what or "Cannot mutate" in what or "already" in what:
+        return "the same key or table is there twice", "put both into one place, or remove one of them"
     last = not "\n".join(lines[line:]).strip()
     if at_end or (last and column > len(here)):
         return (
             "the file ends in the middle of something: it may be cut short, or a quote or bracket is not closed",
             "close the quote or bracket, or restore the rest of the file",
         )
-    if "twice" in what or "overwrite" in what or "Cannot mutate" in what or "already" in what:
-        return "the same key or table is there twice", "put both into one place, or remove one of them"
     if column > len(here):
         return "the line ends too early: a quote or bracket is not closed", "close it on the same line"
     rest = here[column - 1 :].strip()
