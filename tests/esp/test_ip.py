@@ -114,7 +114,9 @@ def test_ipv6_headers_are_scapy_s_and_read_back_rfc8200_3(payload: bytes, tc: in
         ipv6(b"abc")[:-1],
         b"\x44" + ipv4()[1:],  # a header length below 20
         b"\x46" + ipv4()[1:],  # options that are not there
-        ipv4()[:2] + b"\0\x13" + ipv4()[4:],  # a total length below the header's
+        ipv4(total_length=19),  # below the header's
+        ipv4(total_length=0),
+        ipv4(bytes(4), options=b"\1\1\1\1", total_length=23),
         ipv4()[:10] + b"\0\0" + ipv4()[12:],  # the checksum
         ipv4()[:8] + b"\x3f" + ipv4()[9:],
     ],

@@ -86,6 +86,8 @@ def test_partial_checksums_are_left_alone() -> None:
         b"\x01\x01\x01\x02",  # a length that is not there
         b"\x02\x06\x23\x28",  # longer than the options
         b"\x01\x02\x04\x23",
+        b"\x03\x00\x01\x01",  # an option that never ends
+        b"\x01\x03\x01\x01",
     ],
 )
 def test_options_that_do_not_hold_are_left_alone_rfc9293_3_2(options: bytes) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.esp.drop import Drop
@@ -38,14 +40,39 @@ def passes(window: ReplayWindow, sequence: int) -> bool:
     return True
 
 
-# Steps relative to the highest number: mostly inside the window and around its edges, some far away.
-STEPS = st.lists(
-    st.one_of(st.integers(-70, 70), st.integers(-4200, 4200), st.integers(-(1 << 20), 1 << 20)),
-    max_size=60,
-)
+def same_everywhere(window: ReplayWindow, naive: Naive) -> None:
+    """Every number from well left of the window to right of it passes in both or in neither."""
+    assert window.highest == naive.highest
+    for sequence in range(max(0, naive.highest - naive.size - 130), naive.highest + 3):
+        assert passes(window, sequence) == naive.accepts(sequence), sequence
+
+
+# Steps relative to the highest number: mostly inside the window, around its edges and those of words, some far away.
+EDGES = [edge + nudge for edge in (0, 63, 64, 65, 100, 128, 1000, 1024, 4096) for nudge in (-1, 0, 1)]
+NEAR = st.one_of(st.sampled_from(EDGES + [-edge for edge in EDGES]), st.integers(-70, 70), st.integers(-4200, 4200))
+STEPS = st.lists(st.one_of(NEAR, st.integers(-(1 << 20), 1 << 20)), min_size=1, max_size=60)
+
+
+@pytest.mark.parametrize("size", [64, 65, 100, 128, 1000, 1024, 4096])
+def test_long_walks_leave_the_window_as_the_naive_model_says_rfc6479(size: int) -> None:
+    for seed in range(3):
+        random = Random(f"{size} {seed}")
+        window, naive = ReplayWindow(size, esn=False), Naive(size)
+        for count in range(1500):
+            step = random.choice(
+                (random.randint(-size, 3), random.randint(0, 5), random.choice(EDGES), -size, 1 - size)
+            )
+            sequence = max(0, naive.highest + step)
+            assert passes(window, sequence) == naive.accepts(sequence)
+            if naive.accepts(sequence):
+                window.update(sequence)
+                naive.receive(sequence)
+            if count % 300 == 299:
+                same_everywhere(window, naive)
 
 
 @given(size=SIZES, steps=STEPS)
+@settings(max_examples=200)
 def test_window_accepts_exactly_what_the_naive_model_does_rfc4303_3_4_3(size: int, steps: list[int]) -> None:
     window, naive = ReplayWindow(size, esn=False), Naive(size)
     for step in steps:
@@ -55,7 +82,7 @@ def test_window_accepts_exactly_what_the_naive_model_does_rfc4303_3_4_3(size: in
             window.update(sequence)
             naive.receive(sequence)
             assert not passes(window, sequence)
-        assert window.highest == naive.highest
+    same_everywhere(window, naive)
 
 
 @given(
@@ -66,8 +93,9 @@ def test_window_accepts_exactly_what_the_naive_model_does_rfc4303_3_4_3(size: in
         st.integers((7 << 32) - 5000, (7 << 32) + 5000),
         st.integers((1 << 64) - 5000, (1 << 64) - 1),
     ),
-    steps=st.lists(st.one_of(st.integers(-70, 70), st.integers(-4200, 4200)), max_size=60),
+    steps=st.lists(NEAR, min_size=1, max_size=60),
 )
+@settings(max_examples=200)
 def test_esn_window_is_right_around_every_multiple_of_2_32_rfc4303_a2(size: int, start: int, steps: list[int]) -> None:
     window = ReplayWindow.restore(size, esn=True, highest=start, bitmap=0)
     naive = Naive(size, start)
@@ -92,14 +120,25 @@ def test_esn_window_is_right_around_every_multiple_of_2_32_rfc4303_a2(size: int,
             naive.receive(sequence)
 
 
-@given(size=SIZES, highest=st.integers(0, (1 << 64) - 1), low=st.integers(0, 0xFFFF_FFFF))
+@given(
+    size=SIZES,
+    highest=st.one_of(
+        st.integers(0, (1 << 64) - 1),
+        st.builds(
+            lambda high, near: max(0, (high << 32) + near), st.integers(0, (1 << 32) - 1), st.sampled_from(EDGES)
+        ),
+    ),
+    distance=st.one_of(st.integers(0, 0xFFFF_FFFF), st.sampled_from([0, 1, 2, 0xFFFF_FFFE, 0xFFFF_FFFF])),
+)
+@settings(max_examples=500)
 def test_inferred_number_is_the_one_candidate_not_left_of_the_window_rfc4303_a2_2(
-    size: int, highest: int, low: int
+    size: int, highest: int, distance: int
 ) -> None:
     window = ReplayWindow.restore(size, esn=True, highest=highest, bitmap=0)
     bottom = highest - size + 1
-    # Exactly one number with these low bits lies in [bottom, bottom + 2^32).
-    candidate = bottom + (low - bottom) % (1 << 32)
+    # Exactly one number with its low bits lies in [bottom, bottom + 2^32).
+    candidate = bottom + distance
+    low = candidate & 0xFFFF_FFFF
     if 0 <= candidate < 1 << 64:
         assert window.infer(low) == candidate
     else:

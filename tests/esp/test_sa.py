@@ -176,6 +176,18 @@ def test_wrong_padding_is_malformed_but_the_packet_was_authentic_rfc4303_2_4(
     assert reason_of(inbound, packet) is Reason.REPLAYED
 
 
+@every_suite
+def test_an_authentic_packet_that_does_not_end_on_its_alignment_is_malformed_rfc4303_2_4(suite: SuiteCase) -> None:
+    cipher = suite.transform()
+    if cipher.random_iv:
+        return  # CBC has whole blocks only
+    header = SPI.to_bytes(4, "big") + b"\0\0\0\1"
+    for excess in (1, 2, 3):
+        _, inbound = pair(suite)
+        packet = cipher.seal(header, b"", bytes(cipher.iv_length), bytes(excess) + b"\1\2\2\x11")
+        assert reason_of(inbound, packet) is Reason.MALFORMED_ESP
+
+
 def test_padding_is_the_default_one_and_up_to_255_bytes_are_read_rfc4303_2_4() -> None:
     assert append_trailer(b"", 4, 4) == b"\x01\x02\x02\x04"
     assert append_trailer(b"ab", 41, 4) == b"ab\x00\x29"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
@@ -11,10 +13,12 @@ from appliance.esp.encapsulation import Transport, decapsulate, encapsulate
 from appliance.esp.ip import parse
 from appliance.esp.nat import with_checksum_for
 from appliance.esp.transport import split_received, split_to_protect
+from appliance.esp.upper import upper_layer
 from appliance.reasons import Reason
 from tests.esp.cases import SUITES, V4_DESTINATION, V4_SOURCE, V6_DESTINATION, V6_SOURCE, ipv4, ipv6, octets, pair
 
 FAST = SUITES[0]
+OTHER = ip_address("192.0.2.200")
 FORMS = (Transport(), Transport(ports=(4500, 4500)))
 
 # Extension headers: what comes next, and eight bytes in all. 253 stands for the upper layer.
@@ -65,6 +69,7 @@ def test_packets_round_trip_and_keep_their_header_rfc4303_3_1_1(suite: object, f
         ((0, 60, 43, 44, 60), 4),
         ((44,), 1),  # an atomic fragment, RFC 6946
         ((0, 44, 60), 2),
+        ((60, 44), 2),
     ],
 )
 def test_esp_goes_behind_what_routers_read_and_before_the_rest_rfc4303_3_1_1(chain: tuple[int, ...], kept: int) -> None:
@@ -105,6 +110,7 @@ def test_fragments_are_not_for_transport_mode_rfc4303_3_3_4(packet: bytes) -> No
         ipv6(options(0) + options(UPPER), protocol=60),  # hop-by-hop behind another, RFC 8200 §4.1
         ipv6(options(60) * 11, protocol=60),  # more headers than anybody needs
         ipv6(b"\x11\x05" + bytes(30), protocol=60),  # longer than the packet
+        ipv6(b"\x11\x01" + bytes(13), protocol=60),  # by one byte
         ipv6(b"\x11", protocol=0),  # no room for it
         ipv6(b"", protocol=43),
         ipv6(fragment(UPPER)[:7], protocol=44),
@@ -115,6 +121,25 @@ def test_extension_headers_that_do_not_hold_are_malformed_rfc8200_4(packet: byte
     with pytest.raises(Drop) as drop:
         encapsulate(out, Transport(), packet)
     assert drop.value.reason is Reason.MALFORMED_IP
+
+
+def test_nothing_behind_the_fragment_header_of_a_later_fragment_is_read_as_a_header_rfc8200_4_5() -> None:
+    upper = upper_layer(ipv6(options(44) + fragment(60, offset=3) + b"\xff" * 20, protocol=0))
+    assert (upper.protocol, upper.offset, upper.fragment_offset) == (60, 56, 3)
+    first = upper_layer(ipv6(fragment(60, more=True) + options(UPPER) + b"upper", protocol=44))
+    assert (first.protocol, first.offset, first.fragment_offset) == (UPPER, 56, 0)
+
+
+def test_a_udp_checksum_that_comes_out_as_zero_is_sent_as_ones_rfc768() -> None:
+    # Two packets whose word sums differ by what the address changes by, such that one has the checksum 0xFFFF.
+    for value in range(0x10000):
+        packet = bytearray(ipv4(b"\0\1\0\2\0\x0a" + value.to_bytes(2, "big") + b"xy", protocol=17))
+        fixed = with_checksum_for(bytes(packet), V4_DESTINATION, OTHER)
+        if value and fixed[26:28] in (b"\0\0", b"\xff\xff"):
+            assert fixed[26:28] == b"\xff\xff"
+            break
+    else:
+        pytest.fail("no packet has that checksum")
 
 
 @pytest.mark.parametrize("layer", [TCP(sport=1, dport=2), UDP(sport=1, dport=2)])

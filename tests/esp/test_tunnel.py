@@ -8,7 +8,7 @@ from appliance.esp.drop import Drop
 from appliance.esp.encapsulation import Transport, decapsulate, encapsulate, largest_packet
 from appliance.esp.ip import Ipv4Header, Ipv6Header, forwarded, parse, with_traffic_class
 from appliance.esp.tunnel import Df, Dscp, Tunnel, inner_packet
-from appliance.esp.udp import Datagram, classify
+from appliance.esp.udp import Datagram, build_udp, classify, udp_payload
 from appliance.reasons import Reason
 from tests.esp.cases import FORMS, OUTER, SPI, SUITES, ipv4, ipv6, octets, pair, tunnel
 
@@ -129,7 +129,9 @@ def test_tfc_padding_makes_all_packets_one_size_and_is_cut_off_rfc4303_2_7(form:
 
 def test_bytes_behind_the_inner_packet_are_not_sealed_rfc791_3_1() -> None:
     out, inbound = pair(FAST)
-    assert decapsulate(inbound, tunnel(4), encapsulate(out, tunnel(4), ipv4(b"abc") + b"junk")) == ipv4(b"abc")
+    sealed = encapsulate(out, tunnel(4), ipv4(b"abc") + bytes(100))
+    assert len(sealed) == len(encapsulate(out, tunnel(4), ipv4(b"abc")))
+    assert decapsulate(inbound, tunnel(4), sealed) == ipv4(b"abc")
 
 
 @pytest.mark.parametrize("mtu", [576, 1280, 1400, 1500, 9000])
@@ -199,6 +201,21 @@ def test_udp_length_is_checked_before_it_is_used_rfc768(version: int, length: in
     with pytest.raises(Drop) as drop:
         decapsulate(inbound, tunnel(version), bytes(sealed))
     assert drop.value.reason in (Reason.MALFORMED_IP, Reason.MALFORMED_ESP)
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 13])
+def test_udp_length_counts_its_header_and_no_more_than_there_is_rfc768(length: int) -> None:
+    with pytest.raises(Drop) as drop:
+        udp_payload(bytes(4) + length.to_bytes(2, "big") + bytes(6))
+    assert drop.value.reason is Reason.MALFORMED_IP
+    assert udp_payload(b"\0\1\0\2\0\x0a\0\0abcd") == b"ab"
+
+
+def test_udp_checksum_over_ipv6_is_never_zero_rfc8200_8_1() -> None:
+    source, destination = OUTER[6]
+    # The payload that completes the sum to 0xFFFF, whose complement would be zero.
+    rest = build_udp((4500, 4500), source.packed, destination.packed, b"\0\0")[6:8]
+    assert build_udp((4500, 4500), source.packed, destination.packed, rest)[6:8] == b"\xff\xff"
 
 
 def test_esp_that_is_a_fragment_is_refused_rfc4303_3_4_1() -> None:
