@@ -5,6 +5,8 @@ NET := tools/with-net.sh
 WORKERS ?= 2
 PEER ?= esplanade
 TESTS ?= tests
+# Such as BENCH="--rounds 1 --only tcp"
+BENCH ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint verify bench fuzz clean sweep
@@ -34,7 +36,9 @@ verify: venv ## the tests and the long proofs: years of rekeys, the whole intero
 
 bench: venv ## beside strongSwan in the same place in one run; writes build/bench/soft.json and .svg
 	@tools/setup.sh system lab peer
-	@$(NET) $(PY) -m tests.bench.bench_soft
+	@$(PY) -c 'import matplotlib' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check '.[bench]' || \
+		echo "no matplotlib: the numbers are written, the picture is not" >&2
+	@$(NET) $(PY) -m tests.bench.bench_soft $(BENCH)
 
 fuzz: venv ## the parsers under atheris (FUZZ_SECONDS=60), which is installed for it
 	@$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check atheris

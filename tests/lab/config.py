@@ -114,4 +114,3 @@ def site(
     return {
         name or f"site-{'b' if side == 'a' else 'a'}": {key: value for key, value in connection.items() if value != ""}
     }
-

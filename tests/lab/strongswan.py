@@ -142,10 +142,22 @@ def _ike(name: str, section: Section) -> IkeSaView:
 class StrongSwan:
     """One charon. Connections and secrets are given over its management socket, in swanctl.conf's words.
 
-    ``settings`` are lines for the charon section of strongswan.conf, such as ``"retransmit_tries = 2"``.
+    ``settings`` are lines for the charon section of strongswan.conf, such as ``"retransmit_tries = 2"``. ``stock``
+    loads the plugins that the distribution loads, in its order, in place of our own choice (which keeps the kernel's
+    crypto interface out and is faster).
     """
 
-    def __init__(self, namespace: Namespace, *, name: str = "charon", settings: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        namespace: Namespace,
+        *,
+        name: str = "charon",
+        settings: Iterable[str] = (),
+        stock: bool = False,
+        log_level: int = 1,
+    ) -> None:
+        self._stock = stock
+        self._log_level = log_level
         self.namespace = namespace
         self.name = name
         self.directory = namespace.directory / f"{namespace.name}-{name}"
@@ -157,17 +169,19 @@ class StrongSwan:
 
     def _configuration(self, settings: Iterable[str]) -> str:
         extra = "\n  ".join(settings)
+        load = "load_modular = yes" if self._stock else f"load = {PLUGINS}"
+        include = "include /etc/strongswan.d/charon/*.conf" if self._stock else ""
         # Lines go to stderr, flushed one by one, and from there into the lab's log.
         return f"""
 charon-systemd {{
-  load = {PLUGINS}
+  {load}
   install_virtual_ip = no
   journal {{ default = -1 }}
-  filelog {{ stderr {{ default = 1
-      ike = 1
+  filelog {{ stderr {{ default = {self._log_level}
       flush_line = yes
       time_format = %T }} }}
   plugins {{
+    {include}
     vici {{ socket = unix://{self.socket} }}
     kernel-libipsec {{ load = yes }}
     openssl {{ fips_mode = 0 }}

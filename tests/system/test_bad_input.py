@@ -52,9 +52,9 @@ def test_a_second_daemon_is_refused(sites: SiteToSite) -> None:
 def test_no_tun_is_named(sites: SiteToSite) -> None:
     duo = Duo(sites)
     # A machine without the device: here, one with a /dev of its own that lacks it.
+    bare = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/net && exec "$@"', "sh"]
     done = sites.gw_a.run(
-        ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/net && exec "$@"', "sh", str(ESPLANADE)]
-        + ["run", "--config", str(duo.a.config), "--control", str(duo.a.control)],
+        [*bare, str(ESPLANADE), "run", "--config", str(duo.a.config), "--control", str(duo.a.control)],
         check=False,
         timeout=20,
     )

@@ -141,10 +141,12 @@ def test_ports_and_protocols_in_selectors(sites: SiteToSite) -> None:
         child_b={"local_ts": ["10.2.0.0/24[udp/7000-7010]"], "remote_ts": ["10.1.0.0/24"]},
     ).start()
     duo.up()
-    with Capture(sites.middle, "side-a") as wire:
-        with Flow(sites.host_a, sites.host_b, topology.HOST_B, rate=100, port=7005) as flow:
-            time.sleep(0.2)
-            assert flow.stop().lost == 0
+    with (
+        Capture(sites.middle, "side-a") as wire,
+        Flow(sites.host_a, sites.host_b, topology.HOST_B, rate=100, port=7005) as flow,
+    ):
+        time.sleep(0.2)
+        assert flow.stop().lost == 0
     assert wire.count(Kind.ESP) > 10
     assert not wire.leaks(*topology.INSIDE)
 
