@@ -24,7 +24,7 @@ _T = TransformType
 _NO_INTEGRITY = WireTransform(_T.INTEG, Integrity.NONE)
 _NO_KE = WireTransform(_T.KE, KeyExchangeMethod.NONE)
 _NO_ESN = WireTransform(_T.ESN, Esn.NO_ESN)
-_OMISSIBLE = {_T.INTEG: _NO_INTEGRITY, _T.KE: _NO_KE}
+_OMISSIBLE: dict[int, WireTransform] = {_T.INTEG: _NO_INTEGRITY, _T.KE: _NO_KE}
 """Types that may be left out of a proposal, and what that means (RFC 7296 §3.3.3, RFC 5282 §8)."""
 
 
@@ -178,7 +178,7 @@ def _match(offer: WireProposal, accepted: tuple[WireTransform, ...]) -> tuple[Wi
         ours.setdefault(transform.type, []).append(transform)
     chosen: list[WireTransform] = []
     for kind in [*ours, *(k for k in offered if k not in ours)]:
-        absent = [_OMISSIBLE[TransformType(kind)]] if kind in tuple(_OMISSIBLE) else []
+        absent = [_OMISSIBLE[kind]] if kind in _OMISSIBLE else []
         mine, theirs = ours.get(kind, absent), offered.get(kind, absent)
         # Equal in every field, so never with unknown attributes, nor with another key length (§3.3.6).
         pick = next((t for t in mine if t in theirs), None)
@@ -206,7 +206,7 @@ def _chosen_proposal(offered: SaPayload, response: SaPayload) -> tuple[WirePropo
         if transform.unknown_attributes or transform not in offer.transforms:
             return None, f"the answer has {describe_transform(transform)}, which was not offered (RFC 7296 §3.3.6)"
     for kind in {t.type for t in offer.transforms} - set(kinds):
-        if kind not in tuple(_OMISSIBLE) or _OMISSIBLE[TransformType(kind)] not in offer.transforms:
+        if kind not in _OMISSIBLE or _OMISSIBLE[kind] not in offer.transforms:
             return None, f"the answer has no transform of type {kind} (RFC 7296 §3.3.6)"
     return answer, ""
 
@@ -279,6 +279,10 @@ _KE_NAMES = {
     24: "modp2048s256", 25: "ecp192", 26: "ecp224", 27: "ecp224bp", 28: "ecp256bp", 29: "ecp384bp", 30: "ecp512bp",
     31: "x25519", 32: "x448", 35: "mlkem512", 36: "mlkem768", 37: "mlkem1024",
 }  # fmt: skip
+_SHOWN_ORDER: tuple[int, ...] = (_T.ENCR, _T.INTEG, _T.PRF, _T.KE, _T.ESN)
+_PREFIXES: dict[int, str] = {ProtocolId.IKE: "", ProtocolId.ESP: "", ProtocolId.AH: "ah:"}
+_MAX_SHOWN_PROPOSALS = 16
+_MAX_SHOWN_TRANSFORMS = 64
 _NAMES: dict[int, tuple[str, dict[int, str]]] = {
     _T.ENCR: ("encr", _ENCR_NAMES),
     _T.INTEG: ("integ", _INTEG_NAMES),
@@ -301,9 +305,13 @@ def describe_transform(transform: WireTransform) -> str:
 def describe_offer(offered: SaPayload) -> str:
     """All proposals in strongSwan's notation: "aes256gcm16-prfsha384-ecp384, aes128-sha256-prfsha256-x25519".
 
-    A "?" marks transforms with attributes that are not understood. NONE of integrity is not shown.
+    A "?" marks transforms with attributes that are not understood. NONE of integrity is not shown. What exceeds 16
+    proposals or 64 transforms in one is only counted: anybody can send an offer that would fill the log.
     """
-    return ", ".join(_describe(p) for p in offered.proposals) or "nothing"
+    shown = [_describe(p) for p in offered.proposals[:_MAX_SHOWN_PROPOSALS]]
+    if len(offered.proposals) > _MAX_SHOWN_PROPOSALS:
+        shown.append(f"and {len(offered.proposals) - _MAX_SHOWN_PROPOSALS} more")
+    return ", ".join(shown) or "nothing"
 
 
 def describe_proposals(accepted: Sequence[Proposal], *, ke_allowed: bool = True) -> str:
@@ -312,9 +320,9 @@ def describe_proposals(accepted: Sequence[Proposal], *, ke_allowed: bool = True)
 
 
 def _describe(proposal: WireProposal) -> str:
-    order = (_T.ENCR, _T.INTEG, _T.PRF, _T.KE, _T.ESN)
-    known = [t for kind in order for t in proposal.transforms if t.type == kind and t != _NO_INTEGRITY]
-    rest = [t for t in proposal.transforms if t.type not in tuple(order)]
-    protocol = {ProtocolId.IKE: "", ProtocolId.ESP: "", ProtocolId.AH: "ah:"}
-    prefix = protocol.get(ProtocolId(proposal.protocol), "") if proposal.protocol in tuple(ProtocolId) else "?:"
-    return prefix + ("-".join(describe_transform(t) for t in (*known, *rest)) or "nothing")
+    transforms = proposal.transforms[:_MAX_SHOWN_TRANSFORMS]
+    known = [t for kind in _SHOWN_ORDER for t in transforms if t.type == kind and t != _NO_INTEGRITY]
+    words = [describe_transform(t) for t in (*known, *(t for t in transforms if t.type not in _SHOWN_ORDER))]
+    if len(proposal.transforms) > _MAX_SHOWN_TRANSFORMS:
+        words.append(f"and {len(proposal.transforms) - _MAX_SHOWN_TRANSFORMS} more")
+    return _PREFIXES.get(proposal.protocol, "?:") + ("-".join(words) or "nothing")

@@ -396,3 +396,11 @@ def test_every_algorithm_of_ours_has_its_word() -> None:
     for kind, algorithms in ((1, Encryption), (2, Prf), (4, KeyExchangeMethod)):
         for algorithm in algorithms:
             assert "_" not in describe_offer(wire(1, (kind, algorithm))), TransformType(kind)
+
+
+def test_the_description_of_a_huge_offer_is_bounded() -> None:
+    transforms = tuple(WireTransform(1, 1000 + n) for n in range(255))
+    huge = SaPayload(tuple(WireProposal(n, 1, b"", transforms) for n in range(1, 65)))
+    text = describe_offer(huge)
+    assert len(text) < 12_000
+    assert text.endswith("and 191 more, and 48 more")

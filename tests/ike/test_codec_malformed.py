@@ -47,8 +47,8 @@ BODIES = {
     # The others
     "ke without a method §3.4": (P.KE, "001400", "KE payload has 3 bytes"),
     "idi without its fields §3.5": (P.IDI, "020000", "ID payload has 3 bytes"),
-    "idr of an ipv4 address of 5 bytes §3.5": (P.IDR, "01000000c000020101", "not 4"),
-    "idi of an ipv6 address of 4 bytes §3.5": (P.IDI, "05000000c0000201", "not 16"),
+    "idr of an ipv4 address of 5 bytes §3.5": (P.IDR, "01000000c000020101", "IPV4_ADDR of 5"),
+    "idi of an ipv6 address of 4 bytes §3.5": (P.IDI, "05000000c0000201", "IPV6_ADDR of 4"),
     "cert without an encoding §3.6": (P.CERT, "", "CERT payload has 0 bytes"),
     "certreq without an encoding §3.7": (P.CERTREQ, "", "CERTREQ payload has 0 bytes"),
     "auth without its fields §3.8": (P.AUTH, "0e", "AUTH payload has 1 bytes"),

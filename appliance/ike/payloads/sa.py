@@ -18,7 +18,7 @@ _MORE_PROPOSALS = 2
 _MORE_TRANSFORMS = 3
 _FIXED_FORMAT = 0x8000  # attribute format bit: type and value, no length (§3.3.5)
 _KEY_LENGTH = 14
-_SPI_SIZES = {ProtocolId.IKE: (0, 8), ProtocolId.AH: (4,), ProtocolId.ESP: (4,)}
+_SPI_SIZES: dict[int, tuple[int, ...]] = {ProtocolId.IKE: (0, 8), ProtocolId.AH: (4,), ProtocolId.ESP: (4,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def _parse_proposal(data: bytes) -> WireProposal:
     number, protocol, spi_size, count = data[4:8]
     if len(data) < _PROPOSAL_HEADER + spi_size:
         raise MalformedMessage(f"proposal {number} has no room for its SPI of {spi_size} bytes (RFC 7296 §3.3.1)")
-    if protocol in tuple(_SPI_SIZES) and spi_size not in _SPI_SIZES[ProtocolId(protocol)]:
+    if spi_size not in _SPI_SIZES.get(protocol, (spi_size,)):
         raise MalformedMessage(f"{ProtocolId(protocol).name} proposal has an SPI of {spi_size} bytes (RFC 7296 §3.3.1)")
     at = _PROPOSAL_HEADER + spi_size
     spi = data[_PROPOSAL_HEADER:at]

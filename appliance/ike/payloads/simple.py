@@ -16,6 +16,7 @@ from appliance.sa.proposal import ProtocolId
 MIN_NONCE = 16
 MAX_NONCE = 256
 _RESERVED = b"\0\0\0"
+_ADDRESS_LENGTHS: dict[int, int] = {IdType.IPV4_ADDR: 4, IdType.IPV6_ADDR: 16}
 _AUTHORITY = 20  # a SHA-1 of a trust anchor's public key (RFC 7296 §3.7)
 
 
@@ -74,13 +75,10 @@ class IdPayload:
     def parse(cls, body: bytes, initiator: bool, critical: bool = False) -> Self:
         """Inverse of ``encode``. Addresses must have their family's length."""
         _at_least(body, 4, "ID", "§3.5")
-        due = {IdType.IPV4_ADDR: 4, IdType.IPV6_ADDR: 16}.get(IdType(body[0])) if body[0] in _ADDRESS_IDS else None
-        if due is not None and len(body) - 4 != due:
-            raise MalformedMessage(f"ID {IdType(body[0]).name} has {len(body) - 4} bytes, not {due} (RFC 7296 §3.5)")
+        length = len(body) - 4
+        if length != _ADDRESS_LENGTHS.get(body[0], length):
+            raise MalformedMessage(f"ID {IdType(body[0]).name} of {length} bytes (RFC 7296 §3.5)")
         return cls(initiator, body[0], body[4:], body[1:4], critical)
-
-
-_ADDRESS_IDS = (IdType.IPV4_ADDR, IdType.IPV6_ADDR)
 
 
 @dataclass(frozen=True, slots=True)

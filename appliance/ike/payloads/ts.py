@@ -11,7 +11,7 @@ from appliance.ike.errors import MalformedMessage
 from appliance.sa.selector import TrafficSelector
 
 MAX_SELECTORS = 255
-_LENGTHS = {TsType.IPV4_ADDR_RANGE: 16, TsType.IPV6_ADDR_RANGE: 40}
+_LENGTHS: dict[int, int] = {TsType.IPV4_ADDR_RANGE: 16, TsType.IPV6_ADDR_RANGE: 40}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class TsPayload:
             length = int.from_bytes(body[at + 2 : at + 4], "big")
             if not 4 <= length <= left:
                 raise MalformedMessage(f"traffic selector says {length} bytes, {left} are left (RFC 7296 §3.13.1)")
-            if body[at] in tuple(_LENGTHS):
+            if body[at] in _LENGTHS:
                 selectors.append(_parse_selector(body[at : at + length]))
             at += length
         if at != len(body):
