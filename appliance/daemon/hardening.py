@@ -10,6 +10,7 @@ _PR_SET_DUMPABLE = 4
 _MCL_CURRENT = 1
 _MCL_FUTURE = 2
 _MCL_ONFAULT = 4
+_NOT_LOCKED = "memory is not locked and keys may be swapped out: {} (run as root, or with CAP_IPC_LOCK)"
 
 
 def harden() -> list[str]:
@@ -22,10 +23,13 @@ def harden() -> list[str]:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (OSError, ValueError) as error:
         problems.append(f"core dumps stay possible: {error}")
+    try:
+        # With a limit, memory that is needed later could not be had any more, which is worse than not to lock it.
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except (OSError, ValueError):
+        problems.append(_NOT_LOCKED.format("its amount is limited"))
+        return problems
     # On fault: only pages that are used are locked, so that an interpreter does not grow by what it never touches.
     if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) != 0:
-        problems.append(
-            f"memory is not locked and keys may be swapped out: {os.strerror(ctypes.get_errno())}"
-            " (run as root, with CAP_IPC_LOCK, or with a higher limit of locked memory)"
-        )
+        problems.append(_NOT_LOCKED.format(os.strerror(ctypes.get_errno())))
     return problems

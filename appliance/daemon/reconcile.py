@@ -26,6 +26,8 @@ SETTLE = 0.5
 """Seconds after something went before it is looked at what is missing: its IKE SA may be about to go too."""
 AFTER_LOSS = 1.0
 """Seconds after which a connection that was up is tried again."""
+STAGGER = 0.002
+"""Seconds between the starts of many connections at once, so that others are heard in between."""
 BAD_ADDRESS_RETRY = 5.0
 """Seconds between looks for a local address or a route."""
 
@@ -88,8 +90,8 @@ class Reconciler:
         self.accept()
         for gone in old.values():
             self._remove(gone)
-        for name, runtime in self.connections.items():
-            self.check(runtime, SETTLE if name in old else 0.0)
+        for number, (name, runtime) in enumerate(self.connections.items()):
+            self.check(runtime, SETTLE if name in old else number * STAGGER)
 
     def accept(self) -> None:
         """Tell the engine which connections a peer may start. Those that the operator terminated are not among them."""
@@ -109,11 +111,11 @@ class Reconciler:
 
     def kick(self) -> None:
         """Something that everything waited for is there (a datapath, an address): look at all connections at once."""
-        for runtime in self.connections.values():
+        for number, runtime in enumerate(self.connections.values()):
             runtime.retry.cancel()
             for child in runtime.children.values():
                 child.retry.cancel()
-            self.check(runtime, 0.0)
+            self.check(runtime, number * STAGGER)
 
     def _change(self, runtime: ConnectionRuntime, wanted: WantedConnection) -> None:
         """The same peer: its IKE SA stays, and so do the children that are wanted as before."""
@@ -451,7 +453,10 @@ class Reconciler:
         record = runtime.ikes.get(ike_id)
         if record is None or not record.usable or child.negotiated:
             return  # the whole IKE SA went: that is another matter
-        if child.wanted.close_action is not CloseAction.RESTART:
+        if child.wanted.close_action is CloseAction.RESTART:
+            child.demanded = True
+            self.check(runtime)
+        else:
             child.closed = True
         runtime.changed()
 
