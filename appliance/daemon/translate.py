@@ -20,6 +20,7 @@ from appliance.ike.connection import (
 from appliance.reasons import Refusal
 from appliance.sa.association import PolicyAction, SecurityPolicy
 from appliance.sa.identity import Identity
+from appliance.sa.proposal import Proposal
 
 PRIORITY_STEP = 1 << 16
 """Between two priorities of the configuration there is room for the file's order."""
@@ -37,13 +38,24 @@ class Reqids:
         return self._numbers.setdefault(name, len(self._numbers) + 1)
 
 
+class _Shared:
+    """Equal proposals as one object: a thousand connections seldom have a thousand different ones."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Proposal, ...], tuple[Proposal, ...]] = {}
+
+    def of(self, proposals: tuple[Proposal, ...]) -> tuple[Proposal, ...]:
+        return self._known.setdefault(proposals, proposals)
+
+
 def desired_of(config: Config, reqids: Reqids, *, warn: Callable[[str], None] = lambda text: None) -> Desired:
     """All that a configuration wants. Reads the credential files. Raises Refusal that names connection and file."""
     policies = {policy.name: policy for policy in policies_of(config, reqids)}
     connections: dict[str, WantedConnection] = {}
+    shared = _Shared()
     for connection in config.connections:
         try:
-            connections[connection.name] = _connection(connection, config, reqids, policies, warn)
+            connections[connection.name] = _connection(connection, config, reqids, policies, shared, warn)
         except Refusal as refusal:
             where = f"connection {connection.name} ({config.path}:{connection.line})"
             raise Refusal(refusal.reason, f"{where}: {refusal.detail}", remedy=refusal.remedy) from refusal
@@ -99,11 +111,12 @@ def _connection(
     config: Config,
     reqids: Reqids,
     policies: dict[str, SecurityPolicy],
+    shared: _Shared,
     warn: Callable[[str], None],
 ) -> WantedConnection:
     credential, default_id = _credential(connection, warn)
     remote_id = _identity(connection.remote.id)
-    children = tuple(_child(connection, child, reqids, policies) for child in connection.children)
+    children = tuple(_child(connection, child, reqids, policies, shared) for child in connection.children)
     settings = ConnectionConfig(
         name=connection.name,
         local_addresses=connection.local.addresses,
@@ -112,7 +125,7 @@ def _connection(
         remote_id=remote_id,
         credential=credential,
         remote_policy=_remote_policy(connection, remote_id, warn),
-        ike_proposals=connection.ike_proposals,
+        ike_proposals=shared.of(connection.ike_proposals),
         children=tuple(child.config for child in children),
         lifetime=RekeyPolicy(connection.lifetime.time, connection.lifetime.margin, connection.lifetime.jitter),
         dpd_interval=connection.dpd.interval,
@@ -135,7 +148,9 @@ def _connection(
     )
 
 
-def _child(connection: Connection, child: Child, reqids: Reqids, policies: dict[str, SecurityPolicy]) -> WantedChild:
+def _child(
+    connection: Connection, child: Child, reqids: Reqids, policies: dict[str, SecurityPolicy], shared: _Shared
+) -> WantedChild:
     name = f"{connection.name}/{child.name}"
     return WantedChild(
         config=ChildConfig(
@@ -143,7 +158,7 @@ def _child(connection: Connection, child: Child, reqids: Reqids, policies: dict[
             reqid=reqids.of(name),
             local_ts=child.local_ts,
             remote_ts=child.remote_ts,
-            proposals=child.esp_proposals,
+            proposals=shared.of(child.esp_proposals),
             mode=child.mode,
             lifetime=RekeyPolicy(child.lifetime.time, child.lifetime.margin, child.lifetime.jitter),
             bytes=child.lifetime.bytes,

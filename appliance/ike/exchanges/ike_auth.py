@@ -163,7 +163,7 @@ def handle_request(sa: IkeSa, payloads: Sequence[Payload], now: float) -> list[P
         names = ", ".join(f"{c.name} ({c.local_id} with {c.remote_id})" for c in sa.candidates[:4])
         detail = f"{sa.remote} says it is {_identity(theirs)}{asked}; candidates: {names}"
         return _refuse(sa, Reason.NO_CONNECTION, detail, now)
-    sa.connection = connection
+    sa.connection, sa.candidates = connection, ()
     try:
         _verify(sa, connection, theirs, auth, payloads, now)
         sa.local_id = connection.local_id

@@ -252,7 +252,10 @@ class InitResponder:
             self.answer_error(header, error(NotifyType.INVALID_SYNTAX), local, remote)
             return
         sa = IkeSa(services, initiator=False, local=local, remote=remote, now=now)
-        sa.candidates = tuple(c for c in candidates if choose_ike(offer, c.ike_proposals) == chosen)
+        # Many connections for one pair of addresses share their proposals: each tuple of them is compared once.
+        distinct = {id(c.ike_proposals): c.ike_proposals for c in candidates}
+        fits = {key: choose_ike(offer, proposals) == chosen for key, proposals in distinct.items()}
+        sa.candidates = tuple(c for c in candidates if fits[id(c.ike_proposals)])
         sa.suite = suite
         sa.spi_i = header.initiator_spi
         sa.nonce_i, sa.nonce_r = nonce.data, services.random(NONCE_LENGTH)
