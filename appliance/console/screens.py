@@ -60,10 +60,15 @@ def connections(rows: Sequence[ConnectionRow], page: Page, now: float) -> list[s
         table += _retry(row, 2)
         for child in row.children:
             table.append(_child_line(child, now))
-            if child.reason != row.reason:
-                table += _why(child.reason, 4)
+            table += _why(_own_cause(child, row), 4)
     head = ["CONNECTION", "STATE", "FOR", "PEER / TRAFFIC", "IN", "OUT", "REKEY IN", "ON"]
     return [*page.table(head, table), "", _summary(rows)]
+
+
+def _own_cause(child: ChildRow, row: ConnectionRow) -> Cause | None:
+    """Why a child is down, unless that is only its connection's reason again."""
+    again = row.reason is not None and child.reason is not None and child.reason.reason == row.reason.reason
+    return None if again else child.reason
 
 
 def _child_line(child: ChildRow, now: float) -> Row:
@@ -140,14 +145,14 @@ def connection_details(rows: Sequence[ConnectionRow], page: Page, now: float) ->
             assert isinstance(note, Note)
             lines += page.note(note)
         for child in row.children:
-            lines += _child_details(child, page, now)
+            lines += _child_details(child, row, page, now)
     return lines
 
 
-def _child_details(child: ChildRow, page: Page, now: float) -> list[str]:
+def _child_details(child: ChildRow, row: ConnectionRow, page: Page, now: float) -> list[str]:
     state = page.paint(child.state.value, _COLOURS.get(child.state, Colour.PLAIN))
     lines = [f"  child {units.clean(child.name)}  {state}"]
-    notes = _why(child.reason, 4)
+    notes = _why(_own_cause(child, row), 4)
     up = child.spi_in is not None
     notes += _facts(
         {
@@ -239,7 +244,7 @@ def policies(rows: Sequence[PolicyRow], page: Page, now: float) -> list[str]:
     colours = {"protect": Colour.GOOD, "bypass": Colour.BUSY, "discard": Colour.BAD}
     table: list[Row | Note] = [
         [
-            Cell(str(row.priority), right=True),
+            Cell(str(number), right=True),
             Cell(row.name),
             Cell(row.action, colours.get(row.action, Colour.PLAIN)),
             Cell("\n".join(row.local_ts)),
@@ -247,9 +252,9 @@ def policies(rows: Sequence[PolicyRow], page: Page, now: float) -> list[str]:
             Cell(row.state),
             Cell(row.datapath or ""),
         ]
-        for row in rows
+        for number, row in enumerate(rows, 1)
     ]
-    return page.table(["PRIORITY", "NAME", "ACTION", "LOCAL", "REMOTE", "NOW", "ON"], table)
+    return page.table(["#", "NAME", "ACTION", "LOCAL", "REMOTE", "NOW", "ON"], table)
 
 
 def datapaths(rows: Sequence[DatapathRow], page: Page, now: float) -> list[str]:
