@@ -74,14 +74,16 @@ class DatapathEvents:
         engine, now = self._ike.engine, self._ike.now
         self._ike.command("noting inbound traffic", lambda: engine.note_inbound(child.child_id, now), child.connection)
 
-    async def look_at_usage(self) -> None:
+    async def look_at_usage(self, *, outbound: bool = True) -> None:
         """Read the counters of all children once, and note those that heard something."""
         by_datapath: dict[Datapath, list[InstalledChild]] = {}
         for child in self._installer.children():
             if child.datapath is not None:
                 by_datapath.setdefault(child.datapath, []).append(child)
         for datapath, children in by_datapath.items():
-            keys = [key for child in children for key in (child.inbound.key, child.outbound.key)]
+            keys = [child.inbound.key for child in children]
+            if outbound:
+                keys += [child.outbound.key for child in children if not child.leaving]
             try:
                 usage = await bounded(datapath.usage(keys), "usage")
             except DatapathRefusal as refusal:
@@ -95,7 +97,7 @@ class DatapathEvents:
         while True:
             await asyncio.sleep(period)
             try:
-                await self.look_at_usage()
+                await self.look_at_usage(outbound=False)
             except Exception as error:
                 self._log.internal("datapath", "reading counters", error)
 

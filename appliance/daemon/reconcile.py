@@ -14,7 +14,7 @@ from appliance.daemon import backoff
 from appliance.daemon.desired import Desired, WantedConnection
 from appliance.daemon.ikeloop import IkeLoop
 from appliance.daemon.installer import InstalledChild
-from appliance.daemon.log import Log
+from appliance.daemon.log import LEVELS, Log
 from appliance.daemon.runtime import ChildRuntime, ConnectionRuntime, IkeRecord, Retry, Why, runtime_of
 from appliance.ike.connection import ConnectionConfig, Endpoint
 from appliance.ike.events import ChildDown, ChildFailed, ChildUp, Event, IkeDown, IkeUp, Notice
@@ -316,9 +316,8 @@ class Reconciler:
     def note(self, event: Event) -> None:
         """Hear of an event of the engine, when it comes out."""
         if isinstance(event, Notice):
-            self._log.add(
-                event.level, "ike", "notice", event.text, connection=event.connection or "", reason=event.reason
-            )
+            level = event.level if event.level in LEVELS else "warning"
+            self._log.add(level, "ike", "notice", event.text, connection=event.connection or "", reason=event.reason)
             return
         runtime = self.connections.get(getattr(event, "connection", ""))
         if runtime is None:
