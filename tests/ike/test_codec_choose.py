@@ -226,6 +226,56 @@ def test_a_cipher_without_integrity_is_not_chosen_rfc8221_4() -> None:
     assert choose_esp(wire(3, (1, 12, 128), (3, 0), (5, 0)), esp("aes128-sha256")) is None
 
 
+@pytest.mark.parametrize(("text", "esn"), [("aes256gcm16-esn", True), ("aes256gcm16-noesn", False)])
+def test_the_suite_says_whether_sequence_numbers_are_extended_rfc7296_3_3_2(text: str, esn: bool) -> None:
+    offer = to_wire(esp(text), SPI)
+    choice = choose_esp(offer, esp(text))
+    assert choice is not None
+    assert choice.suite.esn is esn
+    checked = check_esp_choice(offer, choice.to_wire(OURS))
+    assert checked is not None
+    assert checked.suite.esn is esn
+
+
+def test_the_first_spi_that_is_not_reserved_is_taken_rfc4303_2_1() -> None:
+    offer = to_wire(esp("aes256gcm16"), (256).to_bytes(4, "big"))
+    choice = choose_esp(offer, esp("aes256gcm16"))
+    assert choice is not None
+    assert check_esp_choice(offer, choice.to_wire((256).to_bytes(4, "big"))) is not None
+
+
+@pytest.mark.parametrize(
+    ("case", "transforms"),
+    [
+        ("no encryption at all", ((1, 11), (3, 12), (2, 5), (4, 20))),
+        ("no key exchange", ((1, 20, 256), (2, 5), (4, 0))),
+        ("a PRF that is not implemented", ((1, 20, 256), (2, 2), (4, 20))),
+        ("a group that is not implemented", ((1, 20, 256), (2, 5), (4, 2))),
+        ("a cipher that is not implemented", ((1, 3), (3, 12), (2, 5), (4, 20))),
+        ("an integrity that is not implemented", ((1, 12, 256), (3, 2), (2, 5), (4, 20))),
+        ("a key length that is none", ((1, 20, 100), (2, 5), (4, 20))),
+        ("a type that IKE does not have", ((1, 20, 256), (2, 5), (4, 20), (5, 0))),
+    ],
+)
+def test_an_ike_suite_that_cannot_be_is_refused_even_if_offered_rfc7296_3_3_3(
+    case: str, transforms: tuple[tuple[int, ...], ...]
+) -> None:
+    """An offer of ours never has these; the check does not rely on that."""
+    offer = wire(1, *transforms)
+    assert check_ike_choice(offer, offer) is None, case
+    assert "do not make an SA" in inconsistency(offer, offer)
+
+
+@pytest.mark.parametrize(
+    "transforms", [((1, 20, 256), (5, 2)), ((1, 20, 256), (5, 0), (4, 2)), ((1, 20, 256), (5, 0), (2, 5))]
+)
+def test_an_esp_suite_that_cannot_be_is_refused_even_if_offered_rfc7296_3_3_3(
+    transforms: tuple[tuple[int, ...], ...],
+) -> None:
+    offer = wire(3, *transforms)
+    assert check_esp_choice(offer, offer) is None
+
+
 @pytest.mark.parametrize("spi", [0, 1, 255])
 def test_reserved_spis_are_not_chosen_rfc4303_2_1(spi: int) -> None:
     offer = to_wire(esp("aes256gcm16"), spi.to_bytes(4, "big"))
@@ -329,6 +379,13 @@ def test_none_may_be_left_out_of_an_answer_rfc7296_3_3_3() -> None:
         choice = check_esp_choice(offer, answer)
         assert choice is not None
         assert choice.ke == (ke[0].id if ke else 0)
+
+
+def test_the_protocol_must_be_the_one_that_is_negotiated_rfc7296_3_3_1() -> None:
+    as_ah = SaPayload((WireProposal(1, 2, SPI, (WireTransform(1, 20, 256), WireTransform(5, 0))),))
+    assert check_esp_choice(as_ah, as_ah) is None
+    as_esp = SaPayload((WireProposal(1, 3, b"", ANSWER.transforms),))
+    assert check_ike_choice(as_esp, as_esp) is None
 
 
 def test_an_ike_answer_is_no_child_and_a_child_no_ike_rfc7296_3_3_3() -> None:

@@ -209,6 +209,14 @@ def test_numbers_have_names_or_say_what_they_are() -> None:
 
 @pytest.mark.parametrize(
     "payload",
+    [VendorIdPayload(bytes(65531)), TsPayload(True, (TrafficSelector.parse("10.0.0.0/8"),) * 255)],
+)
+def test_what_just_fits_the_format_is_encoded(payload: Payload) -> None:
+    assert parse_payloads(*encode_payloads([payload])) == (payload,)
+
+
+@pytest.mark.parametrize(
+    "payload",
     [VendorIdPayload(bytes(65532)), TsPayload(True, (TrafficSelector.parse("10.0.0.0/8"),) * 256)],
 )
 def test_what_the_format_cannot_hold_is_not_encoded(payload: Payload) -> None:

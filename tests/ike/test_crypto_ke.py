@@ -109,6 +109,15 @@ def test_modp_values_outside_2_to_p_minus_2_are_refused_rfc6989_2_1(method: K) -
             ours.shared(value.to_bytes(size, "big"))
 
 
+@pytest.mark.parametrize("method", MODP)
+def test_modp_values_at_the_bounds_are_taken_rfc6989_2_1(method: K) -> None:
+    ours = generate(method, seeded(1))
+    prime, size = int(module._MODP[method][0], 16), LENGTHS[method]
+    assert ours.shared((2).to_bytes(size, "big")) == ours.public
+    secret = int.from_bytes(ours.shared((prime - 2).to_bytes(size, "big")), "big")
+    assert secret in (int.from_bytes(ours.public, "big"), prime - int.from_bytes(ours.public, "big"))
+
+
 def test_modp_secrets_are_filled_with_zeros_in_front_rfc7296_2_14() -> None:
     """About one secret in 256 starts with a zero byte, which must not be lost."""
     ours = generate(K.MODP_2048, seeded(1))

@@ -152,6 +152,25 @@ def test_the_number_of_fragments_is_bounded() -> None:
         add(Reassembler(), pieces[0])
 
 
+def test_as_many_fragments_and_bytes_as_the_bounds_say_are_taken() -> None:
+    pieces = fragments()
+    size = len(CertPayload(4, bytes(3072)).encode()) + len(b"end") + 2 * 4
+    reassembler = Reassembler(max_fragments=len(pieces), max_bytes=size)
+    results = [add(reassembler, piece) for piece in pieces]
+    assert results[-1] is not None
+    assert len(results[-1][1]) == size
+    with pytest.raises(MalformedMessage, match="at most"):
+        add(Reassembler(max_fragments=len(pieces) - 1), pieces[0])
+
+
+def test_the_smallest_datagram_with_room_carries_a_byte_each() -> None:
+    least = 28 + 4 + 4 + make_sealer(GCM).overhead(1) + 1
+    pieces = fragments(least, (VendorIdPayload(b"tiny"),))
+    assert {len(piece) for piece in pieces} == {least}
+    with pytest.raises(ValueError, match="no room"):
+        fragments(least - 1, (VendorIdPayload(b"tiny"),))
+
+
 def test_the_bytes_held_are_bounded() -> None:
     pieces = fragments()
     reassembler = Reassembler(max_bytes=1000)

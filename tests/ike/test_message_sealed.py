@@ -144,3 +144,12 @@ def _open_padded(cipher: Cipher, padded: bytes) -> bytes:
 def test_what_does_not_fit_the_length_field_is_not_sealed_rfc7296_3_2() -> None:
     with pytest.raises(ValueError, match="does not fit"):
         seal_message(AUTH, [VendorIdPayload(bytes(65000)), VendorIdPayload(bytes(1000))], make_sealer(CIPHERS[0]))
+
+
+def test_what_just_fits_the_length_field_is_sealed_rfc7296_3_2() -> None:
+    room = 0xFFFF - 4 - make_sealer(CIPHERS[0]).overhead(0)
+    chain = (VendorIdPayload(bytes(room - 4)),)
+    message = seal_message(AUTH, chain, make_sealer(CIPHERS[0]))
+    assert message[30:32] == b"\xff\xff"
+    with pytest.raises(ValueError, match="does not fit"):
+        seal_message(AUTH, (VendorIdPayload(bytes(room - 3)),), make_sealer(CIPHERS[0]))
