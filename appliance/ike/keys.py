@@ -14,8 +14,10 @@ from appliance.sa.algorithms import (
     KeyExchangeMethod,
     Prf,
     Suite,
+    TransformType,
 )
 from appliance.sa.keys import KeyMaterial, wipe
+from appliance.sa.proposal import Transform, format_transform
 
 _PRF_HASH = {Prf.HMAC_SHA2_256: "sha256", Prf.HMAC_SHA2_384: "sha384", Prf.HMAC_SHA2_512: "sha512"}
 _PRF_LENGTH = {Prf.HMAC_SHA2_256: 32, Prf.HMAC_SHA2_384: 48, Prf.HMAC_SHA2_512: 64}
@@ -43,9 +45,13 @@ class IkeSuite:
         return 0 if self.integrity is Integrity.NONE else INTEGRITY[self.integrity].key
 
     def __str__(self) -> str:
-        bits = f"-{self.key_bits}" if ENCRYPTION[self.encryption].key_length_attribute else ""
-        integrity = "" if self.integrity is Integrity.NONE else f"/{self.integrity.name}"
-        return f"{self.encryption.name}{bits}{integrity}/PRF_{self.prf.name}/{self.ke.name}"
+        """As proposals of a configuration have it, such as aes256gcm16-prfsha384-ecp384."""
+        bits = self.key_bits if ENCRYPTION[self.encryption].key_length_attribute else None
+        transforms = [Transform(TransformType.ENCR, self.encryption, bits)]
+        if self.integrity is not Integrity.NONE:
+            transforms.append(Transform(TransformType.INTEG, self.integrity))
+        transforms += [Transform(TransformType.PRF, self.prf), Transform(TransformType.KE, self.ke)]
+        return "-".join(format_transform(transform) for transform in transforms)
 
 
 def prf_key_length(prf_id: Prf) -> int:

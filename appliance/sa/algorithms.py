@@ -137,6 +137,11 @@ class Suite:
         return spec.icv if spec.aead else INTEGRITY[self.integrity].icv
 
     def __str__(self) -> str:
-        bits = f"-{self.key_bits}" if ENCRYPTION[self.encryption].key_length_attribute else ""
-        integrity = "" if self.integrity is Integrity.NONE else f"/{self.integrity.name}"
-        return f"{self.encryption.name}{bits}{integrity}{'/ESN' if self.esn else ''}"
+        """As proposals of a configuration have it, such as aes256gcm16-esn; without ESN it is not named."""
+        from appliance.sa.proposal import Transform, format_transform  # it imports this module
+
+        bits = self.key_bits if ENCRYPTION[self.encryption].key_length_attribute else None
+        words = [format_transform(Transform(TransformType.ENCR, self.encryption, bits))]
+        if self.integrity is not Integrity.NONE:
+            words.append(format_transform(Transform(TransformType.INTEG, self.integrity)))
+        return "-".join([*words, "esn"] if self.esn else words)

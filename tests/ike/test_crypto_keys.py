@@ -151,5 +151,5 @@ def test_keys_are_not_shown_copied_or_serialised() -> None:
 
 
 def test_a_suite_reads_well() -> None:
-    assert str(GCM) == "AES_GCM_16-256/PRF_HMAC_SHA2_384/ECP_384"
-    assert str(CBC) == "AES_CBC-128/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/MODP_2048"
+    assert str(GCM) == "aes256gcm16-prfsha384-ecp384"
+    assert str(CBC) == "aes128-sha256-prfsha256-modp2048"
