@@ -23,6 +23,7 @@ from appliance.sa.spi import FIRST_SPI
 _T = TransformType
 _NO_INTEGRITY = WireTransform(_T.INTEG, Integrity.NONE)
 _NO_KE = WireTransform(_T.KE, KeyExchangeMethod.NONE)
+_ZERO_IKE_SPI = bytes(8)  # no IKE SA has it (RFC 7296 §3.1)
 _NO_ESN = WireTransform(_T.ESN, Esn.NO_ESN)
 _OMISSIBLE: dict[int, WireTransform] = {_T.INTEG: _NO_INTEGRITY, _T.KE: _NO_KE}
 """Types that may be left out of a proposal, and what that means (RFC 7296 §3.3.3, RFC 5282 §8)."""
@@ -80,7 +81,7 @@ def choose_ike(offered: SaPayload, accepted: Sequence[Proposal]) -> ChosenIke | 
     """
     for proposal, transforms in _matches(offered, accepted, ProtocolId.IKE, ke_allowed=True):
         suite = _ike_suite(transforms)
-        if suite is not None:
+        if suite is not None and proposal.spi != _ZERO_IKE_SPI:
             return ChosenIke(proposal.number, suite, proposal.spi, transforms)
     return None
 
@@ -103,7 +104,7 @@ def check_ike_choice(offered: SaPayload, response: SaPayload) -> ChosenIke | Non
     """What the responder chose from our offer. None: it is not from it, and the exchange has failed (§2.7, §3.3.6)."""
     proposal, _ = _chosen_proposal(offered, response)
     suite = None if proposal is None else _ike_suite(proposal.transforms)
-    if proposal is None or suite is None or proposal.protocol != ProtocolId.IKE:
+    if proposal is None or suite is None or proposal.protocol != ProtocolId.IKE or proposal.spi == _ZERO_IKE_SPI:
         return None
     return ChosenIke(proposal.number, suite, proposal.spi, proposal.transforms)
 

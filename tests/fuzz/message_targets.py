@@ -111,7 +111,7 @@ def negotiate(sa: SaPayload) -> None:
     assert describe_offer(sa)
     ike, esp = choose_ike(sa, DEFAULT_IKE_PROPOSALS), choose_esp(sa, DEFAULT_ESP_PROPOSALS)
     if ike is not None:
-        again = check_ike_choice(sa, ike.to_wire(bytes(len(ike.spi))))
+        again = check_ike_choice(sa, ike.to_wire(b"\1" * len(ike.spi)))
         assert again is not None
         assert again.suite == ike.suite
     if esp is not None:

@@ -101,6 +101,16 @@ def test_the_number_and_spi_of_the_chosen_proposal_are_told_rfc7296_3_3_1() -> N
     assert checked.spi == b"our spi!"
 
 
+def test_an_ike_spi_of_zero_is_neither_chosen_nor_taken_rfc7296_3_1() -> None:
+    proposals = ike("aes256gcm16-prfsha384-ecp384")
+    assert choose_ike(to_wire(proposals, bytes(8)), proposals) is None
+    offer = to_wire(proposals, b"new spi!")
+    choice = choose_ike(offer, proposals)
+    assert choice is not None
+    assert check_ike_choice(offer, choice.to_wire(bytes(8))) is None
+    assert check_ike_choice(offer, choice.to_wire(bytes(7) + b"\1")) is not None
+
+
 IKE_GCM = ((1, 20, 256), (2, 6), (4, 20))
 
 
