@@ -5,14 +5,17 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from appliance.config.model import Connection, Policy
 from appliance.config.read import KeyPath, Report
 from appliance.reasons import Reason
 from appliance.sa.selector import TrafficSelector
 
-_MANY = 50
+_NAMED = 50
 """Overlaps that are named one by one."""
+_SOUGHT = 1000
+"""Overlaps after which no more are sought: thousands of claims may have millions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,32 +30,39 @@ class Claim:
     local_ts: tuple[TrafficSelector, ...]
     remote_ts: tuple[TrafficSelector, ...]
 
-    def same(self, other: Claim) -> bool:
-        """Whether both are for the same packets exactly."""
-        return set(self.local_ts) == set(other.local_ts) and set(self.remote_ts) == set(other.remote_ts)
+    @property
+    def packets(self) -> tuple[frozenset[TrafficSelector], frozenset[TrafficSelector]]:
+        """What makes two claims the same."""
+        return frozenset(self.local_ts), frozenset(self.remote_ts)
 
 
 def check_overlaps(connections: Sequence[Connection], policies: Sequence[Policy], report: Report) -> None:
     """Report identical claims as errors, and children that share packets without an order of their own as warnings."""
-    claims = [*_claims(connections, policies)]
-    warnings = 0
-    for first, second, ours, theirs in sorted(_overlaps(claims), key=lambda o: (claims[o[0]].line, claims[o[1]].line)):
-        a, b = claims[first], claims[second]
-        if a.same(b):
-            _report_same(a, b, report)
-        elif a.child and b.child and a.priority == b.priority:
-            warnings += 1
-            if warnings <= _MANY:
-                _report_overlap(a, b, ours, theirs, report)
-    if warnings > _MANY:
+    different: dict[object, Claim] = {}
+    for claim in _claims(connections, policies):
+        first = different.setdefault(claim.packets, claim)
+        if first is not claim and claim.local_ts and claim.remote_ts:
+            _report_same(first, claim, report)
+    claims = [*different.values()]
+    found = islice((o for o in _overlaps(claims) if _suspicious(claims[o[0]], claims[o[1]])), _SOUGHT)
+    overlaps = sorted(found, key=lambda o: (claims[o[1]].line, claims[o[0]].line))
+    for first_index, second_index, local, remote in overlaps[:_NAMED]:
+        _report_overlap(claims[first_index], claims[second_index], local, remote, report)
+    if len(overlaps) > _NAMED:
+        more = "at least " if len(overlaps) == _SOUGHT else ""
         report.add(
             ("connection",),
             Reason.CONFIG_OVERLAP,
-            f"{warnings - _MANY} further pairs of children overlap",
-            "only the first ones are named",
+            f"{more}{len(overlaps) - _NAMED} further pairs of children overlap",
+            f"only {_NAMED} are named",
             "give children that are to come first a lower priority",
             warning=True,
         )
+
+
+def _suspicious(a: Claim, b: Claim) -> bool:
+    """Policies are there to overlap with children, and a priority that differs was chosen by somebody."""
+    return a.child and b.child and a.priority == b.priority
 
 
 def _claims(connections: Sequence[Connection], policies: Sequence[Policy]) -> Iterator[Claim]:
@@ -82,43 +92,46 @@ def _claims(connections: Sequence[Connection], policies: Sequence[Policy]) -> It
 def _overlaps(claims: Sequence[Claim]) -> Iterator[tuple[int, int, TrafficSelector, TrafficSelector]]:
     """Pairs of claims with packets in common, each once: their indices, and the local and remote selectors shared.
 
-    A sweep over the remote addresses: only claims whose remote ranges overlap are compared.
+    A sweep over the addresses of the side where they differ more: only claims whose ranges there overlap are compared.
     """
+    locals_, remotes = [c.local_ts for c in claims], [c.remote_ts for c in claims]
+    swept, other_side, over_remote = remotes, locals_, True
+    if len({ts for side in locals_ for ts in side}) > len({ts for side in remotes for ts in side}):
+        swept, other_side, over_remote = locals_, remotes, False
     entries = sorted(
         (ts.version, int(ts.start), int(ts.end), index, position)
-        for index, claim in enumerate(claims)
-        for position, ts in enumerate(claim.remote_ts)
+        for index, side in enumerate(swept)
+        for position, ts in enumerate(side)
     )
     seen: set[tuple[int, int]] = set()
-    active: list[tuple[int, int, int, TrafficSelector]] = []  # by end
+    active: list[tuple[int, int, int]] = []  # a heap by end
     family = 0
     for version, start, end, index, position in entries:
-        selector = claims[index].remote_ts[position]
         if version != family:
             family, active = version, []
         while active and active[0][0] < start:
             heapq.heappop(active)
-        for _, other, _, theirs in active:
+        for _, other, other_position in active:
             pair = (min(index, other), max(index, other))
             if other == index or pair in seen:
                 continue
-            remote = selector.intersection(theirs)
-            local = _common(claims[index].local_ts, claims[other].local_ts, remote) if remote else None
-            if remote and local:
+            one = swept[index][position].intersection(swept[other][other_position])
+            two = _common(other_side[index], other_side[other], one) if one else None
+            if one and two:
                 seen.add(pair)
-                yield *pair, local, remote
-        heapq.heappush(active, (end, index, position, selector))
+                yield (*pair, two, one) if over_remote else (*pair, one, two)
+        heapq.heappush(active, (end, index, position))
 
 
 def _common(
-    ours: Sequence[TrafficSelector], theirs: Sequence[TrafficSelector], remote: TrafficSelector
+    ours: Sequence[TrafficSelector], theirs: Sequence[TrafficSelector], far: TrafficSelector
 ) -> TrafficSelector | None:
-    """The first local selector that both have in common and that a packet to ``remote`` can have."""
+    """The first selector that both have in common and that a packet with its other end in ``far`` can have."""
     for a in ours:
         for b in theirs:
-            local = a.intersection(b)
-            if local and local.version == remote.version and _one_protocol(local, remote):
-                return local
+            near = a.intersection(b)
+            if near and near.version == far.version and _one_protocol(near, far):
+                return near
     return None
 
 

@@ -179,18 +179,35 @@ def _syntax_hint(text: str, what: str, line: int, column: int, *, at_end: bool) 
         )
     if column > len(here):
         return "the line ends too early: a quote or bracket is not closed", "close it on the same line"
-    rest = here[column - 1 :].strip()
-    if "Invalid value" in what and re.match(r"[A-Za-z]", rest):
-        return "text stands in quotes in TOML", f'write "{rest.split("#")[0].split(",")[0].strip(" ]}")}" in quotes'
+    rest = here[column - 1 :].strip() if _may_be_shown(here) else ""
+    if "Invalid value" in what and re.match(r"[A-Za-z]", here[column - 1 :].strip()):
+        word = rest.split("#")[0].split(",")[0].strip(" ]}")
+        return "text stands in quotes in TOML", f'write "{word}" in quotes' if word else "write it in quotes"
     if re.match(r"[0-9]", here[:column].split("=")[-1].strip()):
         return (
             "a number with something behind it stands in quotes in TOML",
             'write such values as "30s" or "100GB", in quotes',
         )
-    return (
-        f"TOML does not allow this here: {shown(rest)}",
-        "compare the line with the example in appliance/config/README.md",
-    )
+    cause = f"TOML does not allow this here: {shown(rest)}" if rest else "TOML does not allow what stands there"
+    return cause, "compare the line with the example in appliance/config/README.md"
+
+
+def _may_be_shown(line: str) -> bool:
+    """Whether a line that is not TOML can be quoted: only where it gives a known key that is no secret."""
+    key = re.match(r"\s*(?:[A-Za-z0-9_-]+\.)*([a-z_]+)\s*=", line)
+    return key is not None and key[1] in _SHOWN_KEYS and not re.search(r"psk|secret|pass", line, re.IGNORECASE)
+
+
+def _harmless(node: Table) -> set[str]:
+    """The names of all keys that are no secrets."""
+    names = {name for name, child in node.keys.items() if isinstance(child, Key) and not child.secret}
+    for child in node.keys.values():
+        if not isinstance(child, Key):
+            names |= _harmless(child if isinstance(child, Table) else child.table)
+    return names
+
+
+_SHOWN_KEYS = frozenset(_harmless(ROOT))
 
 
 def _read_table(table: Table, raw: dict[str, Any], path: KeyPath, report: Report) -> Section:

@@ -44,12 +44,11 @@ OK, FAILED, USAGE, UNREACHED = 0, 1, 2, 3
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line, by default the process's. Returns the exit status; a wrong command line is SystemExit(2)."""
+    _prepare_streams()
     grammar = parser()
     options = grammar.parse_args(argv)
     if options.version:
-        from importlib.metadata import version
-
-        print(f"esplanade {version('esplanade')}")
+        print(f"esplanade {_installed_version()}")
         return OK
     if options.command is None:
         grammar.print_help(sys.stderr)
@@ -64,10 +63,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as with "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except OSError as error:  # a full disk behind our output
+        print(f"esplanade: {error.strerror or error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("esplanade: interrupted; the daemon may still finish what was asked", file=sys.stderr)
         return 130
     return status
+
+
+def _installed_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("esplanade")
+    except PackageNotFoundError:
+        return "(not installed as a package)"
+
+
+def _prepare_streams() -> None:
+    """Whatever the caller made of the streams, printing works: closed ones, and ones that cannot hold every letter."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for the whole process
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(options: Namespace) -> int:

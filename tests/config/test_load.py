@@ -248,6 +248,22 @@ def test_a_thousand_children_are_checked_quickly() -> None:
     assert len(config.connections[0].children) == 1000 and config.warnings == ()
 
 
+def test_many_overlaps_are_named_up_to_a_bound() -> None:
+    children = [
+        f'[connection.a.child.c{n}]\nlocal_ts = "10.{n}.0.0/16"\nremote_ts = "10.{n}.0.0-10.255.255.255"\n'
+        for n in range(200)
+    ]
+    wide = '[connection.a.child.wide]\nlocal_ts = "0.0.0.0/0"\nremote_ts = "0.0.0.0/0"\n'
+    warnings = loads(CONNECTION + "".join(children) + wide).warnings
+    assert len(warnings) == 51 and "150 further pairs" in warnings[0].what
+
+
+def test_a_thousand_twins_are_told_once_each() -> None:
+    twins = [f'[connection.a.child.c{n}]\nlocal_ts = "0.0.0.0/0"\nremote_ts = "::/0"\n' for n in range(1000)]
+    problems = wrong(CONNECTION + "".join(twins).replace("0.0.0.0/0", "::/0"))
+    assert len(problems) == 999 and {p.reason for p in problems} == {Reason.CONFIG_OVERLAP}
+
+
 def test_absent_ids_with_psk_are_the_addresses() -> None:
     text = (CONNECTION + CHILD).replace(', id = "a.example"', "").replace(', id = "b.example"', "")
     connection = loads(text).connections[0]
@@ -391,6 +407,19 @@ def test_secrets_are_never_shown() -> None:
     assert secret == Secret(b"correct horse battery staple") and secret != Secret(b"x")
     for broken in (CONNECTION + "psk_file = 1\n" + CHILD, CONNECTION.replace("staple", "sta\\u0000ple") + "x = 1\n"):
         assert "horse" not in "".join(str(p) for p in wrong(broken))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+     'psk = correct horse', 'psk = "corr"ect horse"', "psk = 'corr'ect horse'", 'psk = """', 'psk == "x horse"',
+     'local = { address = "192.0.2.1", psk = horse }', 'pre-shared = horse',
+     '"psk = horse', "connection.a.psk = horse",
+    ],
+)  # fmt: skip
+def test_a_broken_line_with_a_secret_is_not_quoted(line: str) -> None:
+    for problem in wrong(f"schema = 1\n[connection.a]\n{line}\n"):
+        assert "horse" not in str(problem)
 
 
 def test_a_wrong_type_of_secret_is_not_quoted() -> None:

@@ -359,6 +359,15 @@ def test_output_that_nobody_reads_is_no_traceback(path: Path) -> None:
     assert done.stdout.count("\n") == 1 and done.stderr == ""
 
 
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">/dev/full"])
+def test_output_that_cannot_be_written_is_no_traceback(path: Path, redirection: str) -> None:
+    with FakeDaemon(path, good):
+        command = f"{sys.executable} -m appliance.console.main show sa --control {path} {redirection}"
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == (1 if "full" in redirection else 0), done.stderr
+    assert "Traceback" not in done.stderr and ("No space left" in done.stderr) == ("full" in redirection)
+
+
 def test_show_imports_little_so_that_it_starts_at_once() -> None:
     code = (
         "import sys, appliance.console.main, appliance.console.screens\n"
