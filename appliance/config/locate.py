@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from bisect import bisect_right
+from contextlib import suppress
 from dataclasses import dataclass
 
 Path = tuple[str | int, ...]
@@ -37,7 +38,10 @@ class Locator:
         text = text.replace("\r\n", "\n")
         self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
         scanner = _Scanner(text)
-        scanner.document()
+        with suppress(
+            _LostError, IndexError
+        ):  # then what comes behind has no place; that is no reason to refuse a file
+            scanner.document()
         self._keys, self._values = scanner.keys, scanner.values
 
     def key(self, path: Path) -> Position | None:
@@ -61,6 +65,10 @@ class Locator:
             return None
         line = bisect_right(self._lines, offset)
         return Position(line, offset - self._lines[line - 1] + 1)
+
+
+class _LostError(Exception):
+    """The text is not what the scanner takes for TOML."""
 
 
 class _Scanner:
@@ -88,7 +96,7 @@ class _Scanner:
         array = self._text.startswith("[[", self._at)
         self._at += 2 if array else 1
         names = self._dotted()
-        self._at = self._text.index("]", self._at) + (2 if array else 1)
+        self._at += 2 if array else 1  # the closing brackets
         path: Path = ()
         for depth, (name, offset) in enumerate(names, 1):
             path = (*path, name)
@@ -168,6 +176,7 @@ class _Scanner:
 
     def _skip(self, pattern: re.Pattern[str]) -> str:
         match = pattern.match(self._text, self._at)
-        assert match is not None, f"not valid TOML at offset {self._at}"
+        if match is None:
+            raise _LostError
         self._at = match.end()
         return match.group()

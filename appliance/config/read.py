@@ -148,12 +148,13 @@ def _syntax_problem(file: Path, text: str, message: str) -> Problem:
     if place:
         line, column = int(place[1]), int(place[2])
     else:
-        line, column = text.count("\n") + (not text.endswith("\n") or not text), 0
+        lines = text.removesuffix("\n").split("\n")
+        line, column = len(lines), len(lines[-1]) + 1
     what = re.sub(r" \(at .*\)$", "", message)
     cause, remedy = _syntax_hint(text, what, line, column, at_end=place is None and "at end" in message)
     return Problem(
         file=file,
-        line=max(line, 1),
+        line=line,
         column=column,
         where="",
         reason=Reason.CONFIG_SYNTAX,

@@ -91,6 +91,12 @@ def test_keys_of_every_kind_are_read(key: str) -> None:
             assert path in known(locator), (text, path)
 
 
+@given(st.text(alphabet="ab.=[]{}\"'#\\,\n 1", max_size=30))
+def test_text_that_is_not_toml_has_places_as_far_as_it_goes(text: str) -> None:
+    locator = Locator("first = 1\n" + text)
+    assert locator.key(("first",)) == Position(1, 1)
+
+
 def known(locator: Locator) -> set[Path]:
     return set(locator._keys)
 

@@ -315,6 +315,45 @@ def test_check_of_a_wrong_file_is_status_1_and_shows_every_mistake(
     assert main(["check", "--config", str(tmp_path / "none.toml")]) == 1
 
 
+def test_guard_is_put_up_for_a_configuration_and_taken_away_without_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "gw.toml"
+    config.write_text(EXAMPLE.read_text())
+    done: list[str] = []
+    monkeypatch.setattr("appliance.daemon.guard.apply", lambda config: done.append(config.connections[0].name))
+    monkeypatch.setattr("appliance.daemon.guard.remove", lambda: done.append("removed"))
+    assert main(["guard", "--config", str(config)]) == 0
+    assert "is dropped until" in capsys.readouterr().out
+    assert main(["guard", "--remove", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"ok": True, "guard": "removed"}
+    assert done == ["site-b", "removed"]
+
+    def refuse(config: object) -> None:
+        raise Refusal(Reason.NO_NFTABLES)
+
+    monkeypatch.setattr("appliance.daemon.guard.apply", refuse)
+    assert main(["guard", "--config", str(config)]) == 1
+    assert Reason.NO_NFTABLES.remedy in capsys.readouterr().err
+    assert main(["guard", "--config", str(tmp_path / "none")]) == 1
+
+
+def test_run_has_the_daemons_exit_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[tuple[Path, Path | None]] = []
+
+    def daemon(config: Path, control: Path | None) -> int:
+        asked.append((config, control))
+        return len(asked)
+
+    monkeypatch.setattr("appliance.daemon.main.run", daemon)
+    assert main(["run", "--config", "gw.toml"]) == 1
+    assert main(["run", "--config", "gw.toml", "--control", "/x"]) == 2
+    assert asked == [(Path("gw.toml"), None), (Path("gw.toml"), Path("/x"))]
+    monkeypatch.setitem(sys.modules, "appliance.daemon.main", None)
+    assert main(["run", "--config", "gw.toml"]) == 1
+    assert Reason.NOT_INSTALLED_PART.words in capsys.readouterr().err
+
+
 def run(*argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "appliance.console.main", *argv],
