@@ -32,7 +32,7 @@ class Aead:
         self.name = name
         self.iv_length = IV
         self.icv_length = ICV
-        self.alignment = 4  # neither cipher needs more: RFC 4106 §3.2 and RFC 7634 §2 leave RFC 4303's 4 bytes
+        self.alignment = 4  # RFC 4303 §2.4: neither cipher has blocks that ask for more
         self.random_iv = False
         self._cipher: AESGCM | ChaCha20Poly1305 | _Wiped = cipher
         self._key = key_and_salt

@@ -30,9 +30,9 @@ _LEAVING: dict[tuple[int, int], int] = {
     (CE, CE): CE,
 }
 
-# The combinations that figure 4 marks "(!!!)": no honest ingress or router makes them. (NOT_ECT, CE) is a drop, and
-# counted as that.
-_ALARMS = frozenset({(NOT_ECT, ECT_0), (NOT_ECT, ECT_1), (CE, ECT_1)})
+# The combinations that figure 4 marks "(!!!)" or "(!)": nothing uses them now, and they are certainly or possibly
+# dangerous, so they are to be logged. (NOT_ECT, CE) is a drop, and counted as that.
+_ALARMS = frozenset({(NOT_ECT, ECT_0), (NOT_ECT, ECT_1), (ECT_1, ECT_0), (CE, ECT_1)})
 
 
 def entering(inner: int, *, copy: bool) -> int:

@@ -46,7 +46,7 @@ class HmacSha2:
         self._keyed: HMAC | None = HMAC(self._key, spec.hash)
 
     def icv(self, *parts: Octets) -> bytes:
-        """The ICV over the concatenated parts: the leftmost bytes of the HMAC (RFC 4868 §2.1.2)."""
+        """The ICV over the concatenated parts: the leftmost bytes of the HMAC (RFC 4868 §2.3)."""
         if self._keyed is None:
             raise Drop(Reason.NO_SA, "its keys were wiped")
         mac = self._keyed.copy()

@@ -33,7 +33,8 @@ def packet_too_big(packet: Octets, mtu: int, source: Address) -> bytes | None:
     """Tell a packet's sender that ``mtu`` bytes would have fitted.
 
     "Fragmentation needed" with the next-hop MTU of RFC 1191 §4, or "Packet Too Big" of RFC 4443 §3.2. An MTU below what
-    the version guarantees is reported as that minimum: no sender may go lower.
+    the version guarantees is reported as that minimum: no sender may go lower. Whether an IPv4 packet had DF set, and
+    so was not to be fragmented instead, is for the caller to look at.
     """
     if packet[:1] and packet[0] >> 4 == 4:
         return _error(packet, source, (3, 4), min(max(mtu, SMALLEST_IPV4_MTU), 0xFFFF))
@@ -115,6 +116,7 @@ def _error(packet: Octets, source: Address, type_and_code: tuple[int, int], word
             total_length=IPV4_HEADER + len(message),
             hop_limit=HOP_LIMIT,
             traffic_class=INTERNETWORK_CONTROL,
+            dont_fragment=True,  # so its identification may be anything, RFC 6864 §4.1
         )
     else:
         room = LARGEST_IPV6_ERROR - IPV6_HEADER - ICMP_HEADER

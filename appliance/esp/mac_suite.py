@@ -77,7 +77,7 @@ class Null:
             raise Refusal(Reason.BAD_KEY, f"NULL takes no key, not {len(key)} bytes")
         self.name = "NULL"
         self.iv_length = 0
-        self.alignment = 4  # RFC 2410 §3 has blocks of 1; RFC 4303 §2.4 asks for 4
+        self.alignment = 4  # RFC 2410 §2.3 has blocks of 1; RFC 4303 §2.4 asks for 4
 
     def encrypt(self, iv: bytes, plaintext: Octets) -> Octets:
         """The plaintext."""

@@ -15,8 +15,8 @@ _MSS = 2
 
 
 def mss_for(version: int, mtu: int) -> int:
-    """The MSS of packets of ``mtu`` bytes without options or extension headers (RFC 6691 §2)."""
-    return mtu - TCP_HEADER - (IPV4_HEADER if version == 4 else IPV6_HEADER)
+    """The MSS of packets of ``mtu`` bytes without options or extension headers (RFC 9293 §3.7.1); at least 1."""
+    return max(1, mtu - TCP_HEADER - (IPV4_HEADER if version == 4 else IPV6_HEADER))
 
 
 def clamp_mss(packet: Octets, mss: int, *, partial_checksum: bool = False) -> Octets:

@@ -23,10 +23,10 @@ HEADER = 8  # SPI and the low half of the sequence number, RFC 4303 §2
 class OutboundSa:
     """What one outbound SA needs to make packets. Its keys live and die here: it is not copied, restored or moved.
 
-    ``random`` gives n unpredictable bytes, for the IVs of CBC.
+    ``random`` gives n unpredictable bytes, for the IVs of CBC. ``transform`` is of this SA alone.
     """
 
-    __slots__ = ("_last", "_random", "esn", "sequence", "spi", "transform")
+    __slots__ = ("_last", "_random", "_sequence", "esn", "spi", "transform")
 
     def __init__(
         self,
@@ -39,14 +39,28 @@ class OutboundSa:
         self.spi = spi
         self.transform = transform
         self.esn = esn
-        self.sequence = 0  # of the packet sent last; the first one is 1 (RFC 4303 §3.3.3)
+        self._sequence = 0
         self._random = random
         self._last = (1 << 64) - 1 if esn else _LOW
 
     @property
+    def sequence(self) -> int:
+        """The number of the packet sent last, 0 before the first, whose number is 1 (RFC 4303 §3.3.3).
+
+        Numbers may be skipped, never taken again: setting it to less raises ValueError.
+        """
+        return self._sequence
+
+    @sequence.setter
+    def sequence(self, sequence: int) -> None:
+        if not self._sequence <= sequence <= self._last:
+            raise ValueError(f"sequence number {sequence} after {self._sequence}")
+        self._sequence = sequence
+
+    @property
     def remaining(self) -> int:
         """How many sequence numbers are left."""
-        return self._last - self.sequence
+        return self._last - self._sequence
 
     def seal(self, payload: Octets, next_header: int, *, tfc_length: int = 0) -> bytes:
         """One ESP packet: SPI, sequence number, IV, ciphertext, ICV.
@@ -55,10 +69,10 @@ class OutboundSa:
         The payload is padded to ``tfc_length`` bytes first, which only a packet that knows its own length survives
         (RFC 4303 §2.7). Raises Drop(SEQUENCE_EXHAUSTED): numbers never wrap (RFC 4303 §3.3.3).
         """
-        sequence = self.sequence + 1
+        sequence = self._sequence + 1
         if sequence > self._last:
             raise Drop(Reason.SEQUENCE_EXHAUSTED)
-        self.sequence = sequence  # whatever happens below, this number and so this IV are spent
+        self._sequence = sequence  # whatever happens below, this number and so this IV are spent
         transform = self.transform
         iv_length = transform.iv_length
         if transform.random_iv:

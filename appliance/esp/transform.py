@@ -26,7 +26,7 @@ NO_INTEGRITY = 0
 
 
 class Transform(Protocol):
-    """The algorithms of one SA with its keys.
+    """The algorithms of one SA with its keys. It serves that SA only: two senders with one key would repeat IVs.
 
     ``iv_length`` and ``icv_length`` are bytes. The plaintext with its trailer is a multiple of ``alignment`` bytes
     (RFC 4303 §2.4: 4, or the cipher's block if larger). ``random_iv`` tells whether the IV must be unpredictable
@@ -67,11 +67,12 @@ def transform(
 ) -> Transform:
     """The transform of a pair of IKEv2 transform numbers (types 1 and 3).
 
-    The salt of an AEAD stands behind its key (RFC 4106 §8.1, RFC 7634 §4). Keys given as bytearrays are kept, not
-    copied, and ``wipe`` overwrites them. Raises Refusal(ALGORITHM_UNSUPPORTED or BAD_KEY).
+    The salt of an AEAD stands behind its key (RFC 4106 §8.1, RFC 7634 §2). Keys given as bytearrays are kept, not
+    copied, and ``wipe`` overwrites them; after a refusal they are the caller's to wipe. Raises
+    Refusal(ALGORITHM_UNSUPPORTED or BAD_KEY).
     """
     if encryption_id in (AES_GCM_16, CHACHA20_POLY1305):
-        # RFC 5282 §8, RFC 7634 §4: a combined-mode cipher goes with no integrity algorithm.
+        # RFC 7296 §3.3: a combined-mode cipher goes with no integrity algorithm.
         if integrity_id != NO_INTEGRITY or len(integrity_key):
             raise Refusal(Reason.ALGORITHM_UNSUPPORTED, f"encryption {encryption_id} takes no integrity algorithm")
         make = aes_gcm_16 if encryption_id == AES_GCM_16 else chacha20_poly1305
@@ -79,7 +80,7 @@ def transform(
     if encryption_id not in (AES_CBC, NULL):
         raise Refusal(Reason.ALGORITHM_UNSUPPORTED, f"encryption {encryption_id}")
     if integrity_id not in HMACS:
-        # RFC 4303 §3.2.1: NULL encryption needs integrity; RFC 8221 §4 says the same of any cipher that is no AEAD.
+        # RFC 4303 §3.2: NULL encryption needs integrity; RFC 8221 §4 says the same of any cipher that is no AEAD.
         raise Refusal(Reason.ALGORITHM_UNSUPPORTED, f"encryption {encryption_id} with integrity {integrity_id}")
     cipher = AesCbc(encryption_key_with_salt) if encryption_id == AES_CBC else Null(encryption_key_with_salt)
     return EncryptThenMac(cipher, HmacSha2(HMACS[integrity_id], integrity_key))

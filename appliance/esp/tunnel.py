@@ -48,9 +48,10 @@ class Tunnel:
     """The outer header of an SA in tunnel mode, one for each direction of an SA pair.
 
     ``ports`` are UDP's, source and destination, for RFC 3948. ``copy_ecn``: RFC 6040's normal mode, else its
-    compatibility mode, for peers that would ignore a CE mark. ``flow_label`` None copies the inner one (RFC 6438 wants
-    flows told apart outside; 0 tells an observer nothing). Inner packets are padded to ``tfc_length`` bytes
-    (RFC 4303 §2.7).
+    compatibility mode, for peers that would ignore a CE mark. ``flow_label`` None copies the inner one, which
+    RFC 4301 §5.1.2.2 leaves to end systems (at a gateway, labels of several sources collide); 0 tells an observer
+    nothing. Inner packets are padded to ``tfc_length`` bytes (RFC 4303 §2.7). Raises ValueError for fields out of
+    range.
     """
 
     source: IPv4Address | IPv6Address
@@ -62,6 +63,14 @@ class Tunnel:
     hop_limit: int = 64
     flow_label: int | None = 0
     tfc_length: int = 0
+
+    def __post_init__(self) -> None:
+        if self.source.version != self.destination.version:
+            raise ValueError(f"a tunnel from {self.source} to {self.destination}")
+        if not all(0 < port <= 0xFFFF for port in self.ports or ()):
+            raise ValueError(f"UDP ports {self.ports}")
+        if not 0 < self.hop_limit <= 0xFF or not 0 <= (self.flow_label or 0) <= 0xFFFFF:
+            raise ValueError(f"hop limit {self.hop_limit}, flow label {self.flow_label}")
 
     @property
     def overhead(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from appliance.esp.drop import Drop
@@ -48,6 +48,7 @@ def drops_or_returns(function: object, *arguments: object, **named: object) -> N
 
 
 @given(PACKETS)
+@settings(deadline=None)
 def test_packet_functions_drop_or_return(packet: bytes) -> None:
     for buffer in (packet, memoryview(packet)):
         for function in (parse, upper_layer, forwarded, split_received, split_to_protect, udp_payload, classify):
@@ -68,6 +69,7 @@ def test_packet_functions_drop_or_return(packet: bytes) -> None:
 
 
 @given(PACKETS, st.sampled_from(SUITES), st.sampled_from(sorted(FORMS)), st.booleans())
+@settings(deadline=None)
 def test_decapsulation_drops_or_returns_and_forgeries_never_move_the_window(
     packet: bytes, suite: object, form: str, esn: bool
 ) -> None:
@@ -80,6 +82,7 @@ def test_decapsulation_drops_or_returns_and_forgeries_never_move_the_window(
 
 @given(PACKETS, st.sampled_from(SUITES), st.sampled_from(sorted(FORMS)))
 @example(ipv6(b"", protocol=59), SUITES[0], "transport")
+@settings(deadline=None)
 def test_what_is_encapsulated_comes_out_as_it_went_in(packet: bytes, suite: object, form: str) -> None:
     out, inbound = pair(suite)  # type: ignore[arg-type]
     try:
@@ -100,6 +103,7 @@ def test_what_is_encapsulated_comes_out_as_it_went_in(packet: bytes, suite: obje
     st.sampled_from(SUITES),
     st.sampled_from(sorted(FORMS)),
 )
+@settings(deadline=None)
 def test_an_authentic_peer_may_seal_anything(payload: bytes, next_header: int, suite: object, form: str) -> None:
     out, inbound = pair(suite)  # type: ignore[arg-type]
     esp = out.seal(payload, next_header)

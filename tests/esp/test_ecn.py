@@ -13,11 +13,11 @@ from tests.esp.cases import SUITES, ipv4, ipv6, octets, pair, tunnel
 
 N, E1, E0, CE = 0b00, 0b01, 0b10, 0b11
 OUTER_ORDER = (N, E0, E1, CE)
-# RFC 6040 §4.2, figure 4, row by row as printed; None is <drop>, and the second of a pair says "(!!!)".
+# RFC 6040 §4.2, figure 4, row by row as printed; None is <drop>, and the second of a pair says "(!!!)" or "(!)".
 FIGURE_4: dict[int, tuple[tuple[int | None, bool], ...]] = {
     N: ((N, False), (N, True), (N, True), (None, True)),
     E0: ((E0, False), (E0, False), (E1, False), (CE, False)),
-    E1: ((E1, False), (E1, False), (E1, False), (CE, False)),
+    E1: ((E1, False), (E1, True), (E1, False), (CE, False)),
     CE: ((CE, False), (CE, False), (CE, True), (CE, False)),
 }
 CASES = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
@@ -27,6 +27,7 @@ def folded(octets: bytes) -> int:
 
 
 @given(st.binary(max_size=200))
+@settings(deadline=None)
 def test_checksum_is_the_complement_of_the_one_s_complement_sum_rfc1071_1(octets: bytes) -> None:
     assert internet_checksum(octets) == folded(octets)
     assert internet_checksum(octets) == scapy_checksum(octets)
@@ -43,6 +44,7 @@ def test_checksum_of_the_example_of_rfc1071_3() -> None:
 
 
 @given(st.binary(min_size=1, max_size=60), st.data())
+@settings(deadline=None)
 def test_adjusting_gives_what_computing_again_would_rfc1624_3(octets: bytes, data: st.DataObject) -> None:
     # Real packets have at least one word that is not zero (their version, their pseudo-header).
     octets = b"\x45" + octets + b"\0" * ((len(octets) + 1) % 2)
@@ -74,6 +76,7 @@ def test_pseudo_headers_have_the_shape_of_rfc768_and_rfc8200_8_1() -> None:
     more=st.booleans(),
     offset=st.integers(0, 0x1FFF),
 )
+@settings(deadline=None)
 def test_ipv4_headers_are_scapy_s_and_read_back_rfc791_3_1(
     payload: bytes, tos: int, ttl: int, ident: int, dont: bool, more: bool, offset: int
 ) -> None:
@@ -96,6 +99,7 @@ def test_ipv4_headers_are_scapy_s_and_read_back_rfc791_3_1(
 
 
 @given(payload=st.binary(max_size=50), tc=st.integers(0, 255), limit=st.integers(0, 255), label=st.integers(0, 0xFFFFF))
+@settings(deadline=None)
 def test_ipv6_headers_are_scapy_s_and_read_back_rfc8200_3(payload: bytes, tc: int, limit: int, label: int) -> None:
     packet = ipv6(payload, traffic_class=tc, hop_limit=limit, flow_label=label)
     assert packet == bytes(IPv6(src="fd01::5", dst="fd02::9", nh=253, tc=tc, hlim=limit, fl=label) / payload)

@@ -106,5 +106,6 @@ def test_a_data_offset_that_does_not_hold_is_left_alone_rfc9293_3_1(offset: int)
     assert clamp_mss(later, 536) is later
 
 
-def test_mss_of_an_mtu_rfc6691_2() -> None:
+def test_mss_of_an_mtu_rfc9293_3_7_1() -> None:
     assert (mss_for(4, 1500), mss_for(6, 1500)) == (1460, 1440)
+    assert (mss_for(4, 20), mss_for(6, 0)) == (1, 1)

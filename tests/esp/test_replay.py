@@ -72,7 +72,7 @@ def test_long_walks_leave_the_window_as_the_naive_model_says_rfc6479(size: int) 
 
 
 @given(size=SIZES, steps=STEPS)
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 def test_window_accepts_exactly_what_the_naive_model_does_rfc4303_3_4_3(size: int, steps: list[int]) -> None:
     window, naive = ReplayWindow(size, esn=False), Naive(size)
     for step in steps:
@@ -95,7 +95,7 @@ def test_window_accepts_exactly_what_the_naive_model_does_rfc4303_3_4_3(size: in
     ),
     steps=st.lists(NEAR, min_size=1, max_size=60),
 )
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 def test_esn_window_is_right_around_every_multiple_of_2_32_rfc4303_a2(size: int, start: int, steps: list[int]) -> None:
     window = ReplayWindow.restore(size, esn=True, highest=start, bitmap=0)
     naive = Naive(size, start)
@@ -130,7 +130,7 @@ def test_esn_window_is_right_around_every_multiple_of_2_32_rfc4303_a2(size: int,
     ),
     distance=st.one_of(st.integers(0, 0xFFFF_FFFF), st.sampled_from([0, 1, 2, 0xFFFF_FFFE, 0xFFFF_FFFF])),
 )
-@settings(max_examples=500)
+@settings(deadline=None, max_examples=500)
 def test_inferred_number_is_the_one_candidate_not_left_of_the_window_rfc4303_a2_2(
     size: int, highest: int, distance: int
 ) -> None:
@@ -148,6 +148,7 @@ def test_inferred_number_is_the_one_candidate_not_left_of_the_window_rfc4303_a2_
 
 
 @given(size=SIZES, low=st.integers(0, 0xFFFF_FFFF), highest=st.integers(0, 0xFFFF_FFFF))
+@settings(deadline=None)
 def test_without_esn_numbers_are_what_they_are_and_never_wrap_rfc4303_3_3_3(size: int, low: int, highest: int) -> None:
     window = ReplayWindow.restore(size, esn=False, highest=highest, bitmap=0)
     assert window.infer(low) == low
@@ -175,6 +176,7 @@ def test_sizes_that_are_not_supported_are_refused(size: int) -> None:
 
 
 @given(size=SIZES, start=st.integers(0, 1 << 40), steps=st.lists(st.integers(-200, 200), max_size=60))
+@settings(deadline=None)
 def test_export_has_the_newest_in_the_lowest_bit_and_restores_to_the_same_window(
     size: int, start: int, steps: list[int]
 ) -> None:

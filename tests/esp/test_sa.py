@@ -236,6 +236,15 @@ def test_keys_are_never_shown(suite: SuiteCase) -> None:
                 assert not key or repr(bytes(key)) not in shown
 
 
+def test_sequence_numbers_may_be_skipped_but_never_taken_again_rfc4106_3_1() -> None:
+    out, _ = pair(FAST)
+    out.sequence = 100
+    for wrong in (99, 0, -1, 1 << 32):
+        with pytest.raises(ValueError):
+            out.sequence = wrong
+    assert out.seal(b"", 17)[4:8] == b"\0\0\0\x65"
+
+
 def test_outbound_sas_are_not_copied() -> None:
     out, _ = pair(FAST)
     for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
@@ -253,8 +262,8 @@ def test_outbound_sas_are_not_copied() -> None:
         (12, 12, 16, 20, Reason.BAD_KEY),
         (12, 14, 16, 32, Reason.BAD_KEY),
         (11, 12, 1, 32, Reason.BAD_KEY),
-        (20, 12, 20, 32, Reason.ALGORITHM_UNSUPPORTED),  # RFC 5282 §8
-        (11, 0, 0, 0, Reason.ALGORITHM_UNSUPPORTED),  # RFC 4303 §3.2.1
+        (20, 12, 20, 32, Reason.ALGORITHM_UNSUPPORTED),  # RFC 7296 §3.3
+        (11, 0, 0, 0, Reason.ALGORITHM_UNSUPPORTED),  # RFC 4303 §3.2
         (12, 0, 16, 0, Reason.ALGORITHM_UNSUPPORTED),  # RFC 8221 §4
         (3, 12, 24, 32, Reason.ALGORITHM_UNSUPPORTED),
         (12, 2, 16, 20, Reason.ALGORITHM_UNSUPPORTED),

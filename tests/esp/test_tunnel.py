@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from appliance.esp.drop import Drop
@@ -34,6 +36,20 @@ def test_all_four_combinations_of_versions_round_trip_rfc4303_3_1_2(suite: objec
     out, inbound = pair(suite)  # type: ignore[arg-type]
     for packet in (ipv4(octets("a", 77)), ipv6(octets("b", 78)), ipv4(b"", options=b"\x94\x04\0\0"), ipv6()):
         assert decapsulate(inbound, form, encapsulate(out, form, packet)) == packet
+
+
+def test_tunnels_that_cannot_be_are_refused_where_they_are_made() -> None:
+    for wrong in (
+        {"destination": OUTER[6][1]},
+        {"ports": (0, 4500)},
+        {"ports": (4500, 65536)},
+        {"hop_limit": 0},
+        {"hop_limit": 256},
+        {"flow_label": 1 << 20},
+        {"flow_label": -1},
+    ):
+        with pytest.raises(ValueError):
+            replace(tunnel(4), **wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("version", [4, 6])
