@@ -38,9 +38,8 @@ class Locator:
         text = text.replace("\r\n", "\n")
         self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
         scanner = _Scanner(text)
-        with suppress(
-            _LostError, IndexError
-        ):  # then what comes behind has no place; that is no reason to refuse a file
+        # Where it gets lost, what comes behind has no place; that is no reason to refuse a file.
+        with suppress(_LostError, IndexError, tomllib.TOMLDecodeError):
             scanner.document()
         self._keys, self._values = scanner.keys, scanner.values
 
