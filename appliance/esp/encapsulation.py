@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from appliance.esp.drop import Drop
 from appliance.esp.inbound import InboundSa
-from appliance.esp.ip import ESP, IPV4, IPV6, UDP, Ipv4Header, parse
+from appliance.esp.ip import ESP, IPV4, IPV4_HEADER, IPV6, UDP, Ipv4Header, parse
 from appliance.esp.octets import Octets
 from appliance.esp.outbound import OutboundSa
+from appliance.esp.trailer import NO_NEXT_HEADER
 from appliance.esp.transport import joined, split_received, split_to_protect
 from appliance.esp.tunnel import Tunnel, inner_packet, leave, outer_packet
 from appliance.esp.udp import Datagram, build_udp, classify, udp_payload
@@ -50,6 +51,16 @@ def encapsulate(
     if form.ports:
         return joined(parts, UDP, build_udp(form.ports, parts.source, parts.destination, esp))
     return joined(parts, ESP, esp)
+
+
+def encapsulate_dummy(sa: OutboundSa, form: Tunnel, length: int) -> bytes:
+    """A dummy packet with ``length`` bytes of payload, to send between real ones (RFC 4303 §2.6, §2.7).
+
+    Outside it looks like a packet with traffic class 0 and no DF. Raises Drop(TOO_BIG or SEQUENCE_EXHAUSTED).
+    """
+    nothing = Ipv4Header(source=bytes(4), destination=bytes(4), protocol=NO_NEXT_HEADER, total_length=IPV4_HEADER)
+    esp = sa.dummy(length)
+    return outer_packet(form, nothing, esp, identification=sa.sequence & 0xFFFF)
 
 
 def decapsulate(sa: InboundSa, form: Tunnel | Transport, packet: Octets) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from appliance.esp.drop import Drop
-from appliance.esp.encapsulation import Transport, decapsulate, encapsulate, largest_packet
+from appliance.esp.encapsulation import Transport, decapsulate, encapsulate, encapsulate_dummy, largest_packet
 from appliance.esp.ip import Ipv4Header, Ipv6Header, forwarded, parse, with_traffic_class
 from appliance.esp.tunnel import Df, Dscp, Tunnel, inner_packet
 from appliance.esp.udp import Datagram, build_udp, classify, udp_payload
@@ -141,6 +141,18 @@ def test_tfc_padding_makes_all_packets_one_size_and_is_cut_off_rfc4303_2_7(form:
     assert decapsulate(inbound, form, sealed) == packet
     # A packet that is longer already is not padded, nor cut.
     assert decapsulate(inbound, form, encapsulate(out, padded, ipv4(bytes(1500)))) == ipv4(bytes(1500))
+
+
+@pytest.mark.parametrize("form", TUNNELS.values(), ids=TUNNELS)
+def test_a_dummy_has_the_size_of_a_real_packet_and_is_dropped_rfc4303_2_6(form: Tunnel) -> None:
+    for suite in SUITES:
+        out, inbound = pair(suite)
+        dummy = encapsulate_dummy(out, form, 500)
+        assert len(dummy) == len(encapsulate(out, form, ipv4(bytes(480))))
+        with pytest.raises(Drop) as drop:
+            decapsulate(inbound, form, dummy)
+        assert drop.value.reason is Reason.DUMMY
+        assert inbound.window.highest == 1
 
 
 def test_bytes_behind_the_inner_packet_are_not_sealed_rfc791_3_1() -> None:
