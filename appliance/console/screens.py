@@ -202,10 +202,12 @@ def sas(rows: Sequence[SaRow], page: Page, now: float) -> list[str]:
         lines += page.note(Note("traffic", selectors, indent=2))
         for text in _unique(_sa_kind(row) for row in pair):
             lines += page.note(Note("esp    ", text, indent=2))
+        for text in _unique(_sa_path(row) for row in pair):
+            lines += page.note(Note("between", text, indent=2))
         for text in _unique(text for row in pair for text in row.why_not):
             lines += page.note(Note("not on ", text, indent=2))
         table: list[Row | Note] = [_sa_line(row) for row in pair]
-        head = ["DIR", "SPI", "FROM", "TO", "AGE", "REKEY IN", "BYTES", "PACKETS", "REPLAYED", "BAD ICV"]
+        head = ["DIR", "SPI", "AGE", "REKEY IN", "BYTES", "PACKETS", "REPLAYED", "BAD ICV"]
         lines += page.table(head, table, indent=2)
     return lines
 
@@ -219,15 +221,19 @@ def _sa_kind(row: SaRow) -> str:
     return f"{row.suite}, {row.mode} mode, {encapsulation}, on {row.datapath}"
 
 
-def _sa_line(row: SaRow) -> Row:
-    direction = row.direction if row.active else f"{row.direction} (idle)"
+def _sa_path(row: SaRow) -> str:
+    """The outer addresses, this side's first."""
     source_port, _, destination_port = row.encapsulation.partition(" > ")
     ports = (int(source_port), int(destination_port)) if destination_port.isdigit() else (None, None)
+    ends = [units.endpoint(row.source, ports[0]), units.endpoint(row.destination, ports[1])]
+    return " <> ".join(ends if row.direction == "out" else ends[::-1])
+
+
+def _sa_line(row: SaRow) -> Row:
+    direction = row.direction if row.active else f"{row.direction} (idle)"
     return [
         Cell(direction, Colour.PLAIN if row.active else Colour.FAINT),
         Cell(row.spi),
-        Cell(units.endpoint(row.source, ports[0])),
-        Cell(units.endpoint(row.destination, ports[1])),
         Cell(units.duration(row.age)),
         Cell(units.duration(row.rekey_in)),
         Cell(units.size(row.bytes), right=True),
