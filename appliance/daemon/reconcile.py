@@ -94,8 +94,16 @@ class Reconciler:
             self.check(runtime, SETTLE if name in old else number * STAGGER)
 
     def accept(self) -> None:
-        """Tell the engine which connections a peer may start. Those that the operator terminated are not among them."""
-        accepted = [_acceptable(runtime) for runtime in self.connections.values() if not runtime.held]
+        """Tell the engine which connections a peer may start.
+
+        One that is to be up at all times and was terminated stays down, so its peer, which most likely has it the
+        same way, may not start it either. One that starts when it is needed may be needed by the peer.
+        """
+        accepted = [
+            _acceptable(runtime)
+            for runtime in self.connections.values()
+            if not (runtime.held and runtime.wanted.start is Start.INITIATE)
+        ]
         self.ike.command("setting connections", lambda: self.ike.engine.set_connections(accepted))
 
     def stop(self) -> None:
@@ -367,6 +375,7 @@ class Reconciler:
             old.pending.clear()
             runtime.rekeys += 1
         runtime.why = None
+        runtime.held = False
         runtime.retry.reset()
         what = "rekeyed" if old is not None else "established"
         text = f"IKE SA {what} with {event.remote_id} at {event.remote}, {event.suite}"
