@@ -302,7 +302,8 @@ def _raw(address: Address, mark: int) -> socket.socket:
 
 def _common(sock: socket.socket, mark: int) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
-    if sock.family == socket.AF_INET6:
+    # A raw IPv6 socket never takes IPv4 packets, and the kernel refuses the option.
+    if sock.family == socket.AF_INET6 and sock.type != socket.SOCK_RAW:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
 
