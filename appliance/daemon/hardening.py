@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
 _MCL_CURRENT = 1
@@ -23,13 +24,22 @@ def harden() -> list[str]:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (OSError, ValueError) as error:
         problems.append(f"core dumps stay possible: {error}")
-    try:
-        # With a limit, memory that is needed later could not be had any more, which is worse than not to lock it.
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    except (OSError, ValueError):
+    if not _may_lock_all():
         problems.append(_NOT_LOCKED.format("its amount is limited"))
         return problems
     # On fault: only pages that are used are locked, so that an interpreter does not grow by what it never touches.
     if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) != 0:
         problems.append(_NOT_LOCKED.format(os.strerror(ctypes.get_errno())))
     return problems
+
+
+def _may_lock_all() -> bool:
+    """Whether what is needed later can be locked, too: under a limit it could not be had at all, which is worse."""
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except (OSError, ValueError):
+        limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        # Who has more than the limit already is let past it only with CAP_IPC_LOCK, and then at all times (mlock(2)).
+        return size > limit
+    return True

@@ -36,7 +36,13 @@ SUITES = tuple(
         (Encryption.AES_GCM_16, 128, Integrity.NONE),
         (Encryption.AES_GCM_16, 256, Integrity.NONE),
         (Encryption.CHACHA20_POLY1305, 256, Integrity.NONE),
-        (Encryption.AES_CBC, 256, Integrity.HMAC_SHA2_256_128),
+        *(
+            (Encryption.AES_CBC, bits, integrity)
+            for bits in (128, 256)
+            for integrity in Integrity
+            if integrity is not Integrity.NONE
+        ),
+        (Encryption.NULL, 0, Integrity.HMAC_SHA2_256_128),
     )
 )
 
