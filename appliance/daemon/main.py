@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from appliance import VERSION
 from appliance.config.load import load
 from appliance.config.model import Config
 from appliance.config.problem import ConfigError
@@ -32,7 +31,7 @@ from appliance.daemon.addresses import local_for
 from appliance.daemon.control import ControlLock, ControlServer
 from appliance.daemon.desired import Desired
 from appliance.daemon.gateway import Gateway
-from appliance.daemon.hardening import harden
+from appliance.daemon.hardening import harden, trim_memory
 from appliance.daemon.log import Log, stderr_writer
 from appliance.daemon.notify import notify
 from appliance.daemon.reload import plan, problem_rows
@@ -153,7 +152,7 @@ class Daemon:
         except BaseException:
             await gateway.abandon()
             raise
-        gc.collect()
+        trim_memory()
         self._ready = True
         notify("READY=1")
         text = f"ready: {len(self._desired.connections)} connections, control socket {self._control_path}"
@@ -228,13 +227,9 @@ class Daemon:
         return await rows()
 
     def _version(self) -> VersionResult:
-        try:
-            version = metadata.version("esplanade")
-        except metadata.PackageNotFoundError:
-            version = "unknown"
         return VersionResult(
             program="esplanade",
-            version=version,
+            version=VERSION,
             protocol=PROTOCOL_VERSION,
             pid=os.getpid(),
             started_at=self._started_at,
@@ -261,6 +256,7 @@ class Daemon:
                 # Also frees what the operator terminated: a reload asks for what the file says.
                 self.gateway.reconciler.apply(desired)
             self._config, self._desired = config, desired
+            trim_memory()
             result = change.result
             text = "nothing differs" if change.nothing else _summary(result)
             self._log.add("info", "config", "reloaded", f"{config.path}: {text}")

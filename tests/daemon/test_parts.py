@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tomllib
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random
@@ -29,7 +30,8 @@ from appliance.sa.selector import TrafficSelector
 from tests.daemon.memory_datapath import SUITES, Fault, MemoryDatapath
 from tests.daemon.pair import configuration
 
-EXAMPLE = Path(__file__).parents[2] / "appliance/config/examples/gateway.toml"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "appliance/config/examples/gateway.toml"
 LOOPBACK = ip_address("127.0.0.1")
 
 
@@ -237,6 +239,12 @@ def test_a_bad_key_file_is_refused_with_the_file_and_the_connection(tmp_path: Pa
 
 
 # The service manager, and the process itself
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    from appliance import VERSION
+
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
 
 
 def test_ready_is_told_to_the_service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
