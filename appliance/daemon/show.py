@@ -169,7 +169,7 @@ class Show:
                 async with asyncio.timeout(FRESH_SECONDS):
                     found = await slot.datapath.counters()
                 rows += [_counter("datapath", name, value) for name, value in sorted(found.items())]
-        rows += [_counter("daemon", name, value) for name, value in sorted(self._counters().items())]
+        rows += [_counter("daemon", name.replace("_", "-"), value) for name, value in sorted(self._counters().items())]
         return rows
 
     async def log(self, limit: int) -> list[LogRow]:
