@@ -49,6 +49,7 @@ class DatapathEvents:
                 f"ESP with SPI {event.spi:#010x} from {event.source} to {event.destination} is of no SA here",
                 reason=Reason.UNKNOWN_SPI,
             )  # fmt: skip
+            self._reconciler.orphaned(event.source)
         elif isinstance(event, InboundUsed | MappingChanged | Expired):
             child = self._installer.by_key(event.key)
             if child is None:

@@ -294,6 +294,21 @@ class Reconciler:
             runtime.changed()
             return
 
+    def orphaned(self, source: Address) -> None:
+        """A configured peer sends on SAs that are not here, as after a crash of this side: it has to hear of it.
+
+        Its own liveness check would take minutes. A new IKE SA with INITIAL_CONTACT tells it at once (RFC 7296 §2.4).
+        """
+        for runtime in self.connections.values():
+            if (
+                source in runtime.wanted.config.remote_addresses
+                and runtime.wanted.start is Start.ON_DEMAND
+                and not (runtime.held or runtime.ikes or runtime.retry.due is not None)
+            ):
+                for child in runtime.children.values():
+                    child.demanded = not child.held
+                self.check(runtime, 0.0)
+
     def reset(self, name: str) -> None:
         """An error of the program hit this connection: start it over."""
         runtime = self.connections.get(name)

@@ -72,6 +72,18 @@ def test_reports_about_sas_that_are_gone_do_nothing() -> None:
     run(main())
 
 
+def test_a_peer_that_sends_on_lost_sas_is_told_by_a_new_ike_sa_rfc7296_2_4() -> None:
+    async def main() -> None:
+        async with pair(configuration("a", start="on-demand"), B, up=False) as (a, b, _):
+            a.datapath.report(UnknownSpi(0x1234, ip_address("192.0.2.66"), a.address))
+            await asyncio.sleep(5)
+            assert not a.site.ikes, "anybody may send"
+            a.datapath.report(UnknownSpi(0x1234, b.address, a.address))
+            await a.until(lambda: a.net.installed and b.net.installed)
+
+    run(main())
+
+
 def test_a_replaced_inbound_sa_lingers_for_packets_on_their_way() -> None:
     async def main() -> None:
         async with pair(A, B) as (a, _, _):
