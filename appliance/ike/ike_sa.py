@@ -30,6 +30,8 @@ ZOMBIE_SECONDS = 30.0
 """How long a dead IKE SA repeats its last response: the peer may not have got it and asks again."""
 INBOUND_LINGER = 5.0
 """How long a replaced inbound SA stays: the peer's last packets on it may come after its IKE message."""
+MAX_EARLY_DELETES = 16
+"""SPIs that the peer deleted before we knew them: its answer that makes them may have been lost, and comes again."""
 IPV4_UDP_OVERHEAD, IPV6_UDP_OVERHEAD, MARKER = 28, 48, 4
 
 
@@ -47,6 +49,7 @@ class IkeSa:
         "dead_at",
         "delete_at",
         "dpd_at",
+        "early_deletes",
         "established_at",
         "expires_at",
         "failure",
@@ -117,6 +120,7 @@ class IkeSa:
         self.local_id: Identity | None = None
         self.remote_id: Identity | None = None
         self.children: dict[int, ChildSa] = {}
+        self.early_deletes: deque[int] = deque(maxlen=MAX_EARLY_DELETES)
         self.wanted_children: list[str] = []
         self.first_selectors: tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]] | None = None
         self.requests = Requests()

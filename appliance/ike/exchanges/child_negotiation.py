@@ -313,6 +313,10 @@ def announce(sa: IkeSa, child: ChildSa, *, replaces: ChildSa | None = None) -> N
             replaces=replaces.child_id if replaces is not None else None,
         )
     )
+    if child.spi_out in sa.early_deletes:
+        # The peer made it and deleted it before its answer arrived here.
+        sa.early_deletes.remove(child.spi_out)
+        sa.remove_child(child, Reason.DELETED_BY_PEER, f"by {sa.remote}, at once")
 
 
 def discard(sa: IkeSa, child: ChildSa, *, release: bool = True) -> None:

@@ -164,8 +164,12 @@ def _delete_by_peer(sa: IkeSa, spi: bytes) -> bytes | None:
     """Delete the child with this outbound SPI. Returns our own SPI for the answer; None: it is not told (§2.25.1)."""
     number = int.from_bytes(spi, "big")
     child = next((c for c in sa.children.values() if c.spi_out == number), None)
-    if child is None or child.state is ChildState.DELETING:
-        return None  # unknown, or our own request to delete it is under way: its answer ends it
+    if child is None:
+        if any(r.exchange.exchange_type is ExchangeType.CREATE_CHILD_SA for r in sa.requests.outstanding.values()):
+            sa.early_deletes.append(number)
+        return None
+    if child.state is ChildState.DELETING:
+        return None  # our own request to delete it is under way: its answer ends it
     successor = child.successor or child.peer_successor
     if successor is not None and successor.child_id not in sa.children:
         successor = None

@@ -1,0 +1,86 @@
+"""Loss, restarts of datapaths and operators at work, all at once and repeatable: at the end both sides agree."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+import pytest
+
+from appliance.sa.association import Direction
+from tests.daemon.memory_datapath import Fault
+from tests.daemon.pair import SECOND_CHILD, Side, configuration, pair
+from tests.daemon.virtual_loop import run
+
+EXTRA = 'lifetime = { time = "20m" }\ndpd = { interval = "10s", timeout = "60s" }\n'
+CHILD = 'lifetime = { time = "7m" }'
+
+
+def agree(a: Side, b: Side) -> bool:
+    """Both have the same SAs, and nothing else."""
+
+    def spis(side: Side, direction: Direction) -> set[int]:
+        return {key.spi for key in side.datapath.sas if key.direction is direction}
+
+    return (
+        spis(a, Direction.IN) == spis(b, Direction.OUT)
+        and spis(b, Direction.IN) == spis(a, Direction.OUT)
+        and len([r for r in a.site.ikes.values() if r.usable]) == 1
+        and len([r for r in b.site.ikes.values() if r.usable]) == 1
+        and all(child.installed for side in (a, b) for child in side.site.children.values())
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_hour_of_faults_ends_in_agreement(seed: int) -> None:
+    async def main() -> None:
+        random = Random(seed)
+        texts = [
+            configuration(side, start=start, extra=EXTRA, child=CHILD, children=SECOND_CHILD)
+            for side, start in (("a", "initiate"), ("b", "initiate" if seed % 2 else "respond"))
+        ]
+        async with pair(*texts, seed=seed) as (a, b, network):
+            network.drop = lambda datagram: random.random() < 0.15
+            for _ in range(12):
+                await asyncio.sleep(random.uniform(1, 600))
+                side = random.choice((a, b))
+                match random.randrange(5):
+                    case 0:
+                        network.cut = True
+                        await asyncio.sleep(random.uniform(1, 200))
+                        network.cut = False
+                    case 1:
+                        side.unstartable = random.randrange(3)
+                        side.datapath.die()
+                        await asyncio.sleep(30)
+                        a.join()
+                    case 2:
+                        side.datapath.faults.append(Fault(in_doubt=random.random() < 0.5))
+                        child_id = max(side.net.installed, default=0)
+                        side.gateway.ike.command(
+                            "rekey",
+                            lambda side=side, child_id=child_id: side.gateway.engine.rekey_child(  # type: ignore[misc]
+                                child_id, side.gateway.ike.now
+                            ),
+                        )
+                    case 3:
+                        for one in (a, b):
+                            record = one.site.established
+                            if record is not None:
+                                one.gateway.ike.command(
+                                    "rekey",
+                                    lambda one=one, record=record: one.gateway.engine.rekey_ike(  # type: ignore[misc]
+                                        record.ike_id, one.gateway.ike.now
+                                    ),
+                                )
+                    case 4:
+                        await side.reload(side.text)
+            network.drop = lambda datagram: False
+            network.cut = False
+            await a.until(lambda: agree(a, b), 600)
+            a.join()
+            assert all(side.datapath.transmit(reqid) for side in (a, b) for reqid in (1, 2))
+            for side in (a, b):
+                assert "internal" not in side.events(), [str(e) for e in side.log if e.event == "internal"]
+
+    run(main())
