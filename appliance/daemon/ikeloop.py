@@ -26,7 +26,7 @@ TURN_DATAGRAMS = 32
 TURN_SECONDS = 0.02
 """A turn ends after that many datagrams or seconds, so that the control socket is heard between turns."""
 INBOX = 2048
-"""Datagrams that wait for their turn; what is more is lost, as on a full socket."""
+"""Datagrams of each kind that wait for their turn; what is more is lost, as on a full socket."""
 PAUSE_AFTER_ERROR = 1.0
 
 DatapathWork = ChildUp | ChildActivate | ChildDown | EndpointsChanged
@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 
 class IkeLoop:
-    """Drives one engine.
+    """Drives one engine. Messages of IKE SAs come before those that start one: a flood of these delays no peer.
 
     ``send`` puts a datagram on the wire. ``note`` hears of each event at once. ``perform`` does what an event asks of
     the datapath; outputs behind it on its lane wait for it. ``reset`` is told of a connection that an error of the
@@ -60,6 +60,7 @@ class IkeLoop:
         self._reset = reset
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[tuple[bytes, Endpoint, Endpoint]] = deque()
+        self._strangers: deque[tuple[bytes, Endpoint, Endpoint]] = deque()
         self._turn_due = False
         self._draining = False
         self._timer: asyncio.TimerHandle | None = None
@@ -76,10 +77,11 @@ class IkeLoop:
         """Take an IKE message, without its non-ESP marker; it is handled in a turn soon."""
         if self._closed:
             return
-        if len(self._inbox) >= INBOX:
+        inbox = self._strangers if _is_from_stranger(data) else self._inbox
+        if len(inbox) >= INBOX:
             self.counters["inbox_full"] += 1
             return
-        self._inbox.append((data, local, remote))
+        inbox.append((data, local, remote))
         if not self._turn_due:
             self._turn_due = True
             self._loop.call_soon(self._turn)
@@ -108,6 +110,7 @@ class IkeLoop:
         for task in self._tasks:
             task.cancel()
         self._inbox.clear()
+        self._strangers.clear()
         self._lanes.clear()
 
     def _turn(self) -> None:
@@ -117,9 +120,10 @@ class IkeLoop:
         self.counters["turns"] += 1
         start = self._loop.time()
         for _ in range(TURN_DATAGRAMS):
-            if not self._inbox:
+            inbox = self._inbox or self._strangers
+            if not inbox:
                 break
-            data, local, remote = self._inbox.popleft()
+            data, local, remote = inbox.popleft()
             self.counters["datagrams_in"] += 1
             now = self._loop.time()
             try:
@@ -129,7 +133,7 @@ class IkeLoop:
             self._drain()
             if now - start > TURN_SECONDS:
                 break
-        if self._inbox and not self._turn_due:
+        if (self._inbox or self._strangers) and not self._turn_due:
             self._turn_due = True
             self._loop.call_soon(self._turn)
 
@@ -217,3 +221,8 @@ class IkeLoop:
             self._arm(now + PAUSE_AFTER_ERROR)
             return
         self._drain()
+
+
+def _is_from_stranger(data: bytes) -> bool:
+    """Whether a message starts an IKE SA: its responder's SPI is zero (RFC 7296 §3.1). Anybody can send those."""
+    return data[8:16] == bytes(8)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_address
 from random import Random
 
 import pytest
 
+from appliance.console.protocol import State
+from appliance.ike.connection import Endpoint
 from appliance.sa.association import Direction
 from tests.daemon.memory_datapath import Fault
-from tests.daemon.pair import SECOND_CHILD, Side, configuration, pair
+from tests.daemon.pair import SECOND_CHILD, Side, configuration, endpoint, pair
 from tests.daemon.virtual_loop import run
 
 EXTRA = 'lifetime = { time = "20m" }\ndpd = { interval = "10s", timeout = "60s" }\n'
@@ -82,5 +85,26 @@ def test_an_hour_of_faults_ends_in_agreement(seed: int) -> None:
             assert all(side.datapath.transmit(reqid) for side in (a, b) for reqid in (1, 2))
             for side in (a, b):
                 assert "internal" not in side.events(), [str(e) for e in side.log if e.event == "internal"]
+
+    run(main())
+
+
+def test_a_flood_of_first_messages_delays_no_peer_rfc7296_2_6() -> None:
+    async def main() -> None:
+        async with pair(configuration("a"), configuration("b", start="respond")) as (_a, b, network):
+            random = Random(7)
+            start = next(d.data for d in network.sent if d.data[8:16] == bytes(8))
+            rekey = asyncio.create_task(b.gateway.operations.rekey("site", "net", lambda text: None))
+            for number in range(20_000):
+                stranger = Endpoint(ip_address(0xC6336400 + number % 256), 500)
+                b.gateway.ike.receive(random.randbytes(8) + start[8:], endpoint(b.address), stranger)
+                if number % 200 == 0:
+                    await asyncio.sleep(0.001)
+            assert "rekeyed" in (await rekey).text
+            assert b.gateway.ike.counters["datagrams_in"] > 10_000
+            [row] = await b.gateway.show.connections()
+            assert row.children[0].state is State.ESTABLISHED
+            await asyncio.sleep(60)
+            assert len(b.gateway.engine.ike_sas()) < 40, "half-open ones went"
 
     run(main())
