@@ -237,9 +237,11 @@ class MemoryDatapath:
         return self.peer._receive(sa, size)
 
     def _receive(self, sent: Sa, size: int) -> bool:
-        key = SaKey(Direction.IN, sent.installed.sa.spi, sent.installed.sa.destination)
-        mine = self.sas.get(key)
-        if mine is None or mine.key_digest != sent.key_digest:
+        # By SPI alone: a NAT may have changed the destination on the way.
+        spi = sent.installed.sa.spi
+        key = next((key for key in self.sas if key.direction is Direction.IN and key.spi == spi), None)
+        mine = self.sas.get(key) if key is not None else None
+        if key is None or mine is None or mine.key_digest != sent.key_digest:
             return False
         _spend(mine, size)
         if not mine.used:

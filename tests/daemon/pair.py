@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from ipaddress import ip_address
 from random import Random
 
@@ -23,7 +24,7 @@ from tests.daemon.memory_datapath import MemoryDatapath
 
 LATENCY = 0.01
 WALL = 1_700_000_000.0
-A, B = ip_address("192.0.2.1"), ip_address("192.0.2.2")
+A, B, PUBLIC = ip_address("192.0.2.1"), ip_address("192.0.2.2"), ip_address("203.0.113.9")
 
 
 def configuration(
@@ -79,6 +80,36 @@ class Network:
         if side is None or self.cut or self.drop(datagram):
             return
         asyncio.get_running_loop().call_later(LATENCY, side.receive, datagram)
+
+
+class NatNetwork(Network):
+    """A is behind a NAT: the world sees it at PUBLIC, by ports that ``remap`` changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ports: dict[int, int] = {}
+        self.last = 20_000
+
+    def remap(self) -> None:
+        """The NAT forgets, as after a restart: what comes next from inside gets new ports."""
+        self.ports.clear()
+
+    def port(self, inside: int) -> int:
+        """The outer port of an inner one."""
+        if inside not in self.ports:
+            self.last += 1
+            self.ports[inside] = self.last
+        return self.ports[inside]
+
+    def send(self, datagram: Datagram) -> None:
+        if datagram.source.address == A:
+            datagram = replace(datagram, source=Endpoint(PUBLIC, self.port(datagram.source.port)))
+        elif datagram.destination.address == PUBLIC:
+            inside = next((i for i, o in self.ports.items() if o == datagram.destination.port), None)
+            if inside is None:
+                return
+            datagram = replace(datagram, destination=Endpoint(A, inside))
+        super().send(datagram)
 
 
 class Side:
@@ -171,9 +202,11 @@ class Side:
 
 
 @asynccontextmanager
-async def pair(a: str, b: str, *, up: bool = True, seed: int = 1) -> AsyncIterator[tuple[Side, Side, Network]]:
+async def pair(
+    a: str, b: str, *, up: bool = True, seed: int = 1, network: Network | None = None
+) -> AsyncIterator[tuple[Side, Side, Network]]:
     """Both sides, started; with ``up``, until the tunnel carries traffic. Stopped at the end."""
-    network = Network()
+    network = network or Network()
     one, two = Side(network, A, a, seed), Side(network, B, b, seed + 1000)
     one.peer, two.peer = two, one
     await two.start()

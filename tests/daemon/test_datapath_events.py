@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from ipaddress import ip_address
 
-from appliance.console.protocol import State
+from appliance.console.protocol import Nat, State
 from appliance.reasons import Reason
 from appliance.sa.association import Direction
 from appliance.sa.datapath import Expired, ExpiryKind, InboundUsed, MappingChanged, UnknownSpi
-from tests.daemon.pair import Side, configuration, pair
+from tests.daemon.pair import PUBLIC, NatNetwork, Side, configuration, pair
 from tests.daemon.virtual_loop import run
 
 A, B = configuration("a"), configuration("b", start="respond")
@@ -175,5 +175,50 @@ remote_ts = ["10.{there}.{n}.0/24"]
             await a.gateway.operations.terminate("c7", None, lambda text: None)
             rows = await a.gateway.show.connections()
             assert [row.name for row in rows if row.state is not State.ESTABLISHED] == ["c7"]
+
+    run(main())
+
+
+def test_a_nat_mapping_that_changed_moves_the_sas_rfc7296_2_23() -> None:
+    async def main() -> None:
+        network = NatNetwork()
+        text = B.replace('address = "192.0.2.1"', f'address = "{PUBLIC}"')
+        async with pair(A, text, network=network) as (a, b, _):
+            [row] = await b.gateway.show.connections()
+            assert row.nat is Nat.REMOTE
+            assert row.remote_port == network.ports[4500]
+            assert (await a.gateway.show.connections())[0].nat is Nat.LOCAL
+            assert row.children[0].encapsulation == "udp"
+            network.remap()
+            moved = network.port(4500)
+            b.datapath.report(MappingChanged(key_of(b, Direction.IN), PUBLIC, moved))
+            await asyncio.sleep(1)
+            [sa] = b.datapath.outbound()
+            assert sa.sa.encapsulation is not None
+            assert sa.sa.encapsulation.destination_port == moved
+            assert (await b.gateway.show.connections())[0].remote_port == moved
+            assert b.datapath.transmit()
+            # What is keyed by the old addresses is found by the new ones.
+            before = b.net.rekeys
+            b.datapath.report(Expired(key_of(b, Direction.OUT), ExpiryKind.BYTES, hard=False))
+            await b.until(lambda: b.net.rekeys > before)
+            await asyncio.sleep(10)
+            assert len(b.datapath.sas) == 2
+            assert a.datapath.transmit()
+            assert b.datapath.transmit()
+
+    run(main())
+
+
+def test_keepalives_hold_the_mapping_open_rfc3948_4() -> None:
+    async def main() -> None:
+        network = NatNetwork()
+        extra = 'dpd = { interval = "off", timeout = "120s" }\nkeepalive = "20s"'
+        text = B.replace('address = "192.0.2.1"', f'address = "{PUBLIC}"')
+        async with pair(configuration("a", extra=extra), text, network=network):
+            await asyncio.sleep(5)
+            before = len([d for d in network.sent if d.keepalive])
+            await asyncio.sleep(200)
+            assert 9 <= len([d for d in network.sent if d.keepalive]) - before <= 11
 
     run(main())
