@@ -75,6 +75,9 @@ def run(config_path: Path | str, control_path: Path | str | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return FAILED
+    except Exception as error:
+        log.internal("daemon", "the daemon ends", error)
+        return FAILED
 
 
 class Daemon:
@@ -105,6 +108,7 @@ class Daemon:
 
     async def run(self) -> int:
         """Start, serve until told to stop, stop. Raises Refusal if the start fails; then nothing of it is left."""
+        asyncio.get_running_loop().set_exception_handler(self._unhandled)
         lock = ControlLock(self._control_path)
         control = ControlServer(self._control_path, self._handle, self._log, problems=problem_rows)
         try:
@@ -171,6 +175,14 @@ class Daemon:
             "stopped; the guard stays, so protected traffic is dropped until the daemon runs again"
             " (esplanade guard --remove takes it away)",
         )  # fmt: skip
+
+    def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What nobody caught: a line in the log, and the daemon runs on."""
+        error = context.get("exception")
+        if isinstance(error, BaseException):
+            self._log.internal("daemon", "a task", error)
+        else:
+            self._log.add("error", "daemon", "internal", str(context.get("message", "")), reason=Reason.INTERNAL)
 
     def _told_to_stop(self) -> None:
         if self._stop.is_set():
