@@ -47,7 +47,8 @@ def encode(value: object) -> object:
     if isinstance(value, tuple | list):
         return [encode(item) for item in value]
     if dataclasses.is_dataclass(value):
-        return [encode(getattr(value, name)) for name in _field_names(type(value))]
+        kind: type = type(value)
+        return [encode(getattr(value, name)) for name in _field_names(kind)]
     raise TypeError(f"{type(value).__name__} does not travel")
 
 
