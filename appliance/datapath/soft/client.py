@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from appliance.datapath.soft import wire
@@ -184,8 +185,9 @@ class SoftDatapath:
 
     async def export_inbound(self, key: SaKey) -> InboundState:
         """Stop an inbound SA, read its window, remove it."""
-        state: InboundState = wire.decode(InboundState, await self._ask("export_inbound", wire.encode(key)))
-        return state
+        value, bitmap = await self._ask("export_inbound", wire.encode(key))
+        state: InboundState = wire.decode(InboundState, value)
+        return replace(state, bitmap=int.from_bytes(bitmap))
 
     async def usage(self, keys: Sequence[SaKey]) -> dict[SaKey, Usage]:
         """Counters of SAs; those that are not installed are absent."""

@@ -1,0 +1,13 @@
+"""The datapath process: ``python -m appliance.datapath.soft FD``, started by the daemon with its control socket."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported: its threads would only take memory
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from appliance.datapath.soft.process import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,448 @@
+"""ESP packets from the sockets: replay, decryption, selectors, delivery (RFC 4303 §3.4, RFC 4301 §5.2)."""
+
+from __future__ import annotations
+
+import socket
+from collections import OrderedDict, deque
+from ipaddress import ip_address
+from itertools import pairwise
+from struct import Struct
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+
+from appliance.datapath.soft.cipher import AeadCipher
+from appliance.datapath.soft.coalesce import Coalescer
+from appliance.datapath.soft.core import Core
+from appliance.datapath.soft.packet import (
+    TCP,
+    UDP,
+    Flow,
+    parse,
+    parse_quoted,
+    quoted,
+    refresh_ipv4_checksum,
+    refresh_upper_checksum,
+)
+from appliance.datapath.soft.sad import InboundState, peer_of
+from appliance.datapath.soft.segment import Bytes
+from appliance.esp import ecn
+from appliance.esp.drop import Drop
+from appliance.esp.ip import with_traffic_class
+from appliance.esp.mss import clamp_mss, mss_for
+from appliance.esp.trailer import strip_trailer
+from appliance.reasons import Reason
+from appliance.sa.datapath import InboundUsed, MappingChanged, UnknownSpi
+
+_U16 = Struct("!H")
+_HEADER = Struct("!II")
+_LOW = 0xFFFF_FFFF
+_BATCH = 4
+_MOST = 2048
+_UDP_GRO_CMSG = (17, 104)
+_INT = Struct("=i")
+_PADDING = tuple(np.arange(1, n + 1, dtype=np.uint8) for n in range(256))
+# Header bytes that tell flows apart: the versions' addresses, protocol and ports; what else must be the same is the
+# coalescer's business.
+_FLOW_IPV4 = np.array([0, 1, 2, 3, 6, 7, 9, *range(12, 24)])
+_FLOW_IPV6 = np.array([0, 1, 4, 5, 6, *range(8, 44)])
+
+
+class Inbound:
+    """The way in."""
+
+    def __init__(self, core: Core, coalescer: Coalescer) -> None:
+        self._core = core
+        self._coalescer = coalescer
+        self._buffer = bytearray(65536)
+        self._view = memoryview(self._buffer)
+        self._array: Bytes = np.frombuffer(self._buffer, np.uint8)
+        self._plain = np.empty(65536 + 64, np.uint8)
+        self._plain_data = self._plain.data
+        self._nonces = bytearray(12 * _MOST)
+        self._nonce_array: Bytes = np.frombuffer(self._nonces, np.uint8).reshape(_MOST, 12)
+        self._nonce_views = [memoryview(self._nonces)[at : at + 12] for at in range(0, 12 * 128, 12)]
+        self._aads = bytearray(12 * _MOST)
+        self._aad_array: Bytes = np.frombuffer(self._aads, np.uint8).reshape(_MOST, 12)
+        self._views: dict[int, tuple[list[memoryview], list[memoryview], list[memoryview]]] = {}
+        self._fragments: OrderedDict[tuple[int, int, int, int], bool] = OrderedDict()
+        self._unknown: dict[int, float] = {}
+
+    def read_udp(self, sock: socket.socket, address: bytes, port: int, budget: int) -> bool:
+        """Take up to ``budget`` super-datagrams from an ESP-in-UDP socket; True if there may be more."""
+        core = self._core
+        for _ in range(budget):
+            try:
+                length, ancillary, _, peer = sock.recvmsg_into([self._buffer], 256)
+            except BlockingIOError:
+                return False
+            except OSError:
+                continue
+            size, tos, local = length, 0, address
+            for level, kind, data in ancillary:
+                if (level, kind) == _UDP_GRO_CMSG:
+                    size = _INT.unpack_from(data)[0]
+                elif level == socket.IPPROTO_IP:
+                    if kind == socket.IP_TOS:
+                        tos = data[0]
+                    elif kind == 8:  # IP_PKTINFO
+                        local = data[8:12]
+                elif level == socket.IPPROTO_IPV6:
+                    if kind == socket.IPV6_TCLASS:
+                        tos = _INT.unpack_from(data)[0]
+                    elif kind == socket.IPV6_PKTINFO:
+                        local = data[:16]
+            core.counters["rx_batches"] += 1
+            self.datagrams(length, max(size, 1), peer_of(peer), tos, local, port)
+        return True
+
+    def read_raw(self, sock: socket.socket, budget: int) -> bool:
+        """Take up to ``budget`` native ESP packets from a raw socket; True if there may be more."""
+        for _ in range(budget):
+            try:
+                length, ancillary, _, peer = sock.recvmsg_into([self._buffer], 256)
+            except BlockingIOError:
+                return False
+            except OSError:
+                continue
+            start, tos = 0, 0
+            if sock.family == socket.AF_INET:
+                start, tos = (self._buffer[0] & 15) * 4, self._buffer[1]
+            else:
+                for level, kind, data in ancillary:
+                    if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_TCLASS:
+                        tos = _INT.unpack_from(data)[0]
+            self._core.counters["rx_batches"] += 1
+            name, _ = peer_of(peer)
+            self.esp(start, length, (name, 0), tos)
+        return True
+
+    def inject(self, data: bytes, peer: tuple[str, int]) -> None:
+        """A packet that came another way."""
+        self._buffer[: len(data)] = data
+        self.esp(0, len(data), peer, 0)
+
+    def datagrams(self, length: int, size: int, peer: tuple[str, int], tos: int, local: bytes, port: int) -> None:
+        """What stands in the buffer: datagrams of ``size`` bytes, the last maybe shorter, that the kernel glued."""
+        full = length // size
+        done = 0
+        if full >= _BATCH and size % 4 == 0 and size >= 36:
+            rows = self._array[: full * size].reshape(full, size)
+            heads = rows[:, :4]
+            if (heads == heads[0]).all():
+                state = self._core.sad.inbound.get(int.from_bytes(heads[0].tobytes()))
+                if state is not None and isinstance(state.cipher, AeadCipher):
+                    at = 0
+                    while at < full:
+                        batch = min(full - at, 128)
+                        self._batch(state, rows[at : at + batch], at * size, size, peer, tos)
+                        at += batch
+                    done = full * size
+        for start in range(done, length, size):
+            end = min(start + size, length)
+            if self._buffer[start : start + 4] == b"\0\0\0\0":
+                self._ike(bytes(self._view[start + 4 : end]), peer, local, port)
+            elif end - start > 1 or self._buffer[start] != 0xFF:  # a NAT keepalive says nothing (RFC 3948 §2.3)
+                self.esp(start, end, peer, tos)
+
+    def _ike(self, message: bytes, peer: tuple[str, int], local: bytes, port: int) -> None:
+        if message:
+            self._core.emit_ike([message, ip_address(peer[0]).packed, peer[1], local, port])
+
+    # One packet
+
+    def esp(self, start: int, end: int, peer: tuple[str, int], tos: int) -> None:
+        """One ESP packet in the buffer."""
+        core = self._core
+        core.counters["rx_packets"] += 1
+        core.counters["rx_bytes"] += end - start
+        if end - start < 8:
+            core.drop(Reason.MALFORMED_ESP)
+            return
+        spi, low = _HEADER.unpack_from(self._buffer, start)
+        state = core.sad.inbound.get(spi)
+        if state is None:
+            self._unknown_spi(spi, peer)
+            return
+        if state.spent.dead is not None:
+            core.drop(state.spent.dead)
+            return
+        sequence = state.window.infer(low)
+        if sequence <= 0 or not state.window.fresh(sequence):
+            state.replays += 1
+            core.drop(Reason.REPLAYED)
+            return
+        try:
+            plain = self._open(state, self._view[start:end], sequence)
+        except Drop as drop:
+            if drop.reason is Reason.INTEGRITY:
+                state.integrity_failures += 1
+            core.drop(drop.reason)
+            return
+        newest = sequence > state.window.highest
+        state.window.update(sequence)
+        self._authenticated(state, peer, newest)
+        core.spend(state, 1, len(plain))
+        self._deliver(state, plain, peer, tos)
+
+    def _open(self, state: InboundState, packet: memoryview, sequence: int) -> bytes:
+        cipher = state.cipher
+        esn = state.sa.suite.esn
+        if not isinstance(cipher, AeadCipher):
+            return cipher.transform.open(packet, (sequence >> 32).to_bytes(4) if esn else b"")
+        length = len(packet)
+        if length < 36 or length % 4:
+            raise Drop(Reason.MALFORMED_ESP)
+        plain = bytearray(length - 32)
+        head = bytes(packet[:8])
+        aad = head[:4] + sequence.to_bytes(8) if esn else head
+        try:
+            cipher.decrypt_into(cipher.salt + bytes(packet[8:16]), packet[16:], aad, memoryview(plain))
+        except InvalidTag:
+            raise Drop(Reason.INTEGRITY) from None
+        return bytes(plain)
+
+    def _authenticated(self, state: InboundState, peer: tuple[str, int], newest: bool) -> None:
+        """What an authenticated packet tells: the peer uses the SA, and where it is now (RFC 7296 §2.23)."""
+        if not state.used:
+            state.used = True
+            self._core.emit(InboundUsed(state.sa.key))
+        if newest and peer != state.peer and state.sa.encapsulation is not None and peer[1]:
+            if state.reported != peer:
+                state.reported = peer
+                self._core.emit(MappingChanged(state.sa.key, ip_address(peer[0]), peer[1]))
+        elif state.reported is not None and newest:
+            state.reported = None
+
+    def _unknown_spi(self, spi: int, peer: tuple[str, int]) -> None:
+        core = self._core
+        core.drop(Reason.UNKNOWN_SPI)
+        if len(self._unknown) >= 256:
+            self._unknown = {known: at for known, at in self._unknown.items() if core.now - at < 10}
+            if len(self._unknown) >= 256:
+                return
+        if core.now - self._unknown.get(spi, -10.0) >= 10:
+            self._unknown[spi] = core.now
+            source = ip_address(peer[0])
+            core.emit(UnknownSpi(spi, source, source))
+
+    def _deliver(self, state: InboundState, plaintext: bytes, peer: tuple[str, int], tos: int) -> None:
+        """A decrypted packet with its trailer: check what it is, and give it to the kernel."""
+        core = self._core
+        try:
+            next_header, payload = strip_trailer(plaintext)
+            if state.tunnel:
+                packet = self._inner(next_header, payload, tos)
+            else:
+                packet = _rebuilt(state, next_header, payload, peer, tos)
+        except Drop as drop:
+            core.drop(drop.reason)
+            return
+        flow = parse(packet)
+        if flow is None:
+            core.drop(Reason.MALFORMED_IP)
+            return
+        if not state.tunnel and state.sa.encapsulation is not None:
+            # RFC 3948 §3.1.2: a NAT changed addresses that the checksum covers; the ICV vouches for the rest.
+            fixed = bytearray(packet)
+            refresh_upper_checksum(fixed, flow)
+            packet = bytes(fixed)
+        if not self._allowed(state, packet, flow):
+            core.drop(Reason.SELECTOR_MISMATCH)
+            return
+        if flow.protocol == TCP and len(packet) >= flow.header + 20:
+            if core.options.clamp_mss and packet[flow.header + 13] & 2:
+                packet = bytes(clamp_mss(packet, mss_for(flow.version, core.options.tun_mtu)))
+            if flow.fragment is None and flow.header in (20, 40) and self._glue(packet, flow):
+                return
+        self._coalescer.single(packet)
+
+    def _glue(self, packet: bytes, flow: Flow) -> bool:
+        length = len(packet)
+        row = np.zeros((1, length + -length % 4), np.uint8)
+        row[0, :length] = np.frombuffer(packet, np.uint8)
+        return self._coalescer.rows(row, length, flow.header, TCP)
+
+    def _inner(self, next_header: int, payload: bytes, tos: int) -> bytes:
+        """The inner packet of tunnel mode without TFC padding, its ECN as RFC 6040 §4.2 says."""
+        if next_header not in (4, 41):
+            raise Drop(Reason.MALFORMED_ESP)
+        if len(payload) < (20 if next_header == 4 else 40) or payload[0] >> 4 != (4 if next_header == 4 else 6):
+            raise Drop(Reason.MALFORMED_IP)
+        if next_header == 4:
+            length, inner = _U16.unpack_from(payload, 2)[0], payload[1]
+        else:
+            length, inner = 40 + _U16.unpack_from(payload, 4)[0], (_U16.unpack_from(payload)[0] >> 4) & 0xFF
+        if length > len(payload):
+            raise Drop(Reason.MALFORMED_IP)
+        packet = payload[:length]
+        if tos & 3:
+            leaving, alarm = ecn.leaving(inner, tos)
+            if alarm:
+                self._core.counters["ecn_alarms"] += 1
+            if leaving != inner & 3:
+                packet = with_traffic_class(packet, inner & 0xFC | leaving)
+        return packet
+
+    def _allowed(self, state: InboundState, packet: bytes, flow: Flow) -> bool:
+        if flow.fragment is not None:
+            return self._fragment_allowed(state, flow)
+        if state.covers(flow):
+            return True
+        # RFC 4301 §6.2: an ICMP error passes if the packet that it is about went out by the same pair.
+        inner = quoted(packet, flow)
+        about = None if inner is None else parse_quoted(inner)
+        if about is None:
+            return False
+        turned = Flow(
+            about.version,
+            about.destination,
+            about.source,
+            about.protocol,
+            about.destination_port,
+            about.source_port,
+            about.header,
+        )
+        return state.covers(turned)
+
+    def _fragment_allowed(self, state: InboundState, flow: Flow) -> bool:
+        """Later fragments have no ports to look at: they share the first one's fate (RFC 4301 §7)."""
+        assert flow.fragment is not None
+        if state.covers(flow):
+            if flow.offset == 0:
+                self._fragments[flow.fragment] = True
+                if len(self._fragments) > 1024:
+                    self._fragments.popitem(last=False)
+            return True
+        return flow.offset > 0 and self._fragments.get(flow.fragment, False)
+
+    # Many packets
+
+    def _batch(self, state: InboundState, rows: Bytes, start: int, size: int, peer: tuple[str, int], tos: int) -> None:
+        """Packets of one SA and size. Whatever is not as it always is goes packet by packet."""
+        core = self._core
+        count = rows.shape[0]
+        window = state.window
+        lows = rows[:, 4:8].copy().view(">u4").reshape(count).tolist()
+        high = window.infer(lows[0])
+        if (
+            state.spent.dead is not None
+            or high <= window.highest
+            or any(later <= earlier for earlier, later in pairwise(lows))
+        ):
+            self._singly(start, size, count, peer, tos)
+            return
+        high &= ~_LOW
+        cipher = state.cipher
+        assert isinstance(cipher, AeadCipher)
+        nonces = self._nonce_array
+        nonces[:count, :4] = np.frombuffer(cipher.salt, np.uint8)
+        nonces[:count, 4:] = rows[:, 8:16]
+        width = size - 32
+        heads, bodies, plains = self._slots(size)
+        first = start // size
+        if state.sa.suite.esn:
+            aads = self._aad_array
+            aads[:count, :4] = rows[:, :4]
+            aads[:count, 4:8] = np.frombuffer((high >> 32).to_bytes(4), np.uint8)
+            aads[:count, 8:] = rows[:, 4:8]
+            view = memoryview(self._aads)
+            heads = [view[at : at + 12] for at in range(0, count * 12, 12)]
+        else:
+            heads = heads[first : first + count]
+        try:
+            deque(map(cipher.decrypt_into, self._nonce_views, bodies[first : first + count], heads, plains), maxlen=0)
+        except InvalidTag:
+            self._singly(start, size, count, peer, tos)
+            return
+        core.counters["rx_packets"] += count
+        core.counters["rx_bytes"] += count * size
+        window.update_rising([high | low for low in lows])
+        self._authenticated(state, peer, True)
+        core.spend(state, count, count * width)
+        plain = self._plain[: count * width].reshape(count, width)
+        if not (state.tunnel and self._uniform(state, plain, tos)):
+            for row in plain:
+                self._deliver(state, row.tobytes(), peer, tos)
+
+    def _singly(self, start: int, size: int, count: int, peer: tuple[str, int], tos: int) -> None:
+        for at in range(start, start + size * count, size):
+            self.esp(at, at + size, peer, tos)
+
+    def _slots(self, size: int) -> tuple[list[memoryview], list[memoryview], list[memoryview]]:
+        """Views into the buffers for packets of ``size``: what is authenticated, ciphertext with ICV, plaintext."""
+        found = self._views.get(size)
+        if found is None:
+            if len(self._views) >= 8:
+                self._views.clear()
+            view, starts, width = self._view, range(0, len(self._buffer) - size + 1, size), size - 32
+            plain = self._plain_data
+            found = (
+                [view[at : at + 8] for at in starts],
+                [view[at + 16 : at + size] for at in starts],
+                [plain[at : at + width] for at in range(0, width * min(len(starts), 128), width)],
+            )
+            self._views[size] = found
+        return found
+
+    def _uniform(self, state: InboundState, rows: Bytes, tos: int) -> bool:
+        """Deliver rows that are packets of one flow and length with the same padding; False if they are not."""
+        width = rows.shape[1]
+        first = rows[0]
+        pad, next_header = int(first[-2]), int(first[-1])
+        length = width - 2 - pad
+        if next_header == 4:
+            if length < 28 or first[0] != 0x45 or _U16.unpack(first[2:4].tobytes())[0] != length:
+                return False
+            if first[6] & 0x3F or first[7]:
+                return False
+            upper, protocol, traffic_class, columns = 20, int(first[9]), int(first[1]), _FLOW_IPV4
+        elif next_header == 41:
+            if length < 48 or first[0] >> 4 != 6 or _U16.unpack(first[4:6].tobytes())[0] != length - 40:
+                return False
+            upper, protocol, columns = 40, int(first[6]), _FLOW_IPV6
+            traffic_class = (int(first[0]) << 4 | int(first[1]) >> 4) & 0xFF
+        else:
+            return False
+        if protocol not in (TCP, UDP) or (tos & 3 and tos & 3 != traffic_class & 3):
+            return False
+        if protocol == UDP and not self._core.tun.uso:
+            return False
+        if not (rows[:, columns] == first[columns]).all() or not (rows[:, length:] == first[length:]).all():
+            return False
+        if not (first[length : length + pad] == _PADDING[pad]).all():
+            return False
+        if protocol == TCP and (first[upper + 13] & 2 or length < upper + 20):
+            return False
+        key = first[columns].tobytes()
+        allowed = state.allowed.get(key)
+        if allowed is None:
+            flow = parse(first[:length].tobytes())
+            allowed = flow is not None and state.covers(flow)
+            if len(state.allowed) >= 256:
+                state.allowed.clear()
+            state.allowed[key] = allowed
+        if not allowed:
+            return False
+        trailer = first[length:].copy()
+        rows[:, length:] = 0
+        if self._coalescer.rows(rows, length, upper, protocol):
+            return True
+        rows[:, length:] = trailer
+        return False
+
+
+def _rebuilt(state: InboundState, next_header: int, payload: bytes, peer: tuple[str, int], tos: int) -> bytes:
+    """The IP packet of transport mode: the kernel kept the header that it came with."""
+    sa = state.sa
+    source = ip_address(peer[0]) if sa.encapsulation is not None else sa.source
+    local = sa.destination
+    if local.version == 4:
+        length = 20 + len(payload)
+        packet = bytearray(Struct("!BBHHHBBH").pack(0x45, tos, length, 0, 0x4000, 64, next_header, 0))
+        packet += source.packed + local.packed
+        refresh_ipv4_checksum(packet)
+    else:
+        packet = bytearray(Struct("!IHBB").pack(6 << 28 | tos << 20, len(payload), next_header, 64))
+        packet += source.packed + local.packed
+    return bytes(packet) + payload
