@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 FRESH_SECONDS = 0.4
 """How long a datapath may take for fresh counters; then those of the last look are shown."""
 
+CLOCK_STEP = 0.5
+"""Seconds by which the two clocks may drift apart before times of day are shown anew."""
+
 
 class Show:
     """Everything that can be shown. ``counters`` are the daemon's own, by name."""
@@ -64,6 +67,7 @@ class Show:
         self._counters = counters
         self._loop = asyncio.get_running_loop()
         self._looked_at = float("-inf")
+        self._offset = reconciler.wall() - self._loop.time()
 
     async def connections(self) -> list[ConnectionRow]:
         """All that are configured, up or not, in the order of the configuration."""
@@ -338,7 +342,13 @@ class Show:
         return None if at is None else max(0.0, at - self._loop.time())
 
     def _unix(self, at: float | None) -> float | None:
-        return None if at is None else self._reconciler.wall() - (self._loop.time() - at)
+        """The time of day of a moment on the event loop's clock: the same one each time, unless the day's clock is set."""
+        if at is None:
+            return None
+        offset = self._reconciler.wall() - self._loop.time()
+        if abs(offset - self._offset) > CLOCK_STEP:
+            self._offset = offset
+        return self._offset + at
 
 
 def _protection(runtime: ConnectionRuntime, child: ChildRuntime, *, acquire: bool) -> str:

@@ -21,31 +21,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skipif(MISSING is not None, reason=str(MISSING)))
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with Lab() as made:
-        yield made
+# Each pair has a lab of its own: gateways of one name in two networks would share a directory.
 
 
 @pytest.fixture(scope="module")
-def pair(lab: Lab) -> Pair:
+def pair() -> Iterator[Pair]:
     """Side by side on one subnet."""
-    return Pair(SiteToSite(lab))
+    with Lab() as lab:
+        yield Pair(SiteToSite(lab))
 
 
 @pytest.fixture(scope="module")
-def pair_v6(lab: Lab) -> Pair:
+def pair_v6() -> Iterator[Pair]:
     """IPv6 between the gateways."""
-    return Pair(SiteToSite(lab), v6=True)
+    with Lab() as lab:
+        yield Pair(SiteToSite(lab), v6=True)
 
 
 @pytest.fixture(scope="module")
-def pair_behind_nat(lab: Lab) -> Pair:
+def pair_behind_nat() -> Iterator[Pair]:
     """We are behind the NAT."""
-    return Pair(SiteToSite(lab, Middle.NAT))
+    with Lab() as lab:
+        yield Pair(SiteToSite(lab, Middle.NAT))
 
 
 @pytest.fixture(scope="module")
-def pair_before_nat(lab: Lab) -> Pair:
+def pair_before_nat() -> Iterator[Pair]:
     """strongSwan is behind the NAT."""
-    return Pair(SiteToSite(lab, Middle.NAT), swapped=True)
+    with Lab() as lab:
+        yield Pair(SiteToSite(lab, Middle.NAT), swapped=True)

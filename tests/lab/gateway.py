@@ -71,6 +71,7 @@ class Gateway:
         self._generation = itertools.count(1)
         self._ids = itertools.count(1)
         self._connection: tuple[socket.socket, bytearray] | None = None
+        namespace.endings.append(self._forget)
         self.write(config)
 
     def write(self, config: str) -> None:

@@ -83,6 +83,7 @@ class Namespace:
         self.directory = directory
         self.fd = _in_thread(_new_namespace)
         self.processes: list[Process] = []
+        self.endings: list[Callable[[], None]] = []
         self.run(["ip", "link", "set", "dev", "lo", "up"])
 
     @property
@@ -167,7 +168,10 @@ class Namespace:
         self.call(write)
 
     def close(self) -> None:
-        """Ends the processes, then lets the namespace go."""
+        """Runs the endings, ends the processes, then lets the namespace go."""
+        for ending in reversed(self.endings):
+            ending()
+        self.endings.clear()
         for process in reversed(self.processes):
             process.stop()
         self.processes.clear()

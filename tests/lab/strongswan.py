@@ -165,6 +165,7 @@ class StrongSwan:
         self.socket = self.directory / "vici"
         self.process: Process | None = None
         self._vici: Vici | None = None
+        namespace.endings.append(self._gone)
         (self.directory / "strongswan.conf").write_text(self._configuration(settings))
 
     def _configuration(self, settings: Iterable[str]) -> str:
