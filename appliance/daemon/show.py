@@ -342,7 +342,7 @@ class Show:
         return None if at is None else max(0.0, at - self._loop.time())
 
     def _unix(self, at: float | None) -> float | None:
-        """The time of day of a moment on the event loop's clock: the same one each time, unless the day's clock is set."""
+        """The time of day of a moment of the event loop: the same each time, unless the day's clock is set."""
         if at is None:
             return None
         offset = self._reconciler.wall() - self._loop.time()
