@@ -202,6 +202,9 @@ class Installer:
         child = self._by_id.get(event.child_id)
         if child is None or child.leaving:
             return
+        # Make before break: what takes over its traffic is activated before its outbound SA goes.
+        if child.active and (heir := self._heir(child, event.replaced_by)) is not None:
+            await self.activate(heir)
         child.leaving = True
         child.active = False
         if event.linger <= 0:
@@ -213,6 +216,16 @@ class Installer:
         self._by_key.pop(child.outbound.key, None)
         self._lingering[child.child_id] = self._loop.call_later(event.linger, self._lingered, child)
         await self._remove(child, [child.outbound.key])
+
+    def _heir(self, child: InstalledChild, successor: int | None) -> InstalledChild | None:
+        """Who takes over a child's traffic: its successor, or the youngest other one for the same traffic."""
+        others = [
+            other
+            for other in self._by_reqid.get(child.outbound.reqid, ())
+            if other is not child and other.datapath is not None and not other.leaving and _same_traffic(other, child)
+        ]
+        by_id = {other.child_id: other for other in others}
+        return by_id.get(successor or 0) or max(others, key=lambda other: other.child_id, default=None)
 
     def _lingered(self, child: InstalledChild) -> None:
         self._lingering.pop(child.child_id, None)
