@@ -88,10 +88,8 @@ class Process:
         if self._faults <= 10:
             place = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
-            print(
-                f"esplanade soft datapath: {Reason.INTERNAL.words}: {type(error).__name__} at {where}", file=sys.stderr
-            )
-            self._emit(Failed(Reason.INTERNAL, f"{type(error).__name__} at {where}; a packet was dropped"))
+            words = f"{Reason.INTERNAL.words}: {type(error).__name__} at {where}, a packet was dropped"
+            print(f"esplanade soft datapath: {words}", file=sys.stderr)
 
     def _hear(self, flags: int) -> None:
         try:
