@@ -23,6 +23,10 @@ class WantedChild:
         mine, theirs = self.config, other.config
         return (mine.local_ts, mine.remote_ts, mine.mode) == (theirs.local_ts, theirs.remote_ts, theirs.mode)
 
+    def same_packets(self, other: WantedChild) -> bool:
+        """Whether its SAs treat packets the same way: algorithms, window, padding and outer header."""
+        return all(getattr(self.config, name) == getattr(other.config, name) for name in _OF_THE_PACKETS)
+
     @property
     def name(self) -> str:
         """Its name within its connection."""
@@ -49,6 +53,7 @@ class WantedConnection:
         return all(getattr(mine, name) == getattr(theirs, name) for name in _OF_THE_PEER)
 
 
+_OF_THE_PACKETS = ("proposals", "replay_window", "tfc_padding", "dscp", "df")
 _OF_THE_PEER = (
     "local_addresses",
     "remote_addresses",

@@ -79,17 +79,20 @@ class Reconciler:
         """Make the desired state this one. Connections that are wanted as before are not disturbed."""
         old, self._desired = self.connections, desired
         self.connections = {}
+        rekeys: list[tuple[str, int]] = []
         for name, wanted in desired.connections.items():
             runtime = old.get(name)
             if runtime is not None and runtime.wanted.same_peer(wanted):
                 del old[name]
-                self._change(runtime, wanted)
+                rekeys += [(name, child_id) for child_id in self._change(runtime, wanted)]
             else:
                 runtime = runtime_of(wanted)
             self.connections[name] = runtime
         self.accept()
         for gone in old.values():
             self._remove(gone)
+        for name, child_id in rekeys:
+            self.ike.command("rekeying a child", partial(self._rekey_child, child_id), name)
         for number, (name, runtime) in enumerate(self.connections.items()):
             self.check(runtime, SETTLE if name in old else number * STAGGER)
 
@@ -125,19 +128,28 @@ class Reconciler:
                 child.retry.cancel()
             self.check(runtime, number * STAGGER)
 
-    def _change(self, runtime: ConnectionRuntime, wanted: WantedConnection) -> None:
-        """The same peer: its IKE SA stays, and so do the children that are wanted as before."""
+    def _rekey_child(self, child_id: int) -> None:
+        self.ike.engine.rekey_child(child_id, self.ike.now)
+
+    def _change(self, runtime: ConnectionRuntime, wanted: WantedConnection) -> set[int]:
+        """The same peer: its IKE SA stays, and so do the children that are wanted as before.
+
+        Returns those to rekey now, since they are for the same traffic but with other algorithms or the like.
+        """
         before, runtime.wanted = runtime.wanted, wanted
         runtime.held = False
         runtime.retry.reset()
         for child in runtime.children.values():
             child.held = False
         if before == wanted:
-            return
+            return set()
+        rekeys: set[int] = set()
         kept: dict[str, ChildRuntime] = {}
         for want in wanted.children:
             old = runtime.children.get(want.name)
             if old is not None and old.wanted.same_traffic(want):
+                if not old.wanted.same_packets(want):
+                    rekeys |= old.installed
                 old.wanted = want
                 kept[want.name] = old
             else:
@@ -150,6 +162,7 @@ class Reconciler:
             for child_id in sorted(former.negotiated):
                 self._delete_child(child_id, Reason.CONFIGURATION_CHANGED, runtime.name)
         runtime.changed()
+        return rekeys
 
     def _remove(self, runtime: ConnectionRuntime) -> None:
         runtime.retry.cancel()

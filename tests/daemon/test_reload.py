@@ -129,6 +129,27 @@ def test_a_lifetime_counts_from_the_next_rekey_and_disturbs_nothing() -> None:
     run(main())
 
 
+def test_other_algorithms_come_by_a_rekey_as_soon_as_both_sides_have_them() -> None:
+    async def main() -> None:
+        async with pair(A, B) as (a, b, _):
+            ike = set(a.site.ikes)
+            await b.reload(configuration("b", start="respond", proposals="chacha20poly1305"))
+            await asyncio.sleep(5)
+            assert a.datapath.transmit()
+            assert b.datapath.transmit()
+            await a.reload(configuration("a", proposals="chacha20poly1305"))
+            await a.until(lambda: "chacha20poly1305" in str(a.datapath.outbound()[-1].sa.suite))
+            await asyncio.sleep(10)
+            assert a.datapath.transmit()
+            assert b.datapath.transmit()
+            assert set(a.site.ikes) == ike
+            [row] = await a.gateway.show.connections()
+            assert row.children[0].suite == "chacha20poly1305"
+            assert len(a.datapath.sas) == 2
+
+    run(main())
+
+
 def test_another_psk_is_used_at_once() -> None:
     async def main() -> None:
         other = "another secret of some length"
