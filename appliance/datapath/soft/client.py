@@ -16,7 +16,7 @@ from appliance.datapath.soft import wire
 from appliance.datapath.soft.ingress import Datagram, Ingress
 from appliance.datapath.soft.options import SoftOptions
 from appliance.datapath.soft.steering import Steering
-from appliance.reasons import Reason
+from appliance.reasons import Reason, Refusal
 from appliance.sa.association import SaKey, SecurityPolicy, UdpEncapsulation
 from appliance.sa.datapath import (
     Acquire,
@@ -99,8 +99,6 @@ class SoftDatapath:
             if self.options.steer:
                 self._steering = Steering(self.options)
             self._probed = wire.decode(Capabilities, await self._ask("start", wire.encode(self.options)))
-            if self._steering is not None:
-                self._steering.apply(())
         except DatapathRefusal:
             await self.close()
             raise
@@ -164,7 +162,10 @@ class SoftDatapath:
         return self._keys(await self._ask("remove", [wire.encode(key) for key in keys]))
 
     async def install_policies(self, policies: Sequence[SecurityPolicy]) -> None:
-        """Add or replace policies: first in the process, then the routes that lead traffic to it."""
+        """Add or replace policies: first in the process, then the routes that lead traffic to it.
+
+        The first call also removes what an earlier process left, so give it all the policies there are.
+        """
         await self._ask("install_policies", [wire.encode(policy) for policy in policies])
         self._policies |= {policy.name: policy for policy in policies}
         self._steer()
@@ -247,7 +248,10 @@ class SoftDatapath:
 
     def _steer(self) -> None:
         if self._steering is not None:
-            self._steering.apply(tuple(self._policies.values()))
+            try:
+                self._steering.apply(tuple(self._policies.values()))
+            except Refusal as refusal:
+                raise DatapathRefusal(refusal.reason, refusal.detail) from refusal
 
     async def _ask(
         self, operation: str, value: object, *, secret: bytearray | None = None, fds: list[int] | None = None
