@@ -18,15 +18,16 @@ BOTH = pytest.mark.parametrize("role", list(Role), ids=lambda role: role.value)
 TODAY = datetime.now(UTC).replace(microsecond=0)
 VALID = {"not_before": TODAY - timedelta(days=2), "not_after": TODAY + timedelta(days=300)}
 
-# Key type, what strongSwan is told to sign with, and to accept.
+# Key type, and what strongSwan is told to sign with and to accept. Its constraints without "ike:" are for the
+# certificates' signatures as well, and it has none for EdDSA in versions that this has to run with.
 SIGNATURES = {
-    "rsa-pkcs1": (KeyKind.RSA_2048, "rsa-sha256"),
-    "rsa-pss": (KeyKind.RSA_3072, "rsa/pss-sha256"),
-    "ecdsa-p256": (KeyKind.P256, "ecdsa-sha256"),
-    "ecdsa-p384": (KeyKind.P384, "ecdsa-sha384"),
-    "ecdsa-p521": (KeyKind.P521, "ecdsa-sha512"),
-    "ed25519": (KeyKind.ED25519, "ed25519"),
-    "ed448": (KeyKind.ED448, "ed448"),
+    "rsa-pkcs1": (KeyKind.RSA_2048, "ike:rsa-sha256"),
+    "rsa-pss": (KeyKind.RSA_3072, "ike:rsa/pss-sha256"),
+    "ecdsa-p256": (KeyKind.P256, "ike:ecdsa-sha256"),
+    "ecdsa-p384": (KeyKind.P384, "ike:ecdsa-sha384"),
+    "ecdsa-p521": (KeyKind.P521, "ike:ecdsa-sha512"),
+    "ed25519": (KeyKind.ED25519, "pubkey"),
+    "ed448": (KeyKind.ED448, "pubkey"),
 }
 
 
@@ -171,8 +172,11 @@ def test_wrong_identity_is_named(pair: Pair) -> None:
         pair.configure(their_local={"id": "mallory.example"}, their_remote={"id": "gw-a.example"})
         since = datetime.now(UTC).timestamp()
         attempt(pair, role)
-        row = reason_of(pair, since, "AUTH_IDENTITY_MISMATCH", "NO_CONNECTION")
-        assert "mallory.example" in row.text
+        if role is Role.INITIATOR:
+            # We name the peer that we want (IDr), so it is the peer that finds the difference and ends it.
+            reason_of(pair, since, "PEER_REFUSED_AUTHENTICATION")
+        else:
+            assert "mallory.example" in reason_of(pair, since, "AUTH_IDENTITY_MISMATCH", "NO_CONNECTION").text
 
 
 @BOTH

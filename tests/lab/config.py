@@ -110,7 +110,8 @@ def site(
     }
     # An empty setting takes a key away, such as the PSK where certificates are used.
     connection |= settings
-    connection["child"] = {"net": wanted | dict(child or {})}
+    wanted |= dict(child or {})
+    connection["child"] = {"net": {key: value for key, value in wanted.items() if value != ""}}
     return {
         name or f"site-{'b' if side == 'a' else 'a'}": {key: value for key, value in connection.items() if value != ""}
     }
