@@ -29,6 +29,9 @@ _REQUEST, _ACK, _DUMP, _EXCL, _CREATE = 1, 4, 0x300, 0x200, 0x400
 _ERROR, _DONE = 2, 3
 _BATCH = 64
 
+_FIND_SOURCE = 0x10000
+"""FIB_RULE_FIND_SADDR."""
+
 TO_TABLE, GOTO, NOP, BLACKHOLE_RULE = 1, 2, 3, 6
 UNICAST, UNREACHABLE, THROW = 1, 7, 9
 
@@ -51,7 +54,10 @@ class Rule:
     def message(self) -> bytes:
         """fib_rule_hdr and attributes."""
         bits = [0 if net is None else net.prefixlen for net in (self.destination, self.source)]
-        data = struct.pack("=BBBBBBBBI", self.family, bits[0], bits[1], 0, 0, 0, 0, self.action, 0)
+        # IPv6 looks up the route before an unbound socket has a source: then the one it would get is to match.
+        find = self.family == socket.AF_INET6 and self.source is not None and self.action == TO_TABLE
+        flags = _FIND_SOURCE if find else 0
+        data = struct.pack("=BBBBBBBBI", self.family, bits[0], bits[1], 0, 0, 0, 0, self.action, flags)
         data += _attribute(6, struct.pack("=I", self.preference)) + _attribute(21, bytes((PROTOCOL,)))
         if self.destination is not None:
             data += _attribute(1, self.destination.network_address.packed)
