@@ -96,12 +96,14 @@ class Engine:
         self._settle()
 
     def handle_timer(self, now: float) -> None:
-        """Do what is due at ``now``."""
+        """Do what is due at ``now``, once for each IKE SA."""
+        due: list[int] = []
         while self._timers and self._timers[0][0] <= now:
             time, ike_id = heapq.heappop(self._timers)
-            if self._scheduled.get(ike_id) != time:
-                continue  # rescheduled since
-            del self._scheduled[ike_id]
+            if self._scheduled.get(ike_id) == time:  # else it was rescheduled since
+                del self._scheduled[ike_id]
+                due.append(ike_id)
+        for ike_id in due:
             sa = self._services.ike_sas.get(ike_id)
             if sa is not None:
                 timers.handle(sa, now)
@@ -190,11 +192,10 @@ class Engine:
 
     def rekey_child(self, child_id: int, now: float) -> None:
         """Replace a Child SA. ChildUp with ``replaces`` follows."""
-        for sa in self._services.ike_sas.values():
-            child = sa.children.get(child_id)
-            if child is not None:
-                timers.rekey_child(sa, child, now)
-                break
+        sa = self._services.owners.get(child_id)
+        if sa is not None:
+            child = sa.children[child_id]
+            timers.rekey_child(sa, child, now)
         self._settle()
 
     def delete_ike(self, ike_id: int, now: float, reason: Reason) -> None:
@@ -212,37 +213,32 @@ class Engine:
 
     def delete_child(self, child_id: int, now: float, reason: Reason) -> None:
         """Close a Child SA; ChildDown follows after the peer's answer."""
-        for sa in self._services.ike_sas.values():
-            child = sa.children.get(child_id)
-            if child is not None:
-                delete_child(sa, child, reason, "", now)
-                break
+        sa = self._services.owners.get(child_id)
+        if sa is not None:
+            child = sa.children[child_id]
+            delete_child(sa, child, reason, "", now)
         self._settle()
 
     def install_failed(self, child_id: int, reason: Reason, detail: str, now: float) -> None:
         """No datapath took a Child SA: close it at the peer too."""
-        for sa in self._services.ike_sas.values():
-            child = sa.children.get(child_id)
-            if child is not None:
-                delete_child(sa, child, reason, detail, now)
-                break
+        sa = self._services.owners.get(child_id)
+        if sa is not None:
+            child = sa.children[child_id]
+            delete_child(sa, child, reason, detail, now)
         self._settle()
 
     def note_inbound(self, child_id: int, now: float) -> None:
         """An authenticated ESP packet came on a child: the peer lives (RFC 7296 §2.4)."""
-        for sa in self._services.ike_sas.values():
-            if child_id in sa.children:
-                sa.alive(now)
-                break
+        sa = self._services.owners.get(child_id)
+        if sa is not None:
+            sa.alive(now)
         self._settle()
 
     def update_remote(self, child_id: int, remote: Endpoint, now: float) -> None:
         """Authenticated ESP came from another endpoint: the peer's NAT mapping changed (RFC 7296 §2.23)."""
-        for sa in self._services.ike_sas.values():
-            if child_id in sa.children:
-                if sa.nat_remote and not sa.nat_local:
-                    sa.move_remote(remote, now)
-                break
+        sa = self._services.owners.get(child_id)
+        if sa is not None and sa.nat_remote and not sa.nat_local:
+            sa.move_remote(remote, now)
         self._settle()
 
     # Inside

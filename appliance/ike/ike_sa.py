@@ -15,7 +15,7 @@ from appliance.ike.fragment import Reassembler
 from appliance.ike.ke import KeyExchange
 from appliance.ike.keys import IkeKeys, IkeSuite
 from appliance.ike.message import Header, encode_message, seal_fragments, seal_message
-from appliance.ike.payloads import NotifyPayload, Payload
+from appliance.ike.payloads import NotifyPayload, Payload, SaPayload
 from appliance.ike.sealing import Sealer
 from appliance.ike.services import Services
 from appliance.ike.states import IkeState
@@ -53,12 +53,12 @@ class IkeSa:
         "established_at",
         "expires_at",
         "failure",
-        "first_fragments",
         "first_selectors",
         "fragmentation",
         "half_open_until",
         "ike_id",
         "init_key",
+        "init_offer",
         "init_request",
         "init_response",
         "initiator",
@@ -74,6 +74,8 @@ class IkeSa:
         "nonce_r",
         "peer_hashes",
         "peer_successor",
+        "predecessor",
+        "pumped_at",
         "queue",
         "reassemblers",
         "rekey_at",
@@ -111,6 +113,7 @@ class IkeSa:
         self.nonce_i = self.nonce_r = b""
         self.init_request = self.init_response = b""
         self.init_key = b""
+        self.init_offer: SaPayload | None = None
         self.cookie = b""
         self.retries = 0
         self.peer_hashes: frozenset[HashAlgorithm] = frozenset()
@@ -126,10 +129,11 @@ class IkeSa:
         self.requests = Requests()
         self.responses = Responses()
         self.reassemblers: dict[tuple[bool, int], Reassembler] = {}
-        self.first_fragments: dict[tuple[bool, int], bytes] = {}
         self.queue: deque[Exchange] = deque()
         self.successor: IkeSa | None = None
         self.peer_successor: IkeSa | None = None
+        self.predecessor: IkeSa | None = None
+        self.pumped_at = now
         self.failure: tuple[Reason, str, float] | None = None
         self.created_at = now
         self.established_at: float | None = None
@@ -239,6 +243,7 @@ class IkeSa:
 
     def pump(self, now: float) -> None:
         """Send queued requests that are due while the window has room. Delayed ones do not hold up others."""
+        self.pumped_at = now
         self.services.touched.add(self.ike_id)
         if self.state in (IkeState.INIT_SENT, IkeState.HALF_OPEN, IkeState.AUTH_SENT, IkeState.DEAD):
             return
@@ -279,6 +284,7 @@ class IkeSa:
         self.established_at = self.last_inbound = now
         self.half_open_until = None
         self.init_request = self.init_response = b""
+        self.init_offer = None
         self.certificate_requests = ()
         self.rekey_at = self.services.rekey_time(settings.lifetime, now)
         self.expires_at = now + settings.lifetime.seconds
@@ -328,6 +334,7 @@ class IkeSa:
         """A child is gone on both sides, or will be: tell, and give traffic to a twin if there is one."""
         if self.children.pop(child.child_id, None) is None:
             return
+        self.services.owners.pop(child.child_id, None)
         self.services.release_spi(child.spi_in)
         name = self.connection_name or ""
         inbound, outbound = child.keys
@@ -393,7 +400,6 @@ class IkeSa:
                 sealer.wipe()
         self.keys = self.sealer_in = self.sealer_out = self.ke = None
         self.reassemblers.clear()
-        self.first_fragments.clear()
 
     def set_keys(self, keys: IkeKeys) -> None:
         """Take the keys of a finished key exchange; the original initiator sends with SK_ei (RFC 7296 §2.14)."""
@@ -402,9 +408,7 @@ class IkeSa:
         suite, random = self.suite, self.services.random
 
         def sealer(encryption: bytearray, integrity: bytearray) -> Sealer:
-            return Sealer(
-                suite.encryption, suite.key_bits, suite.integrity, bytes(encryption), bytes(integrity), random
-            )
+            return Sealer(suite.encryption, suite.key_bits, suite.integrity, encryption, integrity, random)
 
         of_initiator, of_responder = sealer(keys.sk_ei, keys.sk_ai), sealer(keys.sk_er, keys.sk_ar)
         self.sealer_out, self.sealer_in = (
@@ -412,17 +416,33 @@ class IkeSa:
         )
 
     def adopt(self, old: IkeSa, now: float) -> None:
-        """Take over everything of a rekeyed IKE SA: children and waiting requests (RFC 7296 §2.18)."""
+        """Take over everything of a rekeyed IKE SA: children, and waiting requests for them (RFC 7296 §2.18).
+
+        Requests about the old IKE SA itself stay behind, unless a person wants it gone.
+        """
+        self.predecessor = None
         self.children.update(old.children)
+        for child_id in old.children:
+            self.services.owners[child_id] = self
         old.children = {}
         waiting = list(old.queue)
         old.queue.clear()
         for exchange in waiting:
-            self.queue.append(exchange)
+            if exchange.outlives_ike_sa:
+                self.queue.append(exchange)
+            else:
+                exchange.abandon(old, now)
         old.state = IkeState.REKEYED
         old.successor = self
         old.rekey_at = old.dpd_at = old.keepalive_at = None
         self.pump(now)
+
+    def claim_inheritance(self, now: float) -> None:
+        """The peer uses the children of the IKE SA that this one replaces: it knows that this one stays (§2.8.1)."""
+        old = self.predecessor
+        self.predecessor = None
+        if old is not None and old.successor is None and old.is_up:
+            self.adopt(old, now)
 
     # Endpoints
 
@@ -460,8 +480,8 @@ class IkeSa:
             if time is not None
         ]
         times += [request.next_at for request in self.requests.outstanding.values()]
-        if self.requests.room:
-            times += [exchange.not_before for exchange in self.queue]
+        # What was due at the last pump and is still here waits for an answer, not for a time.
+        times += [exchange.not_before for exchange in self.queue if exchange.not_before > self.pumped_at]
         if self.failure is not None:
             times.append(self.failure[2])
         if self.delete_at is not None:

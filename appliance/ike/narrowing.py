@@ -12,14 +12,16 @@ MAX_SELECTORS = 64
 
 def narrow(configured: Sequence[TrafficSelector], offered: Sequence[TrafficSelector]) -> tuple[TrafficSelector, ...]:
     """What is in both lists, in the offer's order, without members that others contain. Empty: nothing in common."""
-    found: list[TrafficSelector] = []
+    found: dict[TrafficSelector, None] = {}
     for offer in offered:
         for mine in configured:
             common = mine.intersection(offer)
-            if common is not None and common not in found:
-                found.append(common)
-    kept = [ts for ts in found if not any(other != ts and other.contains(ts) for other in found)]
-    return tuple(kept[:MAX_SELECTORS])
+            if common is not None:
+                found[common] = None
+        if len(found) >= MAX_SELECTORS:
+            break  # before comparing them all with each other: a peer can offer 255
+    candidates = list(found)[:MAX_SELECTORS]
+    return tuple(ts for ts in candidates if not any(other != ts and other.contains(ts) for other in candidates))
 
 
 def is_subset(narrowed: Iterable[TrafficSelector], offered: Sequence[TrafficSelector]) -> bool:

@@ -8,7 +8,7 @@ from appliance.ike.connection import Endpoint
 from appliance.ike.constants import ExchangeType, NotifyType, PayloadType
 from appliance.ike.errors import IntegrityFailure, MalformedMessage, UnsupportedCritical
 from appliance.ike.exchanges import create_child, ike_auth, informational
-from appliance.ike.fragment import Reassembler, fragment_number
+from appliance.ike.fragment import Reassembler
 from appliance.ike.ike_sa import IkeSa, error
 from appliance.ike.message import Header, open_message
 from appliance.ike.payloads import Payload, parse_payloads
@@ -85,17 +85,14 @@ def _open(sa: IkeSa, header: Header, data: bytes) -> tuple[int, bytes, bytes] | 
         if not sa.fragmentation:
             services.count(Reason.UNEXPECTED_MESSAGE)
             return None
-        number, _ = fragment_number(data, header)
         entry = sa.reassemblers.get(key)
         reassembler = entry if entry is not None else Reassembler()
         complete = reassembler.add(data, header, sa.sealer_in)
-        sa.reassemblers[key] = reassembler  # kept only now that one fragment of it has verified
-        if number == 1:
-            sa.first_fragments[key] = digest(data)
         if complete is None:
+            sa.reassemblers[key] = reassembler  # kept only now that one fragment of it has verified
             return None
-        del sa.reassemblers[key]
-        return *complete, sa.first_fragments.pop(key)
+        sa.reassemblers.pop(key, None)
+        return *complete, digest(reassembler.first_fragment)
     except IntegrityFailure:
         services.count(Reason.MESSAGE_UNVERIFIED)
     except MalformedMessage:
@@ -108,7 +105,6 @@ def _authenticated(sa: IkeSa, local: Endpoint, remote: Endpoint, now: float) -> 
     # What was collected of other messages of the same direction is old once the window has moved past it.
     for key in [k for k in sa.reassemblers if not k[0] and k[1] < sa.responses.expected]:
         del sa.reassemblers[key]
-        sa.first_fragments.pop(key, None)
     if sa.state in (IkeState.HALF_OPEN, IkeState.AUTH_SENT):
         if sa.state is IkeState.HALF_OPEN:  # the initiator may have moved to port 4500 (§2.23)
             sa.local, sa.remote = local, remote
@@ -133,9 +129,9 @@ def _malformed(
     sa.services.count(reason)
     sa.services.notice("warning", f"{reason.words}: {problem}", sa, reason)
     if header.response:
-        del sa.requests.outstanding[header.message_id]
+        sa.requests.outstanding.pop(header.message_id).exchange.abandon(sa, now)
         if sa.is_up:
-            informational.delete_and_forget(sa, reason, str(problem), now)
+            informational.delete_and_forget(sa, reason, str(problem), now, retry=True)
         else:
             sa.end(reason, str(problem), now, retry=True)
         return

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MAX_QUEUED_NOTICES = 1000
 """Notices beyond this many unread outputs are dropped and counted: nobody floods the log's memory."""
 
+STRANGER_INTERVAL = 1.0
+"""Seconds between two notices about strangers."""
+
 
 @dataclass(slots=True)
 class Services:
@@ -33,7 +36,10 @@ class Services:
     connections: tuple[ConnectionConfig, ...] = ()
     ike_sas: dict[int, IkeSa] = field(default_factory=dict)
     by_spi: dict[bytes, IkeSa] = field(default_factory=dict)
+    owners: dict[int, IkeSa] = field(default_factory=dict)
+    """Which IKE SA a Child SA is in, by the child's number."""
     touched: set[int] = field(default_factory=set)
+    next_stranger_notice: float = 0.0
     last_ike_id: int = 0
     last_child_id: int = 0
 
@@ -48,6 +54,14 @@ class Services:
             return
         connection = sa.connection_name if sa is not None else None
         self.emit(Notice(level, text, connection, sa.ike_id if sa is not None else None, reason))
+
+    def notice_stranger(self, text: str, reason: Reason, now: float) -> None:
+        """Queue a line about somebody who did not authenticate: seldom, since anybody can cause them."""
+        if now < self.next_stranger_notice:
+            self.counters["notices-suppressed"] += 1
+            return
+        self.next_stranger_notice = now + STRANGER_INTERVAL
+        self.notice("warning", text, reason=reason)
 
     def count(self, reason: Reason) -> None:
         """Count a refusal or a drop by its reason."""

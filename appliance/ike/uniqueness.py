@@ -7,7 +7,6 @@ from appliance.ike.exchanges.informational import DeleteIke, delete_and_forget
 from appliance.ike.ike_sa import IkeSa
 from appliance.ike.states import IkeState
 from appliance.reasons import Reason
-from appliance.sa.identity import Identity
 
 SIMULTANEOUS = 60.0
 """IKE SAs made by both sides within so many seconds are taken for made at the same time."""
@@ -15,17 +14,34 @@ GRACE = 10.0
 """How long the side that made the redundant one has to delete it before we do."""
 
 
-def others(sa: IkeSa, remote_id: Identity | None) -> list[IkeSa]:
-    """Other established IKE SAs of the same connection with the same peer."""
-    name = sa.connection_name
+def others(sa: IkeSa, *, any_connection: bool = False) -> list[IkeSa]:
+    """Other established IKE SAs between the same identities; of the same connection, unless of any is asked for."""
     return [
         other
         for other in sa.services.ike_sas.values()
         if other is not sa
         and other.state is IkeState.ESTABLISHED
-        and other.connection_name == name
-        and (remote_id is None or other.remote_id == remote_id or remote_id.is_pattern)
+        and (any_connection or other.connection_name == sa.connection_name)
+        and other.local_id == sa.local_id
+        and other.remote_id == sa.remote_id
     ]
+
+
+def is_first_contact(sa: IkeSa) -> bool:
+    """Whether an initiator may say INITIAL_CONTACT: no other IKE SA between these identities, in any connection.
+
+    One that has just said so itself counts: the peer would delete it for this one.
+    """
+    expected = sa.settings.remote_id
+    return not any(
+        other is not sa
+        and other.local_id == sa.local_id
+        and (
+            (other.state is IkeState.ESTABLISHED and other.remote_id is not None and other.remote_id.matches(expected))
+            or (other.state is IkeState.AUTH_SENT and other.settings.remote_id == expected)
+        )
+        for other in sa.services.ike_sas.values()
+    )
 
 
 def initial_contact(sa: IkeSa, now: float) -> None:
@@ -33,7 +49,7 @@ def initial_contact(sa: IkeSa, now: float) -> None:
 
     They are deleted with one message and no waiting: if the peer did make one in the meantime, it hears of it.
     """
-    for other in others(sa, sa.remote_id):
+    for other in others(sa, any_connection=True):
         delete_and_forget(other, Reason.REPLACED, "the peer restarted (INITIAL_CONTACT)", now)
 
 
@@ -44,7 +60,7 @@ def enforce(sa: IkeSa, now: float) -> None:
     """
     if sa.settings.unique is not Unique.REPLACE:
         return
-    for other in others(sa, sa.remote_id):
+    for other in others(sa):
         assert other.established_at is not None
         if other.initiator != sa.initiator and now - other.established_at < SIMULTANEOUS:
             loser = min(sa, other, key=lambda one: min(one.nonce_i, one.nonce_r))

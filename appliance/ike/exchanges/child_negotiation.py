@@ -6,8 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from appliance.ike.child_sa import ChildSa
-from appliance.ike.choose import ChosenEsp, check_esp_choice, choose_esp, describe_offer, describe_proposals, to_wire
-from appliance.ike.connection import ChildConfig
+from appliance.ike.choose import (
+    ChosenEsp,
+    check_esp_choice,
+    choose_esp,
+    describe_offer,
+    describe_proposals,
+    inconsistency,
+    to_wire,
+)
+from appliance.ike.connection import ChildConfig, ConnectionConfig
 from appliance.ike.constants import NotifyType
 from appliance.ike.events import ChildFailed, ChildUp
 from appliance.ike.ike_sa import IkeSa
@@ -96,7 +104,7 @@ def accept_answer(
         raise ChildRefused(Reason.INVALID_SYNTAX, "the answer lacks SA or TS payloads", NotifyType.INVALID_SYNTAX)
     chosen = check_esp_choice(offer.sa, sa_payload)
     if chosen is None:
-        detail = f"the peer chose {describe_offer(sa_payload)}, offered was {describe_offer(offer.sa)}"
+        detail = inconsistency(offer.sa, sa_payload)
         raise ChildRefused(Reason.NO_PROPOSAL_CHOSEN, detail, NotifyType.NO_PROPOSAL_CHOSEN)
     if offer.config.mode is Mode.TRANSPORT and notify(payloads, NotifyType.USE_TRANSPORT_MODE) is None:
         # RFC 7296 §1.3.1: a tunnel that the initiator does not want is to be deleted.
@@ -164,6 +172,14 @@ def answer_offer(
     if transport:
         answer.insert(0, NotifyPayload(NotifyType.USE_TRANSPORT_MODE))
     return Answer(child, answer)
+
+
+def has_child_for(connection: ConnectionConfig, payloads: Sequence[Payload]) -> bool:
+    """Whether one of a connection's children overlaps with the selectors of a request."""
+    tsi, tsr = _selectors(payloads, True), _selectors(payloads, False)
+    if tsi is None or tsr is None:
+        return False
+    return any(narrow(child.local_ts, tsr) and narrow(child.remote_ts, tsi) for child in connection.children)
 
 
 def _match_config(
@@ -274,7 +290,7 @@ def _make(
     )
     assert sa.suite is not None and sa.keys is not None
     of_initiator, of_responder = derive_child_keys(
-        sa.suite.prf, bytes(sa.keys.sk_d), chosen.suite, nonces[0], nonces[1], shared
+        sa.suite.prf, sa.keys.sk_d, chosen.suite, nonces[0], nonces[1], shared
     )
     child = ChildSa(
         child_id=services.new_child_id(),
@@ -298,6 +314,7 @@ def announce(sa: IkeSa, child: ChildSa, *, replaces: ChildSa | None = None) -> N
     inbound_keys, outbound_keys = child.pending_keys
     child.pending_keys = None
     sa.children[child.child_id] = child
+    sa.services.owners[child.child_id] = sa
     sa.services.touched.add(sa.ike_id)
     sa.services.emit(
         ChildUp(

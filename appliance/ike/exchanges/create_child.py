@@ -48,6 +48,7 @@ class CreateChild:
     not_before: float = 0.0
     exchange_type: ExchangeType = ExchangeType.CREATE_CHILD_SA
     exclusive: bool = False
+    outlives_ike_sa: bool = True
 
     def request(self, sa: IkeSa, now: float) -> list[Payload] | None:
         """SA, Ni, KEi if a proposal has a key exchange, TSi, TSr."""
@@ -157,6 +158,7 @@ def handle_request(sa: IkeSa, payloads: Sequence[Payload], now: float) -> list[P
         return error(NotifyType.INVALID_SYNTAX)
     if sa.state is not IkeState.ESTABLISHED:  # it is being closed, or has a successor (§2.25.2)
         return error(NotifyType.TEMPORARY_FAILURE)
+    sa.claim_inheritance(now)
     if offer.proposals[0].protocol == ProtocolId.IKE:
         return rekey_ike.handle_request(sa, offer, nonce.data, payloads, now)
     if rekey_ike.under_way(sa):  # §2.25.2

@@ -27,6 +27,10 @@ class Exchange(Protocol):
     def exclusive(self) -> bool:
         """Whether nothing else may be under way at the same time."""
 
+    @property
+    def outlives_ike_sa(self) -> bool:
+        """Whether it is still wanted once a successor has taken over from the IKE SA that it waits in."""
+
     def request(self, sa: IkeSa, now: float) -> list[Payload] | None:
         """The payloads to send. None: it is no longer needed."""
 

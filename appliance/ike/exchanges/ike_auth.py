@@ -27,6 +27,7 @@ from appliance.ike.exchanges.child_negotiation import (
     answer_offer,
     child_failed,
     error_of,
+    has_child_for,
     make_offer,
     reason_of,
 )
@@ -56,6 +57,7 @@ class Auth:
     not_before: float = 0.0
     exchange_type: ExchangeType = ExchangeType.IKE_AUTH
     exclusive: bool = True
+    outlives_ike_sa: bool = False
 
     def request(self, sa: IkeSa, now: float) -> list[Payload] | None:
         """IDi, CERT, INITIAL_CONTACT, CERTREQ, IDr, AUTH, and the child's payloads, in the RFC's order."""
@@ -63,7 +65,7 @@ class Auth:
         sa.local_id = settings.local_id
         mine = IdPayload(True, settings.local_id.type, settings.local_id.data)
         payloads: list[Payload] = [mine, *_certificates(sa)]
-        if not uniqueness.others(sa, settings.remote_id):
+        if uniqueness.is_first_contact(sa):
             payloads.append(NotifyPayload(NotifyType.INITIAL_CONTACT))
         payloads += certificate_requests((settings,))
         if not settings.remote_id.is_pattern:
@@ -71,6 +73,7 @@ class Auth:
         payloads.append(_make_auth(sa, mine))
         if settings.window > 1:
             payloads.append(NotifyPayload(NotifyType.SET_WINDOW_SIZE, settings.window.to_bytes(4, "big")))
+        sa.responses.window = settings.window
         if self.offer is not None:
             payloads += self.offer.payloads()
         return payloads
@@ -157,7 +160,7 @@ def handle_request(sa: IkeSa, payloads: Sequence[Payload], now: float) -> list[P
         detail = "IKE_AUTH without IDi or AUTH: the peer may want EAP, which is not offered here"
         return _refuse(sa, Reason.UNEXPECTED_MESSAGE, detail, now)
     wanted = next((p for p in all_of(payloads, IdPayload) if not p.initiator), None)
-    connection = _select(sa, theirs, wanted)
+    connection = _select(sa, theirs, wanted, payloads)
     if connection is None:
         asked = f", and asks for {_identity(wanted)}" if wanted is not None else ""
         names = ", ".join(f"{c.name} ({c.local_id} with {c.remote_id})" for c in sa.candidates[:4])
@@ -174,7 +177,7 @@ def handle_request(sa: IkeSa, payloads: Sequence[Payload], now: float) -> list[P
         answer: list[Payload] = [mine, *_certificates(sa), _make_auth(sa, mine)]
     except AuthenticationFailed as problem:
         return _refuse(sa, problem.reason, problem.detail, now)
-    if connection.unique is Unique.KEEP and uniqueness.others(sa, sa.remote_id):
+    if connection.unique is Unique.KEEP and uniqueness.others(sa):
         return _refuse(sa, Reason.DUPLICATE_IKE_SA, f"{sa.remote_id} has an IKE SA already, and unique = keep", now)
     if connection.window > 1:
         answer.append(NotifyPayload(NotifyType.SET_WINDOW_SIZE, connection.window.to_bytes(4, "big")))
@@ -204,15 +207,22 @@ def _refuse(sa: IkeSa, reason: Reason, detail: str, now: float) -> list[Payload]
     return error(NotifyType.AUTHENTICATION_FAILED)
 
 
-def _select(sa: IkeSa, theirs: IdPayload, wanted: IdPayload | None) -> ConnectionConfig | None:
-    """The first candidate that expects this peer, and is who the peer wants, if it says so (RFC 7296 §2.15 IDr)."""
+def _select(
+    sa: IkeSa, theirs: IdPayload, wanted: IdPayload | None, payloads: Sequence[Payload]
+) -> ConnectionConfig | None:
+    """The candidate that expects this peer, and is who the peer wants, if it says so (RFC 7296 §1.2, IDr).
+
+    Of several between the same identities, the first that has a child for the offered selectors.
+    """
     peer = Identity(theirs.id_type, theirs.data)
-    for connection in sa.candidates:
-        if wanted is not None and not Identity(wanted.id_type, wanted.data).matches(connection.local_id):
-            continue
-        if peer.matches(connection.remote_id):
-            return connection
-    return None
+    found = [
+        connection
+        for connection in sa.candidates
+        if (wanted is None or Identity(wanted.id_type, wanted.data).matches(connection.local_id))
+        and peer.matches(connection.remote_id)
+    ]
+    fitting = (connection for connection in found if has_child_for(connection, payloads))
+    return next(fitting, found[0]) if len(found) > 1 else next(iter(found), None)
 
 
 def _verify(

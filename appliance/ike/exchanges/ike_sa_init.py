@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from appliance.ike.authentication import SUPPORTED_HASHES
-from appliance.ike.choose import check_ike_choice, choose_ike, describe_offer, describe_proposals, to_wire
+from appliance.ike.choose import (
+    check_ike_choice,
+    choose_ike,
+    describe_offer,
+    describe_proposals,
+    inconsistency,
+    to_wire,
+)
 from appliance.ike.connection import ConnectionConfig, Endpoint
 from appliance.ike.constants import ExchangeType, HashAlgorithm, NotifyType
 from appliance.ike.constants import name as name_of
@@ -58,13 +65,15 @@ class Init:
     not_before: float = 0.0
     exchange_type: ExchangeType = ExchangeType.IKE_SA_INIT
     exclusive: bool = True
+    outlives_ike_sa: bool = False
 
     def request(self, sa: IkeSa, now: float) -> list[Payload] | None:
         """The payloads, with the cookie first if the peer asked for one (§2.6)."""
         assert sa.ke is not None
         payloads: list[Payload] = [NotifyPayload(NotifyType.COOKIE, sa.cookie)] if sa.cookie else []
+        sa.init_offer = to_wire(sa.settings.ike_proposals, b"")
         payloads += [
-            to_wire(sa.settings.ike_proposals, b""),
+            sa.init_offer,
             KePayload(sa.ke.method, sa.ke.public),
             NoncePayload(sa.nonce_i),
             *_common_notifications(sa, announce_hashes=True),
@@ -87,6 +96,7 @@ def start(sa: IkeSa, now: float) -> None:
 
 def _send(sa: IkeSa, now: float) -> None:
     init = Init()
+    sa.failure = None  # an error that answered the former request says nothing about this one
     sa.send_initial(init, init.request(sa, now) or [], now)
 
 
@@ -120,10 +130,10 @@ def _accept(sa: IkeSa, header: Header, data: bytes, payloads: Sequence[Payload],
     if chosen is None or ke is None or nonce is None or header.responder_spi == bytes(8):
         _note_failure(sa, Reason.INVALID_SYNTAX, "the answer lacks SA, KE or Nonce, or the responder's SPI", now)
         return
-    choice = check_ike_choice(to_wire(sa.settings.ike_proposals, b""), chosen)
+    assert sa.init_offer is not None
+    choice = check_ike_choice(sa.init_offer, chosen)
     if choice is None:
-        detail = f"the peer chose {describe_offer(chosen)}, which was not offered"
-        _note_failure(sa, Reason.NO_PROPOSAL_CHOSEN, detail, now)
+        _note_failure(sa, Reason.NO_PROPOSAL_CHOSEN, inconsistency(sa.init_offer, chosen), now)
         return
     assert sa.ke is not None
     suite = choice.suite
@@ -228,7 +238,7 @@ class InitResponder:
         if not candidates:
             services.count(Reason.NO_CONNECTION)
             text = f"{remote} wants an IKE SA with {local}: no connection is for these addresses"
-            services.notice("warning", text, reason=Reason.NO_CONNECTION)
+            services.notice_stranger(text, Reason.NO_CONNECTION, now)
             self.answer_error(header, error(NotifyType.NO_PROPOSAL_CHOSEN), local, remote)
             return
         for connection in candidates:
@@ -236,7 +246,7 @@ class InitResponder:
             if chosen is not None:
                 break
         else:
-            self._refuse_proposals(header, offer, candidates, local, remote)
+            self._refuse_proposals(header, offer, candidates, local, remote, now)
             return
         suite = chosen.suite
         if ke.method != suite.ke:
@@ -292,15 +302,13 @@ class InitResponder:
         candidates: Sequence[ConnectionConfig],
         local: Endpoint,
         remote: Endpoint,
+        now: float,
     ) -> None:
         services = self.services
         services.count(Reason.NO_PROPOSAL_CHOSEN)
         accepted = "; ".join(f"{c.name}: {describe_proposals(c.ike_proposals)}" for c in candidates[:4])
-        services.notice(
-            "warning",
-            f"{remote} offers {describe_offer(offer)}; accepted by {accepted}",
-            reason=Reason.NO_PROPOSAL_CHOSEN,
-        )
+        text = f"{remote} offers {describe_offer(offer)}; accepted by {accepted}"
+        services.notice_stranger(text, Reason.NO_PROPOSAL_CHOSEN, now)
         self.answer_error(header, error(NotifyType.NO_PROPOSAL_CHOSEN), local, remote)
 
     def answer_error(self, header: Header, payloads: Sequence[Payload], local: Endpoint, remote: Endpoint) -> None:

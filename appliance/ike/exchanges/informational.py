@@ -22,6 +22,7 @@ class Informational:
     not_before: float = 0.0
     exchange_type: ExchangeType = ExchangeType.INFORMATIONAL
     exclusive: bool = False
+    outlives_ike_sa: bool = False
 
     def request(self, sa: IkeSa, now: float) -> list[Payload] | None:
         """The payloads."""
@@ -44,6 +45,11 @@ class DeleteIke:
     not_before: float = 0.0
     exchange_type: ExchangeType = ExchangeType.INFORMATIONAL
     exclusive: bool = False
+
+    @property
+    def outlives_ike_sa(self) -> bool:
+        """A person's wish, or the configuration's, is about the connection."""
+        return self.reason in (Reason.TERMINATED, Reason.CONFIGURATION_CHANGED)
 
     def request(self, sa: IkeSa, now: float) -> list[Payload] | None:
         """The Delete payload; the children end here and now."""
@@ -73,6 +79,7 @@ class DeleteChild:
     not_before: float = 0.0
     exchange_type: ExchangeType = ExchangeType.INFORMATIONAL
     exclusive: bool = False
+    outlives_ike_sa: bool = True
 
     def request(self, sa: IkeSa, now: float) -> list[Payload] | None:
         """The Delete payload, unless the peer was first."""
@@ -99,6 +106,7 @@ class DeleteUnannounced:
     not_before: float = 0.0
     exchange_type: ExchangeType = ExchangeType.INFORMATIONAL
     exclusive: bool = False
+    outlives_ike_sa: bool = True
 
     def request(self, sa: IkeSa, now: float) -> list[Payload] | None:
         """The Delete payload."""
@@ -123,13 +131,13 @@ def delete_child(sa: IkeSa, child: ChildSa, reason: Reason, detail: str, now: fl
     sa.enqueue(DeleteChild(child, reason, detail), now)
 
 
-def delete_and_forget(sa: IkeSa, reason: Reason, detail: str, now: float) -> None:
+def delete_and_forget(sa: IkeSa, reason: Reason, detail: str, now: float, *, retry: bool = False) -> None:
     """Send one Delete for an IKE SA and do not wait for its answer."""
     delete = DeleteIke(reason, detail)
     payloads = delete.request(sa, now)
     if payloads is not None:
         sa.send_request(delete, payloads, now)
-    sa.end(reason, detail, now, retry=False)
+    sa.end(reason, detail, now, retry=retry)
 
 
 @dataclass(slots=True)
@@ -144,6 +152,8 @@ def handle_request(sa: IkeSa, payloads: Sequence[Payload], now: float) -> Outcom
     """Answer deletions and errors; an empty request wants an empty answer (§2.4)."""
     outcome = Outcome()
     ours: list[bytes] = []
+    if any(delete.protocol == ProtocolId.ESP for delete in all_of(payloads, DeletePayload)):
+        sa.claim_inheritance(now)
     for delete in all_of(payloads, DeletePayload):
         if delete.protocol == ProtocolId.IKE:
             outcome.end = (Reason.DELETED_BY_PEER, f"by {sa.remote}")

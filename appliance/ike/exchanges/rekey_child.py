@@ -41,6 +41,7 @@ class RekeyChild:
     not_before: float = 0.0
     exchange_type: ExchangeType = ExchangeType.CREATE_CHILD_SA
     exclusive: bool = False
+    outlives_ike_sa: bool = True
 
     def request(self, sa: IkeSa, now: float) -> list[Payload] | None:
         """N(REKEY_SA) with our inbound SPI, and an offer with the configuration's present values."""
@@ -130,8 +131,10 @@ class RekeyChild:
             child.successor = theirs
             child.state = ChildState.REKEYED
             return True
+        child.peer_successor = None
         if child.state is ChildState.REKEYING:
             child.state = ChildState.ESTABLISHED
+            child.rekey_at = min(child.rekey_at, create_child.retry_time(sa, now))
         return False
 
     def abandon(self, sa: IkeSa, now: float) -> None:
@@ -151,7 +154,7 @@ def handle_request(
         return [NotifyPayload(NotifyType.CHILD_SA_NOT_FOUND, protocol=rekey.protocol, spi=rekey.spi)]
     if child.delete_queued or child.state in (ChildState.DELETING, ChildState.REKEYED):
         return error(NotifyType.TEMPORARY_FAILURE)
-    if child.peer_successor is not None:
+    if child.peer_successor is not None and child.peer_successor.child_id in sa.children:
         return error(NotifyType.TEMPORARY_FAILURE)
     own_nonce = sa.services.random(create_child.NONCE_LENGTH)
     try:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from appliance.ike.choose import check_ike_choice, choose_ike, describe_offer, describe_proposals, to_wire
+from appliance.ike.choose import (
+    check_ike_choice,
+    choose_ike,
+    describe_offer,
+    describe_proposals,
+    inconsistency,
+    to_wire,
+)
 from appliance.ike.constants import ExchangeType, NotifyType
 from appliance.ike.constants import name as name_of
 from appliance.ike.exchanges import create_child, rekey_child
@@ -32,9 +39,11 @@ class RekeyIke:
     method: KeyExchangeMethod | None = None
     attempts: int = 1
     new: IkeSa | None = None
+    offer: SaPayload | None = None
     not_before: float = 0.0
     exchange_type: ExchangeType = ExchangeType.CREATE_CHILD_SA
     exclusive: bool = True
+    outlives_ike_sa: bool = False
 
     def request(self, sa: IkeSa, now: float) -> list[Payload] | None:
         """SA with the new SPI, Ni, KEi."""
@@ -46,8 +55,9 @@ class RekeyIke:
         new.ke = generate(self.method or methods[0], sa.services.random)
         new.nonce_i = sa.services.random(create_child.NONCE_LENGTH)
         self.new = new
+        self.offer = to_wire(sa.settings.ike_proposals, new.spi_i)
         return [
-            to_wire(sa.settings.ike_proposals, new.spi_i),
+            self.offer,
             NoncePayload(new.nonce_i),
             KePayload(new.ke.method, new.ke.public),
         ]
@@ -55,16 +65,17 @@ class RekeyIke:
     def response(self, sa: IkeSa, payloads: Sequence[Payload], now: float) -> None:
         """Take over with the successor; or find that the peer's own rekey won."""
         new = self.new
-        assert new is not None and new.ke is not None
+        offer = self.offer
+        assert new is not None and new.ke is not None and offer is not None
         self.new = None
         chosen, ke, nonce = first(payloads, SaPayload), first(payloads, KePayload), first(payloads, NoncePayload)
         refusal = error_of(payloads)
         if refusal is not None or chosen is None or ke is None or nonce is None:
             self._refused(sa, new, refusal, now)
             return
-        choice = check_ike_choice(to_wire(sa.settings.ike_proposals, new.spi_i), chosen)
+        choice = check_ike_choice(offer, chosen)
         if choice is None or choice.suite.ke is not new.ke.method or ke.method != new.ke.method:
-            self._fail(sa, Reason.NO_PROPOSAL_CHOSEN, f"the peer chose {describe_offer(chosen)}", now)
+            self._fail(sa, Reason.NO_PROPOSAL_CHOSEN, inconsistency(offer, chosen), now)
             return
         try:
             shared = new.ke.shared(ke.data)
@@ -148,6 +159,7 @@ def handle_request(sa: IkeSa, offer: SaPayload, nonce: bytes, payloads: Sequence
     sa.services.register(new)
     new.establish(now, replaces=sa.ike_id)
     if under_way(sa):
+        new.predecessor = sa
         sa.peer_successor = new  # which of the two stays is known when our own answer comes
     else:
         new.adopt(sa, now)
@@ -173,6 +185,7 @@ def _resolve(sa: IkeSa, new: IkeSa, theirs: IkeSa, now: float) -> None:
         new.enqueue(DeleteIke(Reason.REKEYED, ""), now)
     else:
         theirs.successor = new
+        new.adopt(theirs, now)
         _await_deletion(theirs, now)
         _take_over(sa, new, now)
 
