@@ -1,0 +1,1 @@
+"""The implementations of the datapath contract, one folder each."""

@@ -40,7 +40,7 @@ class Coalescer:
         self._array: Bytes = np.frombuffer(self._buffer, np.uint8)
         self._count = 0
         self._used = 0
-        self._header = self._upper = self._size = self._protocol = self._next = self._number = 0
+        self._header = self._upper = self._size = self._protocol = self._next = self._identification = 0
         self._ended = False
         self._template = b""
 
@@ -70,8 +70,12 @@ class Coalescer:
         template = heads[0].tobytes()
         if count > 1 and not (heads == heads[0]).all():
             return False
-        if version == 4 and not self._identified(rows, count):
+        fragile = version == 4 and not first[6] & 0x40
+        identification = int(first[4]) << 8 | int(first[5])
+        if fragile and not _identified(rows, count):
             return False
+        if fragile and identification != self._identification:
+            self._ended = True
         sequence = 0
         if protocol == TCP:
             sequence = _U32.unpack(first[upper + 4 : upper + 8].tobytes())[0]
@@ -103,6 +107,7 @@ class Coalescer:
             done += batch
             self._next = (sequence + done * size) & 0xFFFF_FFFF
             self._ended = size < self._size
+        self._identification = (identification + count) & 0xFFFF
         if protocol == TCP:
             flags = int(rows[-1, upper + 13]) & _FIN_PSH
             if flags:
@@ -166,12 +171,11 @@ class Coalescer:
         self._template, self._header, self._upper, self._protocol = template, header, upper, protocol
         self._size, self._used, self._count, self._ended = size, header, 0, False
 
-    def _identified(self, rows: Bytes, count: int) -> bool:
-        """Whether IPv4 identifications are such that cutting makes the same again: none needed, or rising by one."""
-        if count == 1 or rows[0, 6] & 0x40:
-            return True
-        numbers = rows[:, 4].astype(np.int64) << 8 | rows[:, 5]
-        return bool((numbers == (numbers[0] + _STEPS[:count]) & 0xFFFF).all())
+
+def _identified(rows: Bytes, count: int) -> bool:
+    """Whether IPv4 identifications rise by one, as cutting makes them again; without DF they matter (RFC 6864)."""
+    numbers = rows[:, 4].astype(np.int64) << 8 | rows[:, 5]
+    return bool((numbers == (numbers[0] + _STEPS[:count]) & 0xFFFF).all())
 
 
 @cache

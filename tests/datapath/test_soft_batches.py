@@ -1,0 +1,291 @@
+"""The batched paths against the golden model, byte by byte."""
+
+from __future__ import annotations
+
+import random
+import socket
+from ipaddress import ip_address
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance.datapath.soft.cipher import make_cipher
+from appliance.datapath.soft.coalesce import Coalescer
+from appliance.datapath.soft.core import Core
+from appliance.datapath.soft.options import SoftOptions
+from appliance.datapath.soft.packet import fragment_ipv4, parse
+from appliance.datapath.soft.sad import OutboundState, Spending, ranges
+from appliance.datapath.soft.seal import SPARE, Sealer, seal_one
+from appliance.datapath.soft.segment import ROOM, Super, build_rows
+from appliance.datapath.soft.sender import Burst
+from appliance.datapath.soft.spd import Ambiguous, Spd
+from appliance.datapath.soft.tun import Tun
+from appliance.datapath.soft.window import BatchWindow
+from appliance.esp.checksum import internet_checksum, pseudo_header
+from appliance.esp.drop import Drop
+from appliance.esp.ip import Ipv4Header, Ipv6Header
+from appliance.esp.ip import parse as parse_ip
+from appliance.esp.outbound import OutboundSa
+from appliance.esp.replay import ReplayWindow
+from appliance.esp.transform import transform
+from appliance.sa.algorithms import Encryption, Suite
+from appliance.sa.association import Direction, Mode, PolicyAction, SecurityAssociation, SecurityPolicy
+from appliance.sa.selector import TrafficSelector
+
+ENDS = {4: ("10.1.0.1", "10.2.0.1"), 6: ("fd01::1", "fd02::1")}
+
+
+def packet(
+    version: int, protocol: int, payload: bytes, *, sequence: int = 1, flags: int = 0x10, number: int = 7
+) -> bytes:
+    """A TCP (with a timestamp option) or UDP packet with right checksums."""
+    source, target = (ip_address(text).packed for text in ENDS[version])
+    if protocol == 6:
+        upper = bytearray((4321).to_bytes(2) + (80).to_bytes(2) + (sequence & 0xFFFFFFFF).to_bytes(4) + bytes(4))
+        upper += bytes((0x80, flags)) + (500).to_bytes(2) + bytes(4) + bytes.fromhex("0101080a0000000100000002")
+        at = 16
+    else:
+        upper = bytearray((4321).to_bytes(2) + (53).to_bytes(2) + (8 + len(payload)).to_bytes(2) + bytes(2))
+        at = 6
+    upper += payload
+    value = internet_checksum(pseudo_header(source, target, protocol, len(upper)) + upper)
+    upper[at : at + 2] = (value or (0xFFFF if protocol == 17 else 0)).to_bytes(2)
+    header: Ipv4Header | Ipv6Header
+    if version == 4:
+        header = Ipv4Header(
+            source=source, destination=target, protocol=protocol, total_length=20 + len(upper),
+            identification=number & 0xFFFF, dont_fragment=True,
+        )  # fmt: skip
+    else:
+        header = Ipv6Header(source=source, destination=target, protocol=protocol, total_length=40 + len(upper))
+    return header.build() + bytes(upper)
+
+
+def segments(version: int, protocol: int, payload: bytes, size: int, sequence: int, flags: int) -> list[bytes]:
+    """What a super-packet is cut into, one after the other."""
+    found = []
+    starts = range(0, len(payload), size)
+    for index, at in enumerate(starts):
+        last = index == len(starts) - 1
+        kept = flags if last else flags & ~0x09
+        kept = kept if index == 0 else kept & ~0x80
+        part = payload[at : at + size]
+        found.append(packet(version, protocol, part, sequence=sequence + at, flags=kept, number=65530 + index))
+    return found
+
+
+def super_packet(version: int, protocol: int, payload: bytes, size: int, sequence: int, flags: int) -> Super:
+    whole = packet(version, protocol, payload, sequence=sequence, flags=flags, number=65530)
+    upper = 20 if version == 4 else 40
+    return Super(memoryview(whole), version, protocol, upper, len(whole) - len(payload), size)
+
+
+def state(suite: Suite) -> OutboundState:
+    ends = [ip_address(text) for text in ("192.0.2.1", "192.0.2.2")]
+    anything = (TrafficSelector.parse("0.0.0.0/0"),)
+    sa = SecurityAssociation(
+        direction=Direction.OUT, spi=0xABCD0123, source=ends[0], destination=ends[1], suite=suite, mode=Mode.TUNNEL,
+        local_ts=anything, remote_ts=anything, reqid=1, child="a/b",
+    )  # fmt: skip
+    key = bytearray(range(suite.encryption_key_length))
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.close()
+    cipher = make_cipher(suite, key, bytearray())
+    return OutboundState(sa, cipher, Spending(sa, 0.0), sock, ("192.0.2.2", 4500), [], last=1 << 63)
+
+
+AEADS = [
+    Suite(kind, 256, esn=esn) for kind in (Encryption.AES_GCM_16, Encryption.CHACHA20_POLY1305) for esn in (True, False)
+]
+
+
+@pytest.mark.parametrize("suite", AEADS, ids=str)
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("protocol", [6, 17])
+def test_batch_is_what_the_golden_model_makes_packet_by_packet(suite: Suite, version: int, protocol: int) -> None:
+    source = random.Random(version * protocol)
+    for size in (1, 2, 3, 64, 513, 1348, 1373):
+        count = source.randint(1, 40)
+        payload = source.randbytes(size * count)
+        flags = 0x10 if protocol == 17 else source.choice((0x10, 0x18, 0x19, 0x98, 0x50))
+        ours = state(suite)
+        ours.sequence = 0xFFFF_FFF0 if suite.esn else 41  # with ESN the low half turns over amid the batch
+        golden = OutboundSa(
+            ours.sa.spi, transform(suite.encryption, 0, bytes(range(suite.encryption_key_length)), b""), esn=suite.esn
+        )
+        golden.sequence = ours.sequence
+        sequence = 0xFFFF_FF00
+        whole = super_packet(version, protocol, payload, size, sequence, flags)
+        next_header = 4 if version == 4 else 41
+        rows = build_rows(np.empty(ROOM, np.uint8), whole, 0, count, size, alignment=4, next_header=next_header)
+        burst = Burst()
+        Sealer().seal_rows(ours, rows, burst)
+        expected = [
+            golden.seal(part, next_header) for part in segments(version, protocol, payload, size, sequence, flags)
+        ]
+        assert bytes(burst.view[: burst.used]) == b"".join(expected)
+        assert ours.sequence == golden.sequence
+
+
+@given(data=st.binary(min_size=20, max_size=200), esn=st.booleans(), tfc=st.integers(0, 250))
+@settings(max_examples=60, deadline=None)
+def test_one_packet_is_what_the_golden_model_makes(data: bytes, esn: bool, tfc: int) -> None:
+    suite = Suite(Encryption.AES_GCM_16, 128, esn=esn)
+    ours = state(suite)
+    golden = OutboundSa(ours.sa.spi, transform(20, 0, bytes(range(suite.encryption_key_length)), b""), esn=esn)
+    burst = Burst()
+    size = seal_one(ours, memoryview(bytearray(data + bytes(SPARE))), len(data), 4, burst, tfc_length=tfc)
+    assert bytes(burst.view[:size]) == golden.seal(data, 4, tfc_length=tfc)
+
+
+@given(
+    size=st.sampled_from([64, 100, 1024, 4096]),
+    esn=st.booleans(),
+    steps=st.lists(st.tuples(st.integers(-200, 300), st.integers(1, 5)), max_size=60),
+)
+@settings(max_examples=150, deadline=None)
+def test_batch_window_is_the_golden_one_rfc4303_3_4_3(size: int, esn: bool, steps: list[tuple[int, int]]) -> None:
+    golden, ours = ReplayWindow(size, esn=esn), BatchWindow(size, esn=esn)
+    at = 0xFFFF_FF00 if esn else 500
+    golden.update(at)
+    ours.update(at)
+    for step, run in steps:
+        sequence = max(at + step, 1)
+        if sequence > ours.highest and run > 1:
+            numbers = list(range(sequence, sequence + run))
+            for number in numbers:
+                golden.check(number)
+                golden.update(number)
+            ours.update_rising(numbers)
+            at = numbers[-1]
+        else:
+            try:
+                whole = golden.infer(sequence & 0xFFFF_FFFF)
+                golden.check(whole)
+            except Drop:
+                inferred = ours.infer(sequence & 0xFFFF_FFFF)
+                assert inferred < 0 or not ours.fresh(inferred)
+                continue
+            assert ours.infer(sequence & 0xFFFF_FFFF) == whole and ours.fresh(whole)
+            golden.update(whole)
+            ours.update(whole)
+            at = max(at, whole)
+        known = (1 << min(size, ours.highest)) - 1
+        assert (ours.highest, ours.bitmap & known) == (golden.highest, golden.export()[1])
+
+
+def glued(parts: list[bytes], protocol: int, monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, bytes]]:
+    """What the coalescer writes for packets that come one by one: (virtio header, packet)."""
+    from appliance.datapath.soft import coalesce
+
+    written: list[tuple[bytes, bytes]] = []
+
+    monkeypatch.setattr(coalesce.os, "writev", lambda fd, parts: written.append((bytes(parts[0]), bytes(parts[1]))))
+    core = Core(SoftOptions(), Tun(-1, "none", tso=True, uso=True), lambda event: None, lambda datagram: None)
+    coalescer = Coalescer(core)
+    for part in parts:
+        upper = 20 if part[0] >> 4 == 4 else 40
+        row = np.zeros((1, len(part) + -len(part) % 4), np.uint8)
+        row[0, : len(part)] = np.frombuffer(part, np.uint8)
+        if not coalescer.rows(row, len(part), upper, protocol):
+            coalescer.flush()
+            written.append((bytes(10), part))
+    coalescer.flush()
+    return written
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("protocol", [6, 17])
+def test_what_is_glued_is_cut_into_the_same_again(version: int, protocol: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from appliance.datapath.soft.tun import VNET_HEADER
+
+    payload = random.Random(1).randbytes(1348 * 9 + 77)
+    parts = segments(version, protocol, payload, 1348, 0xFFFF_FF00, 0x18)
+    written = glued(parts, protocol, monkeypatch)
+    assert len(written) == 1
+    header, whole = written[0]
+    _, _, length, size, upper, _ = VNET_HEADER.unpack(header)
+    cut = Super(memoryview(whole), version, protocol, upper, length, size)
+    again = []
+    for index in range(cut.count):
+        part = min(size, cut.payload - index * size)
+        row = build_rows(np.empty(ROOM, np.uint8), cut, index, 1, part, alignment=4, next_header=0)
+        again.append(row[0, : length + part].tobytes())
+    assert again == parts
+
+
+def test_damaged_reordered_and_other_flows_are_not_glued(monkeypatch: pytest.MonkeyPatch) -> None:
+    payload = bytes(400)
+    parts = segments(4, 6, payload, 100, 1000, 0x10)
+    assert len(glued(parts, 6, monkeypatch)) == 1
+    damaged = bytearray(parts[2])
+    damaged[-1] ^= 1
+    written = glued([*parts[:2], bytes(damaged), parts[3]], 6, monkeypatch)
+    assert len(written) == 3 and written[1] == (bytes(10), bytes(damaged))
+    assert len(glued([parts[0], parts[2], parts[1], parts[3]], 6, monkeypatch)) == 4
+    pushed = packet(4, 6, payload[:100], sequence=1000, flags=0x18, number=65530)
+    assert len(glued([pushed, *parts[1:]], 6, monkeypatch)) == 2
+    syn = packet(4, 6, payload[:100], sequence=900, flags=0x12)
+    assert glued([syn], 6, monkeypatch)[0][1] == syn
+
+
+@given(length=st.integers(21, 3000), mtu=st.integers(68, 1500))
+@settings(max_examples=60, deadline=None)
+def test_fragments_are_whole_again_when_joined_rfc791_3_2(length: int, mtu: int) -> None:
+    whole = packet(4, 17, bytes(length))
+    pieces = fragment_ipv4(whole, mtu)
+    data = bytearray(len(whole) - 20)
+    for index, piece in enumerate(pieces):
+        header = parse_ip(piece)
+        assert isinstance(header, Ipv4Header) and len(piece) <= mtu
+        assert header.more_fragments == (index < len(pieces) - 1)
+        data[header.fragment_offset * 8 : header.fragment_offset * 8 + len(piece) - 20] = piece[20:]
+    assert bytes(data) == whole[20:]
+
+
+@given(st.binary(max_size=120))
+@settings(max_examples=300, deadline=None)
+def test_any_bytes_parse_or_are_refused(data: bytes) -> None:
+    parse(data)
+    parse(b"\x45" + data)
+    parse(b"\x60" + data)
+
+
+def policy(name: str, priority: int, action: PolicyAction, local: str, remote: str) -> SecurityPolicy:
+    return SecurityPolicy(
+        name=name, action=action, priority=priority,
+        local_ts=(TrafficSelector.parse(local),), remote_ts=(TrafficSelector.parse(remote),),
+    )  # fmt: skip
+
+
+def test_policies_are_looked_at_in_their_order_rfc4301_4_4_1() -> None:
+    spd = Spd()
+    spd.add(policy("wide", 20, PolicyAction.PROTECT, "10.1.0.0/24", "0.0.0.0/0"))
+    spd.add(policy("web", 10, PolicyAction.DISCARD, "10.1.0.0/24", "10.2.0.0/24[udp/53]"))
+    flow = parse(packet(4, 17, b"query"))
+    assert flow is not None
+    found = spd.match(flow)
+    assert isinstance(found, SecurityPolicy) and found.name == "web"
+    later = fragment_ipv4(packet(4, 17, bytes(200)), 100)[1]
+    fragment = parse(later)
+    assert fragment is not None and spd.match(fragment) is Ambiguous.FRAGMENT
+    assert spd.remove("web") and not spd.remove("web")
+    found = spd.match(fragment)
+    assert isinstance(found, SecurityPolicy) and found.name == "wide"
+    assert spd.remove("wide") and spd.match(flow) is None
+
+
+def test_selectors_match_as_the_shared_ones_do() -> None:
+    from appliance.datapath.soft.sad import inside
+
+    source = random.Random(5)
+    selectors = [TrafficSelector.parse(text) for text in (
+        "10.1.0.0/24", "10.1.0.1[tcp/80]", "10.1.0.0/30[udp/opaque]", "10.1.0.2-10.1.0.5[17/1000-2000]",
+    )]  # fmt: skip
+    for _ in range(2000):
+        selector = source.choice(selectors)
+        address = ip_address(f"10.1.0.{source.randint(0, 9)}")
+        protocol, port = source.choice((6, 17)), source.choice((None, 80, 1500, 0, 65535))
+        assert inside(ranges([selector]), 4, int(address), protocol, port) == selector.matches(address, protocol, port)
