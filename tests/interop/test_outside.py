@@ -47,11 +47,11 @@ def test_behind_a_nat_rfc7296_2_23(pair_behind_nat: Pair) -> None:
 def test_a_changed_mapping_is_followed_rfc7296_2_23(pair_behind_nat: Pair) -> None:
     pair = pair_behind_nat
     assert pair.sites.nat is not None
-    pair.configure()
+    pair.configure(ours={"dpd": {"interval": "1s", "timeout": "30s"}})
     pair.up(Role.INITIATOR)
     before = pair.traffic().theirs.remote_port
     pair.sites.nat.change_mapping()
-    # The first packet from inside shows the peer the new mapping.
+    # In userspace strongSwan follows IKE and not ESP: our liveness check shows it the new mapping.
     assert answers(pair.our_host, topology.HOST_B, within=5) is not None
     after = pair.charon.established(NAME).remote_port
     assert after != before or not pair.charon.established(NAME).installed
