@@ -642,7 +642,7 @@ _TEXT: dict[int, tuple[str, str, str]] = {
     305: (
         "refusal",
         "a key that is needed is missing",
-        "add it",
+        "add the key; appliance/config/README.md lists all of them",
     ),
     306: (
         "refusal",
