@@ -130,7 +130,8 @@ def run(screen: Screen, lab: Lab, peer: str) -> None:
         expect(not leaked, f"{len(leaked)} packets in the clear")
         seen = {kind: line.count(kind) + again.count(kind) for kind in Kind}
         esp = seen[Kind.ESP] + seen[Kind.ESP_IN_UDP]
-        expect(esp > sent, "too few ESP packets: the traffic went elsewhere")
+        # Packets may have been sent before the capture, which may itself lose some on a busy machine.
+        expect(esp > 0.9 * sent, f"{esp} ESP packets for {sent} sent: the traffic went elsewhere")
         said.append(f"{seen[Kind.IKE]} IKE and {esp} ESP packets, 0 in the clear")
     if isinstance(far, FarStrongSwan):
         screen.note(far.view())
