@@ -125,7 +125,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         # The ports first: who does not get them is the second daemon here, and must not touch the first one's guard.
         no_family = self._transport.open()
-        # Then, before anything can carry traffic: what is protected does not leave in the clear (DESIGN, rule 3).
+        # Then, before anything can carry traffic: what is protected does not leave in the clear.
         guard.apply_policies(self._config, self._desired.policies)
         for refusal in no_family:
             self._log.refusal("warning", "daemon", "no-family", "an address family is not served", refusal)
