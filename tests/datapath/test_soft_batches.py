@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
+from dataclasses import replace
 from ipaddress import ip_address
 
 import numpy as np
@@ -14,9 +16,11 @@ from hypothesis import strategies as st
 from appliance.datapath.soft.cipher import make_cipher
 from appliance.datapath.soft.coalesce import Coalescer
 from appliance.datapath.soft.core import Core
+from appliance.datapath.soft.inbound import Inbound
 from appliance.datapath.soft.options import SoftOptions
 from appliance.datapath.soft.packet import fragment_ipv4, parse
-from appliance.datapath.soft.sad import OutboundState, Spending, ranges
+from appliance.datapath.soft.pmtu import PathMtu
+from appliance.datapath.soft.sad import InboundState, OutboundState, Spending, ranges
 from appliance.datapath.soft.seal import SPARE, Sealer, seal_one
 from appliance.datapath.soft.segment import ROOM, Super, build_rows
 from appliance.datapath.soft.sender import Burst
@@ -289,3 +293,61 @@ def test_selectors_match_as_the_shared_ones_do() -> None:
         address = ip_address(f"10.1.0.{source.randint(0, 9)}")
         protocol, port = source.choice((6, 17)), source.choice((None, 80, 1500, 0, 65535))
         assert inside(ranges([selector]), 4, int(address), protocol, port) == selector.matches(address, protocol, port)
+
+
+def quiet() -> Core:
+    """A core whose TUN device takes everything and keeps nothing."""
+    return Core(
+        SoftOptions(), Tun(os.open(os.devnull, os.O_RDWR), "none", tso=True, uso=True), lambda event: None,
+        lambda datagram: None,
+    )  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.sampled_from([4, 41, 6, 59, 0]), st.binary(max_size=120)), max_size=8), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_an_authenticated_peer_cannot_break_the_receiver(inner: list[tuple[int, bytes]], tunnel: bool) -> None:
+    """Whatever is inside: it is delivered or dropped with a reason, and the next packet is looked at."""
+    core = quiet()
+    try:
+        suite = Suite(Encryption.AES_GCM_16, 128)
+        out = state(suite)
+        sa = replace(out.sa, direction=Direction.IN, mode=Mode.TUNNEL if tunnel else Mode.TRANSPORT)
+        key = bytes(range(suite.encryption_key_length))
+        core.sad.add(
+            InboundState(
+                sa, make_cipher(suite, bytearray(key), bytearray()), Spending(sa, 0.0),
+                BatchWindow(64, esn=False), ("192.0.2.1", 4500), ranges(sa.local_ts), ranges(sa.remote_ts),
+            )
+        )  # fmt: skip
+        inbound = Inbound(core, Coalescer(core))
+        golden = OutboundSa(sa.spi, transform(20, 0, key, b""), esn=False)
+        starts = (b"", b"\x45", b"\x60", packet(4, 6, b"", flags=2)[:30], packet(6, 6, b"", flags=2)[:50])
+        count = 0
+        for next_header, data in inner:
+            for start in starts:
+                inbound.inject(golden.seal(start + data, next_header), ("192.0.2.1", 4500), bytes(4))
+                count += 1
+        assert core.counters["rx_packets"] == count
+    finally:
+        os.close(core.tun.fd)
+
+
+def test_forged_icmp_cannot_push_the_path_mtu_below_its_floor_rfc4301_8_2() -> None:
+    core = quiet()
+    try:
+        out = state(Suite(Encryption.AES_GCM_16, 128))
+        core.sad.add(out)
+        learnt = PathMtu(core)
+        learnt._hear("192.0.2.2", 68, bytes.fromhex("0badc0de"))
+        assert learnt.of(out) == 1500
+        learnt._hear("192.0.2.99", 68, b"")
+        assert learnt.of(out) == 1500
+        learnt._hear("192.0.2.2", 68, out.sa.spi.to_bytes(4))
+        assert learnt.of(out) == 576 == out.path_mtu
+        learnt._hear("192.0.2.2", 9000, out.sa.spi.to_bytes(4))
+        assert learnt.of(out) == 576
+        core.now += 601
+        learnt.age()
+        assert learnt.of(out) == 1500 == out.path_mtu
+    finally:
+        os.close(core.tun.fd)

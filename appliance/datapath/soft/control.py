@@ -189,6 +189,8 @@ class Control:
             state.sa = state.spent.sa = sa
             core.sad.outbound[sa.key] = state
             state.set_path_mtu(self._engine.path_mtu.of(state))
+            if state.spent.dead is Reason.SEND_FAILED:  # its socket was gone; now it has one
+                state.spent.dead = None
         else:
             state.sa = state.spent.sa = sa
             state.peer = str(source), encapsulation.source_port if encapsulation else 0
@@ -227,5 +229,6 @@ class Control:
 
     def _esp(self, value: Any, secret: bytearray, fds: list[int]) -> object:
         datagram: Datagram = wire.decode(Datagram, value)
-        self._engine.inject(datagram.data, (str(datagram.source), datagram.source_port))
+        peer = str(datagram.source), datagram.source_port
+        self._engine.inject(datagram.data, peer, datagram.destination.packed)
         return None

@@ -122,9 +122,9 @@ class Engine:
             self.inbound.read_udp(sock, way.address, way.natt_port, BUDGET)
         self._coalescer.flush()
 
-    def inject(self, data: bytes, peer: tuple[str, int]) -> None:
+    def inject(self, data: bytes, peer: tuple[str, int], local: bytes) -> None:
         """An ESP packet that came to the IKE socket."""
-        self.inbound.inject(data, peer)
+        self.inbound.inject(data, peer, local)
         self._coalescer.flush()
 
     def watch(self, state: State) -> None:

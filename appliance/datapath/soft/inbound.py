@@ -67,6 +67,7 @@ class Inbound:
         self._views: dict[int, tuple[list[memoryview], list[memoryview], list[memoryview]]] = {}
         self._fragments: OrderedDict[tuple[int, int, int, int], bool] = OrderedDict()
         self._unknown: dict[int, float] = {}
+        self._local: bytes | bytearray = b""
 
     def read_udp(self, sock: socket.socket, address: bytes, port: int, budget: int) -> bool:
         """Take up to ``budget`` super-datagrams from an ESP-in-UDP socket; True if there may be more."""
@@ -105,25 +106,30 @@ class Inbound:
                 return False
             except OSError:
                 continue
-            start, tos = 0, 0
+            start, tos, self._local = 0, 0, b""
             if sock.family == socket.AF_INET:
                 start, tos = (self._buffer[0] & 15) * 4, self._buffer[1]
+                self._local = self._buffer[16:20]
             else:
                 for level, kind, data in ancillary:
                     if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_TCLASS:
                         tos = _INT.unpack_from(data)[0]
+                    elif level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
+                        self._local = data[:16]
             self._core.counters["rx_batches"] += 1
             name, _ = peer_of(peer)
             self.esp(start, length, (name, 0), tos)
         return True
 
-    def inject(self, data: bytes, peer: tuple[str, int]) -> None:
-        """A packet that came another way."""
+    def inject(self, data: bytes, peer: tuple[str, int], local: bytes) -> None:
+        """A packet that came another way to a local address."""
+        self._local = local
         self._buffer[: len(data)] = data
         self.esp(0, len(data), peer, 0)
 
     def datagrams(self, length: int, size: int, peer: tuple[str, int], tos: int, local: bytes, port: int) -> None:
         """What stands in the buffer: datagrams of ``size`` bytes, the last maybe shorter, that the kernel glued."""
+        self._local = local
         full = length // size
         done = 0
         if full >= _BATCH and size % 4 == 0 and size >= 36:
@@ -224,7 +230,8 @@ class Inbound:
         if core.now - self._unknown.get(spi, -10.0) >= 10:
             self._unknown[spi] = core.now
             source = ip_address(peer[0])
-            core.emit(UnknownSpi(spi, source, source))
+            destination = ip_address(bytes(self._local)) if self._local else source
+            core.emit(UnknownSpi(spi, source, destination))
 
     def _deliver(self, state: InboundState, plaintext: bytes, peer: tuple[str, int], tos: int) -> None:
         """A decrypted packet with its trailer: check what it is, and give it to the kernel."""
@@ -252,7 +259,11 @@ class Inbound:
             return
         if flow.protocol == TCP and len(packet) >= flow.header + 20:
             if core.options.clamp_mss and packet[flow.header + 13] & 2:
-                packet = bytes(clamp_mss(packet, mss_for(flow.version, core.options.tun_mtu)))
+                try:
+                    packet = bytes(clamp_mss(packet, mss_for(flow.version, core.options.tun_mtu)))
+                except Drop as drop:
+                    core.drop(drop.reason)
+                    return
             if flow.fragment is None and flow.header in (20, 40) and self._glue(packet, flow):
                 return
         self._coalescer.single(packet)

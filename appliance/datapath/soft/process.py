@@ -19,7 +19,6 @@ from appliance.datapath.soft.engine import Engine, Way
 from appliance.datapath.soft.hardening import harden
 from appliance.datapath.soft.options import SoftOptions
 from appliance.datapath.soft.tun import open_tun
-from appliance.esp.drop import Drop
 from appliance.reasons import Reason, Refusal
 from appliance.sa.association import Mode
 from appliance.sa.datapath import Capabilities, DatapathEvent, Missing
@@ -77,7 +76,7 @@ class Process:
                     engine.read_tun()
                 elif (entry := self._listening.get(number)) is not None:
                     engine.read_socket(*entry, error=bool(flags & select.EPOLLERR))
-            except (OSError, ValueError, KeyError, IndexError, TypeError, Drop) as error:
+            except Exception as error:
                 # A packet found a fault of ours: it is dropped and told of, the others go on.
                 self._fault(error)
 
@@ -103,6 +102,9 @@ class Process:
                 self._request(value, secret, fds)
             self._poll.modify(self._fd, select.EPOLLIN | (select.EPOLLOUT if self._channel.pending else 0))
         except OSError:
+            self._running = False
+        except wire.WireError as error:
+            print(f"esplanade soft datapath: the daemon speaks nonsense: {error}", file=sys.stderr)
             self._running = False
 
     def _request(self, value: Any, secret: bytearray, fds: list[int]) -> None:
@@ -206,5 +208,9 @@ def main() -> int:
         print(f"esplanade soft datapath: descriptor {sys.argv[1]}: {error.strerror}", file=sys.stderr)
         return 2
     gc.freeze()  # what was imported stays; looking through it again and again costs time
-    Process(control).run()
+    try:
+        Process(control).run()
+    except Exception as error:
+        print(f"esplanade soft datapath: {Reason.INTERNAL.words}: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
     return 0
