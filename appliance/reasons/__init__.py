@@ -7,7 +7,7 @@ from appliance.reasons.reason import Reason
 __all__ = ["Reason", "Refusal"]
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - it says what happened
     """Something asked for was not done, or something that ran failed: the reason, what exactly, and what to do.
 
     ``detail`` is the particular case: what was offered, what would be accepted, where in the configuration.

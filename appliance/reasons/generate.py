@@ -70,6 +70,8 @@ def python(entries: dict[str, dict[str, str | int]]) -> str:
 
 
 def _quote(text: str) -> str:
+    if '"' in text and "'" not in text:
+        return repr(text)  # as the formatter would have it
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

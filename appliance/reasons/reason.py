@@ -482,7 +482,7 @@ _TEXT: dict[int, tuple[str, str, str]] = {
     250: (
         "refusal",
         "the two sides have no proposal in common",
-        "make ike_proposals or esp_proposals overlap with the peer's; the detail tells what was offered and what would be accepted",
+        "make ike_proposals or esp_proposals overlap; the detail tells what was offered and what is accepted",
     ),
     251: (
         "refusal",
@@ -652,7 +652,7 @@ _TEXT: dict[int, tuple[str, str, str]] = {
     307: (
         "refusal",
         "the value has no unit, or an unknown one",
-        "write durations as \"30s\", \"5m\", \"8h\", \"1d\" and sizes as \"100GB\", \"64KiB\"",
+        'write durations as "30s", "5m", "8h", "1d" and sizes as "100GB", "64KiB"',
     ),
     308: (
         "refusal",
@@ -672,7 +672,7 @@ _TEXT: dict[int, tuple[str, str, str]] = {
     311: (
         "refusal",
         "the traffic selectors cannot be used",
-        "write them as 10.1.0.0/24, fd01::/64, 10.1.0.0/24[tcp/80] or 10.0.0.1-10.0.0.9, the same families on both sides",
+        "write 10.1.0.0/24, fd01::/64, 10.1.0.0/24[tcp/80] or 10.0.0.1-10.0.0.9, the same families on both sides",
     ),
     312: (
         "refusal",

@@ -1,6 +1,6 @@
 """Algorithms by their IKEv2 transform numbers, with the sizes that keys and packets need.
 
-Numbers: IANA "Internet Key Exchange Version 2 (IKEv2) Parameters". Which of them are offered: RFC 8221 (ESP), RFC 8247 (IKE).
+Numbers: IANA "Internet Key Exchange Version 2 (IKEv2) Parameters". Which are offered: RFC 8221 (ESP), RFC 8247 (IKE).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The one abstraction: a unidirectional security association, and the policy that leads packets to it (RFC 4301 §4.4)."""
+"""The one abstraction: a security association of one direction, and the policy that leads to it (RFC 4301 §4.4)."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Dump:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundState:
-    """A stopped, drained inbound SA, for moving it: right edge of the window (64 bits) and its bitmap, lowest bit newest."""
+    """A stopped, drained inbound SA, for moving it: the window's right edge (64 bits) and bitmap, lowest bit newest."""
 
     sa: SecurityAssociation
     highest: int
@@ -111,7 +111,7 @@ class ExpiryKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Acquire:
-    """A packet matched a PROTECT policy and there is no SA for it (RFC 4301 §4.4.1; RFC 7296 §2.9 for the selectors)."""
+    """A packet matched a PROTECT policy and there is no SA for it (RFC 4301 §4.4.1, RFC 7296 §2.9)."""
 
     reqid: int
     policy: str
@@ -124,7 +124,7 @@ class Acquire:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """A lifetime's soft or hard limit was reached. After a hard one the SA passes nothing. SEQUENCE is headroom running out."""
+    """A lifetime's limit was reached; after a hard one the SA passes nothing. SEQUENCE is headroom running out."""
 
     key: SaKey
     kind: ExpiryKind
@@ -184,7 +184,7 @@ class Datapath(Protocol):
         """
 
     async def activate_outbound(self, key: SaKey) -> None:
-        """From now on packets of the SA's reqid leave by this SA; earlier outbound SAs with the same selectors are idle."""
+        """From now on packets of the SA's reqid leave by this SA; earlier ones with the same selectors are idle."""
 
     async def remove(self, keys: Sequence[SaKey]) -> tuple[SaKey, ...]:
         """Remove SAs and wipe their keys. Returns those that were there."""
@@ -198,7 +198,7 @@ class Datapath(Protocol):
     async def update_endpoints(
         self, key: SaKey, source: Address, destination: Address, encapsulation: UdpEncapsulation | None
     ) -> SaKey:
-        """Change an SA's outer addresses and ports (NAT, MOBIKE); keys, sequence and window stay. Returns its key now."""
+        """Change an SA's outer addresses and ports (NAT, MOBIKE); all else stays. Returns the SA's key from now on."""
 
     async def export_inbound(self, key: SaKey) -> InboundState:
         """Fence an inbound SA: stop it, drain what is queued, read its window, remove it."""

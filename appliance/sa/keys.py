@@ -1,6 +1,7 @@
 """Key material of one SA: an object that installing consumes.
 
-A key encrypts under one sequence of IVs only, so an SA's keys go to one datapath, once. See DESIGN, "One IV, one key, once".
+A key encrypts under one sequence of IVs only: an IV that repeats breaks AES-GCM and ChaCha20-Poly1305. So an SA hands
+its keys to one datapath, once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ def wipe(buffer: bytearray) -> None:
 
 
 class KeyMaterial:
-    """Encryption key (with its salt behind it) and integrity key of one unidirectional SA. Never shown, never copied."""
+    """Encryption key (its salt behind it) and integrity key of one unidirectional SA. Never shown, never copied."""
 
     __slots__ = ("_encryption", "_integrity")
 

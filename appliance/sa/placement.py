@@ -69,7 +69,7 @@ async def place(candidates: Sequence[Candidate], requests: Sequence[InstallReque
     """Install the SAs of one child, together, on the first datapath that takes them.
 
     Keys are consumed whatever happens. They are handed out a second time only after a proven "not installed": a
-    refusal in doubt ends the search, since another datapath would repeat IVs under the same key (DESIGN, rule 1).
+    refusal in doubt ends the search, since another datapath would repeat IVs under the same key.
     Raises DatapathRefusal: the only one's own, or one that names each datapath and why it did not take them.
     """
     why_not: list[WhyNot] = []

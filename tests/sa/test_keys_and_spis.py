@@ -1,4 +1,4 @@
-"""Key material is taken once (DESIGN: one IV, one key, once); SPIs have one authority (RFC 4303 §2.1)."""
+"""Key material is taken once: one IV, one key, once; SPIs have one authority (RFC 4303 §2.1)."""
 
 from __future__ import annotations
 
