@@ -31,7 +31,7 @@ from appliance.sa.algorithms import KeyExchangeMethod
 from appliance.sa.proposal import ProtocolId
 
 NONCE_LENGTH = 32
-RETRY_DELAY = 10.0
+RETRY_DELAY = 4.0
 """How long after TEMPORARY_FAILURE we try again; up to as long again by chance (§2.25)."""
 MAX_ATTEMPTS = 8
 
