@@ -233,6 +233,7 @@ class Peer:
         self.spis = SpiAllocator(self._chance.randbytes)
         self.events: list[Event] = []
         self.installed: dict[int, Installed] = {}
+        self.lingering: dict[int, float] = {}  # inbound SPIs that are replaced, and until when they are there
         self._activations = 0
         self.engine = Engine(
             config,
@@ -351,7 +352,6 @@ class Peer:
         assert SECRET.decode() not in repr(event)
         match event:
             case ChildUp():
-                assert event.inbound.spi in self.spis._used
                 keys = [tuple(map(bytes, each.take())) for each in (event.inbound_keys, event.outbound_keys)]
                 pair = Installed(event, keys[0], keys[1], False, 0)  # type: ignore[arg-type]
                 self.installed[event.child_id] = pair
@@ -361,7 +361,9 @@ class Peer:
                 if event.child_id in self.installed and not self.installed[event.child_id].active:
                     self._activate(event.child_id)
             case ChildDown():
-                del self.installed[event.child_id]  # a KeyError: it went twice, or never came
+                gone = self.installed.pop(event.child_id)  # a KeyError: it went twice, or never came
+                if event.linger:
+                    self.lingering[gone.up.inbound.spi] = self.net.now + event.linger
             case EndpointsChanged():
                 pair = self.installed[event.child_id]
                 inbound = replace(pair.up.inbound, source=event.remote, encapsulation=event.inbound_encapsulation)
@@ -623,7 +625,9 @@ class Net:
     def assert_traffic(self) -> None:
         """Whatever a side sends on, the other can decrypt."""
         for peer in self.peers:
-            inbound = {i.up.inbound.spi for i in self.other(peer).installed.values()}
+            other = self.other(peer)
+            inbound = {i.up.inbound.spi for i in other.installed.values()}
+            inbound |= {spi for spi, until in other.lingering.items() if self.now < until}
             for installed in peer.installed.values():
                 sending = peer.sending(installed.up.outbound.reqid)
                 assert sending is None or sending.up.outbound.spi in inbound
