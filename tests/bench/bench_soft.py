@@ -20,7 +20,19 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import picture
-from tests.bench.rig import Kind, Ours, Rig, Side, Theirs, cpu, many_connection, many_text, sizes, used
+from tests.bench.rig import (
+    Kind,
+    Ours,
+    Rig,
+    Side,
+    Theirs,
+    add_many_networks,
+    cpu,
+    many_connection,
+    many_text,
+    sizes,
+    used,
+)
 from tests.lab import iperf, namespace, strongswan
 from tests.lab.lab import Lab
 from tests.lab.process import memory
@@ -155,6 +167,7 @@ def started_by_us(rig: Rig, count: int) -> dict[str, Any]:
 def tunnels(rig: Rig, kind: Kind, count: int) -> dict[str, Any]:
     """Memory of the responder with ``count`` tunnels, and before the first."""
     right: Ours | Theirs
+    add_many_networks(rig.sites, count)
     began = time.monotonic()
     if kind is Kind.OURS:
         right = rig.ours("b", many_text(rig.sites, count))
@@ -163,7 +176,7 @@ def tunnels(rig: Rig, kind: Kind, count: int) -> dict[str, Any]:
         for number in range(count):
             right.charon.load_connection(f"t{number}", many_connection(rig.sites, "b", number))
     configured = sizes(right)
-    left = rig.theirs("a", stock=False, routes=False)
+    left = rig.theirs("a", stock=False)
     try:
         for number in range(count):
             left.charon.load_connection(f"t{number}", many_connection(rig.sites, "a", number))
@@ -176,18 +189,19 @@ def tunnels(rig: Rig, kind: Kind, count: int) -> dict[str, Any]:
         right.stop()
     if up != count:
         raise RuntimeError(f"{kind.value}: {up} of {count} tunnels are up")
+    each = round((loaded["pss"] - configured["pss"]) / count)
     row = {
         "tunnels": count,
         "configured_bytes": configured,
         "loaded_bytes": loaded,
-        "per_tunnel_pss": round((loaded["pss"] - configured["pss"]) / count),
+        "per_tunnel_pss": each,
         "processes": detail,
         "seconds": round(time.monotonic() - began, 1),
     }
     say(
         f"  {kind.value:28} {loaded['pss'] / 2**20:7.1f} MiB PSS, {loaded['rss'] / 2**20:.1f} MiB RSS "
         f"({configured['pss'] / 2**20:.1f} MiB PSS with the configuration alone, "
-        f"{row['per_tunnel_pss'] / 1024:.1f} KiB a tunnel)"
+        f"{each / 1024:.1f} KiB a tunnel)"
     )
     return row
 

@@ -29,7 +29,7 @@ def draw(report: dict[str, Any], stem: Path) -> str:
     except ImportError:
         return ""
     matplotlib.use("svg")
-    from matplotlib import pyplot
+    from matplotlib import patches, pyplot
 
     medians: dict[str, dict[str, float]] = report["medians"]
     panels = [panel for panel in PANELS if any(panel[0] in values for values in medians.values())]
@@ -52,12 +52,13 @@ def draw(report: dict[str, Any], stem: Path) -> str:
         axis.margins(y=0.15)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
-    handles = [pyplot.Rectangle((0, 0), 1, 1, color=COLOURS[kind]) for kind in medians]
+    handles = [patches.Rectangle((0, 0), 1, 1, color=COLOURS[kind]) for kind in medians]
     figure.legend(handles, list(medians), loc="lower center", ncols=len(medians), frameon=False, fontsize=9)
     machine, versions = report["machine"], report["versions"]
     figure.suptitle(
         f"Esplanade {versions['esplanade']} ({versions['commit']}) beside strongSwan {versions['strongswan']} "
-        f"kernel-libipsec, AES-256-GCM; everything on {machine['cores']} cores of {machine['cpu']}; medians, measured in one run",
+        f"kernel-libipsec, AES-256-GCM; everything on {machine['cores']} cores of {machine['cpu']}; "
+        f"medians of one run",
         fontsize=8,
     )
     figure.tight_layout(rect=(0, 0.06, 1, 0.97))

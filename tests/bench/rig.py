@@ -97,11 +97,10 @@ class Rig:
         namespace: Namespace = self.sites.gw_a if side == "a" else self.sites.gw_b
         return Ours(Gateway(namespace, text, name=self._name("esplanade")).start())
 
-    def theirs(self, side: str, *, stock: bool, routes: bool = True) -> Theirs:
-        """A running strongSwan without connections. Without ``routes`` it takes selectors no address of its own is in."""
+    def theirs(self, side: str, *, stock: bool) -> Theirs:
+        """A running strongSwan without connections."""
         namespace: Namespace = self.sites.gw_a if side == "a" else self.sites.gw_b
-        settings = () if routes else ("install_routes = no",)
-        charon = StrongSwan(namespace, name=self._name("charon"), settings=settings, stock=stock, log_level=0).start()
+        charon = StrongSwan(namespace, name=self._name("charon"), stock=stock, log_level=0).start()
         charon.load_psk(PSK)
         return Theirs(charon)
 
@@ -202,3 +201,8 @@ def many_connection(sites: SiteToSite, side: str, number: int) -> dict[str, Valu
 
 def _network(number: int) -> str:
     return f"10.{100 + number // 256}.{number % 256}.0/24"
+
+
+def add_many_networks(sites: SiteToSite, count: int) -> None:
+    """Gives gw-a an address in each of the networks: kernel-libipsec takes no policy without one."""
+    sites.gw_a.ip(*(f"addr replace {_network(number).removesuffix('0/24')}1/32 dev lo" for number in range(count)))
