@@ -44,6 +44,7 @@ class IkeSa:
         "certificate_requests",
         "children",
         "connection",
+        "contested",
         "cookie",
         "created_at",
         "dead_at",
@@ -116,6 +117,7 @@ class IkeSa:
         self.init_offer: SaPayload | None = None
         self.cookie = b""
         self.retries = 0
+        self.contested = False
         self.peer_hashes: frozenset[HashAlgorithm] = frozenset()
         self.certificate_requests: tuple[Payload, ...] = ()
         self.fragmentation = False

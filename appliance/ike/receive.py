@@ -164,6 +164,6 @@ def _request(
         answer, end = outcome.payloads, outcome.end
     sa.respond(exchange, header.message_id, answer, request_digest, local, remote)
     if end is not None:
-        sa.end(*end, now, retry=True)
+        sa.end(*end, now, retry=end[0] is not Reason.DUPLICATE_IKE_SA)
     else:
         sa.pump(now)

@@ -47,26 +47,35 @@ def is_first_contact(sa: IkeSa) -> bool:
 def initial_contact(sa: IkeSa, now: float) -> None:
     """The peer says that it has no other IKE SA with us: ours are left over from before it restarted.
 
-    They are deleted with one message and no waiting: if the peer did make one in the meantime, it hears of it.
+    They are deleted with one message and no waiting: if the peer did make one in the meantime, it hears of it. One that
+    we have just initiated is spared: the peer most likely said this before it knew of that one (see ``enforce``).
     """
     for other in others(sa, any_connection=True):
+        if other.initiator and _at_once(other, now):
+            sa.contested = True
+            continue
         delete_and_forget(other, Reason.REPLACED, "the peer restarted (INITIAL_CONTACT)", now)
 
 
 def enforce(sa: IkeSa, now: float) -> None:
     """Keep one IKE SA with this peer, the newest; of two that both sides made at once, the same one on both sides.
 
-    Which one is decided as simultaneous rekeys are (§2.8.1): the lowest of the four nonces loses.
+    Which one is decided as simultaneous rekeys are (§2.8.1): the lowest of the four nonces loses. Its initiator deletes
+    it; if it does not, we do, unless it said INITIAL_CONTACT: then the other one may be dead, which liveness tells.
     """
     if sa.settings.unique is not Unique.REPLACE:
         return
     for other in others(sa):
-        assert other.established_at is not None
-        if other.initiator != sa.initiator and now - other.established_at < SIMULTANEOUS:
+        if other.initiator != sa.initiator and _at_once(other, now):
             loser = min(sa, other, key=lambda one: min(one.nonce_i, one.nonce_r))
             if loser.initiator:
                 loser.enqueue(DeleteIke(Reason.DUPLICATE_IKE_SA, ""), now, first=True)
-            else:
+            elif not loser.contested:
                 loser.delete_at = (now + GRACE, Reason.DUPLICATE_IKE_SA)
         else:
             other.enqueue(DeleteIke(Reason.REPLACED, ""), now, first=True)
+
+
+def _at_once(other: IkeSa, now: float) -> bool:
+    """Whether it was made so recently that the peer's may have been made at the same time."""
+    return other.established_at is not None and now - other.established_at < SIMULTANEOUS

@@ -156,7 +156,8 @@ def handle_request(sa: IkeSa, payloads: Sequence[Payload], now: float) -> Outcom
         sa.claim_inheritance(now)
     for delete in all_of(payloads, DeletePayload):
         if delete.protocol == ProtocolId.IKE:
-            outcome.end = (Reason.DELETED_BY_PEER, f"by {sa.remote}")
+            reason = Reason.DUPLICATE_IKE_SA if _has_another(sa) else Reason.DELETED_BY_PEER
+            outcome.end = (reason, f"by {sa.remote}")
         elif delete.protocol == ProtocolId.ESP:
             ours += [spi for theirs in delete.spis if (spi := _delete_by_peer(sa, theirs)) is not None]
     if notify(payloads, NotifyType.AUTHENTICATION_FAILED) is not None:
@@ -188,6 +189,18 @@ def _delete_by_peer(sa: IkeSa, spi: bytes) -> bytes | None:
     else:
         sa.remove_child(child, Reason.DELETED_BY_PEER, f"by {sa.remote}")
     return child.spi_in.to_bytes(4, "big")
+
+
+def _has_another(sa: IkeSa) -> bool:
+    """Whether the same peer has another IKE SA of the same connection, which was not made by a rekey of this one."""
+    return sa.successor is None and any(
+        other is not sa
+        and other.is_up
+        and other.connection_name == sa.connection_name
+        and other.remote_id == sa.remote_id
+        and other is not sa.peer_successor
+        for other in sa.services.ike_sas.values()
+    )
 
 
 def _before_end(sa: IkeSa, now: float) -> None:
