@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from appliance.ike.child_sa import ChildState
 from appliance.ike.connection import ChildConfig
 from appliance.ike.constants import ExchangeType, NotifyType
 from appliance.ike.constants import name as name_of
-from appliance.ike.exchanges import rekey_child, rekey_ike
+from appliance.ike.exchanges import duplicates, rekey_child, rekey_ike
 from appliance.ike.exchanges.child_negotiation import (
     ChildRefused,
     Offer,
@@ -52,7 +53,7 @@ class CreateChild:
 
     def request(self, sa: IkeSa, now: float) -> list[Payload] | None:
         """SA, Ni, KEi if a proposal has a key exchange, TSi, TSr."""
-        if not sa.is_up:
+        if not sa.is_up or (self.selectors is None and self._is_there(sa)):
             return None
         nonce = sa.services.random(NONCE_LENGTH)
         self.offer = make_offer(sa, self.config, nonce, in_auth=False, method=self.method, selectors=self.selectors)
@@ -62,6 +63,9 @@ class CreateChild:
         """Take the child, or try again as the peer asks, or tell why there is none."""
         offer = self.offer
         assert offer is not None
+        if not sa.is_up:  # it is being deleted, and what the peer made goes with it (§1.4.1)
+            self.abandon(sa, now)
+            return
         self.offer = None
         nonce = first(payloads, NoncePayload)
         refusal = error_of(payloads)
@@ -75,6 +79,7 @@ class CreateChild:
             refuse_answer(sa, offer, problem, now)
             return
         announce(sa, child)
+        duplicates.resolve(sa, child, now)
 
     def _refused(self, sa: IkeSa, offer: Offer, refusal: NotifyPayload | None, now: float) -> None:
         type_ = refusal.type if refusal is not None else NotifyType.INVALID_SYNTAX
@@ -94,6 +99,13 @@ class CreateChild:
                 retry_single_pair(sa, offer, now)
                 return
         child_failed(sa, offer, reason_of(type_), name_of(NotifyType, type_))
+
+    def _is_there(self, sa: IkeSa) -> bool:
+        """Whether it came up while this request waited: by a rekey whose answer was late, or made by the peer."""
+        return any(
+            child.config.reqid == self.config.reqid and child.state in (ChildState.ESTABLISHED, ChildState.REKEYING)
+            for child in sa.children.values()
+        )
 
     def abandon(self, sa: IkeSa, now: float) -> None:
         """Give the SPI back."""
@@ -172,6 +184,7 @@ def handle_request(sa: IkeSa, payloads: Sequence[Payload], now: float) -> list[P
     except ChildRefused as problem:
         return answer_refusal(sa, problem)
     announce(sa, answer.child)
+    duplicates.resolve(sa, answer.child, now)
     return with_nonce(answer.payloads, own_nonce)
 
 
