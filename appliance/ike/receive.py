@@ -164,6 +164,10 @@ def _request(
         answer, end = outcome.payloads, outcome.end
     sa.respond(exchange, header.message_id, answer, request_digest, local, remote)
     if end is not None:
-        sa.end(*end, now, retry=end[0] is not Reason.DUPLICATE_IKE_SA)
+        ours = informational.own_deletion(sa)
+        if ours is not None:  # both sides delete it at once: each for its own reason
+            sa.end(ours.reason, ours.detail, now, retry=ours.retry)
+        else:
+            sa.end(*end, now, retry=end[0] is not Reason.DUPLICATE_IKE_SA)
     else:
         sa.pump(now)

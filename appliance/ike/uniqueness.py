@@ -47,11 +47,13 @@ def is_first_contact(sa: IkeSa) -> bool:
 def initial_contact(sa: IkeSa, now: float) -> None:
     """The peer says that it has no other IKE SA with us: ours are left over from before it restarted.
 
-    They are deleted with one message and no waiting: if the peer did make one in the meantime, it hears of it. One that
-    we have just initiated is spared: the peer most likely said this before it knew of that one (see ``enforce``).
+    They are deleted with one message and no waiting. Spared is one that we initiated and that came up after the peer's
+    IKE_SA_INIT was here: the peer may have said this before it knew of that one (see ``enforce``). Had ours come up
+    before we answered IKE_SA_INIT, the peer would have known it.
     """
     for other in others(sa, any_connection=True):
-        if other.initiator and _at_once(other, now):
+        assert other.established_at is not None
+        if other.initiator and other.established_at >= sa.created_at:
             sa.contested = True
             continue
         delete_and_forget(other, Reason.REPLACED, "the peer restarted (INITIAL_CONTACT)", now)

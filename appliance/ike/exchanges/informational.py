@@ -131,6 +131,12 @@ def delete_child(sa: IkeSa, child: ChildSa, reason: Reason, detail: str, now: fl
     sa.enqueue(DeleteChild(child, reason, detail), now)
 
 
+def own_deletion(sa: IkeSa) -> DeleteIke | None:
+    """Our own request to delete the IKE SA, if it is under way."""
+    exchanges = (request.exchange for request in sa.requests.outstanding.values())
+    return next((exchange for exchange in exchanges if isinstance(exchange, DeleteIke)), None)
+
+
 def delete_and_forget(sa: IkeSa, reason: Reason, detail: str, now: float, *, retry: bool = False) -> None:
     """Send one Delete for an IKE SA and do not wait for its answer."""
     delete = DeleteIke(reason, detail)
