@@ -28,6 +28,8 @@ from appliance.sa.selector import TrafficSelector
 
 ZOMBIE_SECONDS = 30.0
 """How long a dead IKE SA repeats its last response: the peer may not have got it and asks again."""
+OLD_SA_SECONDS = 60.0
+"""How long a replaced IKE SA waits for the peer to delete it before we do."""
 INBOUND_LINGER = 5.0
 """How long a replaced inbound SA stays: the peer's last packets on it may come after its IKE message."""
 MAX_EARLY_DELETES = 16
@@ -180,6 +182,12 @@ class IkeSa:
             UdpEncapsulation(self.remote.port, self.local.port),
             UdpEncapsulation(self.local.port, self.remote.port),
         )
+
+    @property
+    def expects_child(self) -> bool:
+        """Whether the peer may have made a Child SA of which we have not heard yet."""
+        outstanding = self.requests.outstanding.values()
+        return any(request.exchange.exchange_type is ExchangeType.CREATE_CHILD_SA for request in outstanding)
 
     @property
     def is_up(self) -> bool:
@@ -354,11 +362,11 @@ class IkeSa:
                 replaced_by.child_id if replaced_by is not None else None,
             )
         )
-        twin = replaced_by or self._twin(child)
+        twin = replaced_by or self.twin(child)
         if twin is not None:
             self.services.emit(ChildActivate(twin.child_id, twin.outbound.key))
 
-    def _twin(self, child: ChildSa) -> ChildSa | None:
+    def twin(self, child: ChildSa) -> ChildSa | None:
         """The newest other child for the same policy, in any IKE SA of the connection."""
         twins = [
             other
@@ -434,10 +442,16 @@ class IkeSa:
                 self.queue.append(exchange)
             else:
                 exchange.abandon(old, now)
-        old.state = IkeState.REKEYED
         old.successor = self
-        old.rekey_at = old.dpd_at = old.keepalive_at = None
+        old.await_deletion(now)
         self.pump(now)
+
+    def await_deletion(self, now: float) -> None:
+        """A successor is there: the peer deletes this one, and if it does not in time, we do (RFC 7296 §2.8)."""
+        self.state = IkeState.REKEYED
+        self.rekey_at = self.dpd_at = self.keepalive_at = self.expires_at = None
+        self.delete_at = (now + OLD_SA_SECONDS, Reason.REKEYED)
+        self.services.touched.add(self.ike_id)
 
     def claim_inheritance(self, now: float) -> None:
         """The peer uses the children of the IKE SA that this one replaces: it knows that this one stays (§2.8.1)."""

@@ -61,6 +61,9 @@ class RekeyChild:
         """Use the successor and delete the old one; or find that the peer's own rekey won."""
         offer, child = self.offer, self.child
         assert offer is not None
+        if not sa.is_up:  # it is being deleted, and what the peer made goes with it (§1.4.1)
+            self.abandon(sa, now)
+            return
         self.offer = None
         nonce, refusal = first(payloads, NoncePayload), error_of(payloads)
         if refusal is not None or nonce is None:
@@ -112,10 +115,12 @@ class RekeyChild:
         if method is not None and self.attempts < create_child.MAX_ATTEMPTS:
             sa.enqueue(RekeyChild(child, method, self.attempts + 1), now, first=True)
         elif type_ == NotifyType.CHILD_SA_NOT_FOUND:
-            # §2.25: forget it and make a new one.
+            # §2.25: forget it and make a new one, unless there is another for the same.
             config = sa.settings.child(child.config.name) or child.config
+            twin = sa.twin(child)
             sa.remove_child(child, Reason.CHILD_SA_NOT_FOUND, f"said by {sa.remote}")
-            sa.enqueue(create_child.CreateChild(config), now)
+            if twin is None:
+                sa.enqueue(create_child.CreateChild(config), now)
         elif type_ == NotifyType.TEMPORARY_FAILURE:
             child.rekey_at = create_child.retry_time(sa, now)
         else:
@@ -150,6 +155,8 @@ def handle_request(
     """The peer wants a successor for one of our children (§2.25.1 for what may be under way at the same time)."""
     number = int.from_bytes(rekey.spi, "big")
     child = next((c for c in sa.children.values() if c.spi_out == number), None)
+    if child is None and sa.expects_child:
+        return error(NotifyType.TEMPORARY_FAILURE)  # it may be one whose answer is still on its way to us
     if child is None or rekey.protocol != ProtocolId.ESP:
         return [NotifyPayload(NotifyType.CHILD_SA_NOT_FOUND, protocol=rekey.protocol, spi=rekey.spi)]
     if child.delete_queued or child.state in (ChildState.DELETING, ChildState.REKEYED):

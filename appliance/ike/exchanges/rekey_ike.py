@@ -26,8 +26,6 @@ from appliance.ike.states import IkeState
 from appliance.reasons import Reason
 from appliance.sa.algorithms import KeyExchangeMethod, TransformType
 
-OLD_SA_SECONDS = 60.0
-"""How long a replaced IKE SA waits for the peer to delete it before we do."""
 RETRY_SHARE = 0.25
 """A failed rekey is tried again after this share of what is left until the IKE SA's end."""
 
@@ -68,6 +66,7 @@ class RekeyIke:
         offer = self.offer
         assert new is not None and new.ke is not None and offer is not None
         self.new = None
+        new.connection = sa.connection  # the configuration may have changed in the meantime
         chosen, ke, nonce = first(payloads, SaPayload), first(payloads, KePayload), first(payloads, NoncePayload)
         refusal = error_of(payloads)
         if refusal is not None or chosen is None or ke is None or nonce is None:
@@ -97,7 +96,6 @@ class RekeyIke:
         theirs = sa.peer_successor
         if theirs is not None and theirs.is_up:
             theirs.adopt(sa, now)  # the peer's own rekey is the only one
-            _await_deletion(sa, now)
             return
         type_ = refusal.type if refusal is not None else NotifyType.INVALID_SYNTAX
         if type_ == NotifyType.INVALID_KE_PAYLOAD and refusal is not None and len(refusal.data) == 2:
@@ -163,14 +161,12 @@ def handle_request(sa: IkeSa, offer: SaPayload, nonce: bytes, payloads: Sequence
         sa.peer_successor = new  # which of the two stays is known when our own answer comes
     else:
         new.adopt(sa, now)
-        _await_deletion(sa, now)
     return [chosen.to_wire(new.spi_r), NoncePayload(new.nonce_r), KePayload(own.method, own.public)]
 
 
 def _take_over(sa: IkeSa, new: IkeSa, now: float) -> None:
     new.establish(now, replaces=sa.ike_id)
     new.adopt(sa, now)
-    _await_deletion(sa, now)
     sa.enqueue(DeleteIke(Reason.REKEYED, ""), now, first=True)
 
 
@@ -181,21 +177,11 @@ def _resolve(sa: IkeSa, new: IkeSa, theirs: IkeSa, now: float) -> None:
         new.state = IkeState.ESTABLISHED
         new.successor = theirs
         theirs.adopt(sa, now)
-        _await_deletion(sa, now)
         new.enqueue(DeleteIke(Reason.REKEYED, ""), now)
     else:
         theirs.successor = new
         new.adopt(theirs, now)
-        _await_deletion(theirs, now)
         _take_over(sa, new, now)
-
-
-def _await_deletion(sa: IkeSa, now: float) -> None:
-    """A replaced IKE SA is deleted by the peer; if not in time, by us."""
-    sa.state = IkeState.REKEYED
-    sa.rekey_at = sa.dpd_at = sa.keepalive_at = sa.expires_at = None
-    sa.delete_at = (now + OLD_SA_SECONDS, Reason.REKEYED)
-    sa.services.touched.add(sa.ike_id)
 
 
 def _inherit(new: IkeSa, old: IkeSa) -> None:
