@@ -118,6 +118,7 @@ install_system() {
                 need_command ip iproute2
                 need_command nft nftables
                 need_command nsenter util-linux
+                need_command mount mount
                 need_command iperf3 iperf3
                 ;;
             peer)

@@ -49,7 +49,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[_talking(SHOW_TIMEOUT)],
     )
-    show.add_argument("what", choices=[what.value for what in What], metavar="WHAT", help="one of the above")
+    # Optional for argparse only, whose own complaint does not say what there is; main() asks for it.
+    show.add_argument("what", nargs="?", choices=[what.value for what in What], metavar="WHAT", help="one of the above")
     show.add_argument(
         "names", nargs="*", metavar="NAME", help="only these connections, in full (connections, sa, policies, log)"
     )

@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     if options.command == "guard" and options.config is None and not options.remove:
         grammar.error("guard needs --config FILE or --remove")
+    if options.command == "show" and options.what is None:
+        grammar.error(f"show what? One of {', '.join(what.value for what in What)}")
     try:
         status = _COMMANDS[options.command](options)
         sys.stdout.flush()
@@ -64,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:  # a full disk behind our output
+        # What is still in the buffer would fail once more at exit, with a status and words of the interpreter's own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f"esplanade: {error.strerror or error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -145,10 +149,17 @@ def _guard(options: Namespace) -> int:
 def _show(options: Namespace) -> int:
     what = What(options.what)
     row_list: Any = list.__class_getitem__(ROWS[what])
-    rows: list[Any] = _ask(options, Call.SHOW, ShowArgs(what=what, limit=options.limit), row_list)
+    # Of some connections' entries the newest are chosen here, after the others' are gone.
+    limit = sys.maxsize if what is What.LOG and options.names else options.limit
+    rows: list[Any] = _ask(options, Call.SHOW, ShowArgs(what=what, limit=limit), row_list)
     rows = _only(rows, what, options.names)
+    if what is What.LOG:
+        rows = rows[-options.limit :]
     if options.json:
         _print_json(rows)
+        return OK
+    if what is What.LOG and options.names and not rows:
+        print(f"the log has nothing of {', '.join(clean(name) for name in options.names)}")
         return OK
     from appliance.console import screens
 

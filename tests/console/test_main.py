@@ -20,6 +20,7 @@ from appliance.console.protocol import (
     Call,
     Done,
     ErrorRow,
+    LogRow,
     NameArgs,
     NoArgs,
     ProblemRow,
@@ -102,6 +103,32 @@ def test_show_log_asks_for_as_many_as_wanted(path: Path) -> None:
     with FakeDaemon(path, good) as daemon:
         assert main(["show", "log", "--limit", "7", "--control", str(path)]) == 0
     assert daemon.requests[0].args == {"what": "log", "limit": 7}
+
+
+def test_show_log_of_a_connection_has_its_newest_entries_whatever_the_others_did(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries = [
+        LogRow(time=float(n), level="info", room="ike", event="e", text=f"event {n}", connection=name)
+        for n, name in enumerate(["site-b", "site-b", "site-b", "site-c", "site-c"])
+    ]
+
+    def newest(call: Call, args: Arguments) -> Iterable[object]:
+        assert isinstance(args, ShowArgs)
+        return [entries[-args.limit :]]
+
+    with FakeDaemon(path, newest):
+        assert main(["show", "log", "site-b", "--limit", "2", "--control", str(path)]) == 0
+        out = capsys.readouterr().out
+        assert "event 1" in out and "event 2" in out and out.count("event") == 2
+        assert main(["show", "log", "site-d", "--control", str(path)]) == 0
+        assert "the log has nothing of site-d" in capsys.readouterr().out
+
+
+def test_show_alone_says_what_there_is_to_show(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["show"])
+    assert ended.value.code == 2 and "connections, sa, policies" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["initiate", "terminate", "rekey"])
@@ -402,7 +429,9 @@ def test_output_that_nobody_reads_is_no_traceback(path: Path) -> None:
 def test_output_that_cannot_be_written_is_no_traceback(path: Path, redirection: str) -> None:
     with FakeDaemon(path, good):
         command = f"{sys.executable} -m appliance.console.main show sa --control {path} {redirection}"
-        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+        # Buffered, as it is for users: what is left in the buffer must not fail again at exit.
+        env = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60, env=env)
     assert done.returncode == (1 if "full" in redirection else 0), done.stderr
     assert "Traceback" not in done.stderr and ("No space left" in done.stderr) == ("full" in redirection)
 
