@@ -77,6 +77,7 @@ def test_guard_takes_a_thousand_overlapping_pairs_and_is_idempotent() -> None:
     with Lab() as lab, inside(lab.namespace("guarded")):
         policies = [policy(f"p{i}", "10.1.0.0/24", f"10.{i // 250 + 2}.{i % 250}.0/24") for i in range(1000)]
         policies += [policy("wide", "10.1.0.0/16", "10.0.0.0/8"), policy("v6", "fd01::/64", "::/0")]
+        policies += [policy("all", "0.0.0.0/0", "0.0.0.0/0")]
         for _ in range(2):
             install_guard(policies)
         assert guard_status().installed

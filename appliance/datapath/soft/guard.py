@@ -22,6 +22,11 @@ TABLE = "esplanade_guard"
 _NEIGHBOURS = "nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect"
 _HOME = {4: "{ 224.0.0.0/4, 255.255.255.255 }", 6: "{ fe80::/10, ff00::/8 }"}
 _WITH_PORTS = (6, 17, 132)
+# ICMP errors by family: their types, and where in bits from the ICMP header the quoted source and destination stand.
+_ERRORS = {
+    4: ("icmp", "destination-unreachable, source-quench, redirect, time-exceeded, parameter-problem", 160, 192, 32),
+    6: ("icmpv6", "destination-unreachable, packet-too-big, time-exceeded, parameter-problem", 128, 256, 128),
+}
 
 Range = tuple[int, int]
 
@@ -78,7 +83,9 @@ def guard_rules(
         build.policy(policy)
     build.close()
     own = ", ".join(str(port) for port in ports)
-    neighbours = f"icmpv6 type {{ {_NEIGHBOURS} }} accept"
+    # Real ones never came through a router (RFC 4861 §7.1); a host behind us may send what only looks like them.
+    neighbours = f"icmpv6 type {{ {_NEIGHBOURS} }} ip6 hoplimit 255 accept"
+    errors = [f"{name} type {{ {types} }} jump quoting{version}" for version, (name, types, *_) in _ERRORS.items()]
     return "\n".join(
         [
             f"table inet {table}",
@@ -93,9 +100,11 @@ def guard_rules(
             "chain inward {",
             *build.inward,
             "}",
+            *(line for version in _ERRORS for line in (f"chain quoting{version} {{", *build.quoting[version], "}")),
             "chain leave {",
             "type filter hook postrouting priority -150; policy accept;",
             f'meta mark {mark:#x} accept\noifname {{ "{tun}", "lo" }} accept\n{neighbours}',
+            *errors,
             "jump outward",
             "}",
             "chain pass {",
@@ -121,8 +130,10 @@ class _Build:
     sets: list[str] = field(default_factory=list)
     outward: list[str] = field(default_factory=list)
     inward: list[str] = field(default_factory=list)
+    quoting: dict[int, list[str]] = field(default_factory=lambda: {version: [] for version in _ERRORS})
     _pending: dict[int, list[tuple[Range, Range]]] = field(default_factory=dict)
     _action: PolicyAction | None = None
+    _quotes: set[str] = field(default_factory=set)
 
     def policy(self, policy: SecurityPolicy) -> None:
         """Add one policy behind the others."""
@@ -142,6 +153,17 @@ class _Build:
             self.close()
             self._action = action
         self._pending.setdefault(version, []).append((local, remote))
+        self.quoted(action, version, local, remote)
+
+    def quoted(self, action: PolicyAction, version: int, local: Range, remote: Range) -> None:
+        """Errors about what came through the tunnel quote it, whatever address of ours they are from (RFC 4301 §6)."""
+        _, _, source, destination, bits = _ERRORS[version]
+        quotes = f"@th,{source},{bits} {_number(remote)} @th,{destination},{bits} {_number(local)}"
+        # What a bypass policy lets be quoted still has addresses of its own, which are looked at next.
+        line = f"{quotes} {'return' if action is PolicyAction.BYPASS else _verdict(action, 'leaving')}"
+        if line not in self._quotes:
+            self._quotes.add(line)
+            self.quoting[version].append(line)
 
     def close(self) -> None:
         """Make sets of what is pending. A set's elements do not overlap, so there may be several."""
@@ -162,6 +184,8 @@ class _Build:
         exact = all(side.any_port or (protocol in _WITH_PORTS and not side.is_opaque) for side in (local, remote))
         if action is PolicyAction.BYPASS and not exact:
             return  # cannot be said as finely: rather no exemption than too wide a one
+        if action is not PolicyAction.BYPASS:
+            self.quoted(action, local.version, _range(local), _range(remote))
         family = "ip" if local.version == 4 else "ip6"
         here, there = (_text(_range(side), local.version) for side in (local, remote))
         of_protocol = f"meta l4proto {protocol}" if protocol else ""
@@ -239,6 +263,10 @@ def _meet(first: Range, second: Range) -> bool:
 def _text(range_: Range, version: int) -> str:
     first, last = (_address(number, version) for number in range_)
     return first if first == last else f"{first}-{last}"
+
+
+def _number(range_: Range) -> str:
+    return f"{range_[0]:#x}" if range_[0] == range_[1] else f"{range_[0]:#x}-{range_[1]:#x}"
 
 
 def _address(number: int, version: int) -> str:
