@@ -58,9 +58,11 @@ class BatchWindow:
         if last - sequences[0] == count - 1:
             new = (1 << count) - 1
         else:
+            # A peer may jump as far as it likes: what the jump leaves behind is not marked, nor shifted.
             new = 0
             for sequence in sequences:
-                new |= 1 << last - sequence
+                if last - sequence < self.size:
+                    new |= 1 << last - sequence
         ahead = last - self.highest
         old = self.bitmap << ahead if ahead < self.size else 0
         self.bitmap = (old | new) & self._mask
