@@ -65,8 +65,9 @@ class Inbound:
         self._aads = bytearray(12 * _MOST)
         self._aad_array: Bytes = np.frombuffer(self._aads, np.uint8).reshape(_MOST, 12)
         self._views: dict[int, tuple[list[memoryview], list[memoryview], list[memoryview]]] = {}
-        self._fragments: OrderedDict[tuple[int, int, int, int], bool] = OrderedDict()
+        self._fragments: OrderedDict[tuple[int, tuple[int, int, int, int]], None] = OrderedDict()
         self._unknown: dict[int, float] = {}
+        self._unknown_until = 0.0
         self._local: bytes | bytearray = b""
 
     def read_udp(self, sock: socket.socket, address: bytes, port: int, budget: int) -> bool:
@@ -224,7 +225,10 @@ class Inbound:
         core = self._core
         core.drop(Reason.UNKNOWN_SPI)
         if len(self._unknown) >= 256:
+            if core.now < self._unknown_until:  # looked through already: a flood costs no more than the look
+                return
             self._unknown = {known: at for known, at in self._unknown.items() if core.now - at < 10}
+            self._unknown_until = core.now + 1
             if len(self._unknown) >= 256:
                 return
         if core.now - self._unknown.get(spi, -10.0) >= 10:
@@ -303,7 +307,7 @@ class Inbound:
         # RFC 4301 §6.2: an ICMP error passes if the packet that it is about went out by the same pair.
         inner = quoted(packet, flow)
         about = None if inner is None else parse_quoted(inner)
-        if about is None:
+        if about is None or about.source != flow.destination:
             return False
         turned = Flow(
             about.version,
@@ -317,15 +321,19 @@ class Inbound:
         return state.covers(turned)
 
     def _fragment_allowed(self, state: InboundState, flow: Flow) -> bool:
-        """Later fragments have no ports to look at: they share the first one's fate (RFC 4301 §7)."""
+        """Later fragments have no ports to look at: they share the first one's fate (RFC 4301 §7).
+
+        They have to come by the same SA: else any peer could continue another one's packets.
+        """
         assert flow.fragment is not None
+        known = state.sa.spi, flow.fragment
         if state.covers(flow):
             if flow.offset == 0:
-                self._fragments[flow.fragment] = True
+                self._fragments[known] = None
                 if len(self._fragments) > 1024:
                     self._fragments.popitem(last=False)
             return True
-        return flow.offset > 0 and self._fragments.get(flow.fragment, False)
+        return flow.offset > 0 and known in self._fragments
 
     # Many packets
 
