@@ -10,8 +10,10 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import appliance
 from appliance.datapath.soft import wire
 from appliance.datapath.soft.ingress import Datagram, Ingress
 from appliance.datapath.soft.options import SoftOptions
@@ -40,6 +42,8 @@ from appliance.sa.selector import Address
 _EVENTS: dict[str, type[DatapathEvent]] = {
     kind.__name__: kind for kind in (Acquire, Expired, InboundUsed, MappingChanged, UnknownSpi, Failed)
 }
+_INJECTED_WAITING = 1 << 20
+"""Bytes that may wait for the process before ESP packets from the IKE side are lost."""
 _IN_DOUBT = {"install", "update_endpoints"}
 
 
@@ -115,7 +119,8 @@ class SoftDatapath:
 
     def inject_esp(self, datagram: Datagram) -> None:
         """Hand over an ESP-in-UDP packet that came to the IKE side of the port."""
-        if self._channel is not None:
+        # Anybody can send these: while the process does not read, they are lost as on a full socket.
+        if self._channel is not None and self._channel.queued < _INJECTED_WAITING:
             with contextlib.suppress(OSError):
                 self._push(["esp", 0, wire.encode(datagram)])
 
@@ -137,19 +142,23 @@ class SoftDatapath:
 
         Refusals: ALREADY_INSTALLED, BAD_KEY, ALGORITHM_UNSUPPORTED, MODE_UNSUPPORTED, TABLE_FULL.
         """
+        taken: list[tuple[bytearray, bytearray]] = []
         secret = bytearray()
         try:
-            items = []
             for request in requests:
-                encryption, integrity = request.keys.take()
-                items.append([wire.encode(request.sa), len(encryption), len(integrity)])
-                secret += encryption
-                secret += integrity
-                wipe(encryption)
-                wipe(integrity)
+                taken.append(request.keys.take())
+            # Joined at once: a buffer that grows leaves copies behind that nobody wipes.
+            secret = bytearray().join(key for keys in taken for key in keys)
+            items = [
+                [wire.encode(request.sa), len(encryption), len(integrity)]
+                for request, (encryption, integrity) in zip(requests, taken, strict=True)
+            ]
             await self._ask("install", items, secret=secret)
         finally:
             wipe(secret)
+            for keys in taken:
+                for key in keys:
+                    wipe(key)
             for request in requests:
                 request.keys.wipe()
 
@@ -230,13 +239,14 @@ class SoftDatapath:
     def _spawn(self) -> socket.socket:
         """Start the process; our end of its control socket."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        argv, environment = process_command(theirs.fileno())
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-m", "appliance.datapath.soft", str(theirs.fileno())],
+                argv,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=dict(os.environ) | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                env=environment,
                 start_new_session=True,  # a terminal's ^C is for the daemon, which then closes us in order
             )
         except OSError as error:
@@ -354,6 +364,18 @@ class SoftDatapath:
 
     def _keys(self, values: Any) -> tuple[SaKey, ...]:
         return tuple(_key(value) for value in values)
+
+
+def process_command(control: int) -> tuple[list[str], dict[str, str]]:
+    """How the process is started with the control socket of this number: its arguments and environment.
+
+    It runs as root: modules never come from the working directory (-P, and no empty entry in PYTHONPATH), and ours come
+    from where this one came from.
+    """
+    argv = [sys.executable, "-P", "-m", "appliance.datapath.soft", str(control)]
+    given = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    path = os.pathsep.join([str(Path(appliance.__file__).resolve().parents[1]), *given])
+    return argv, dict(os.environ) | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def _key(value: Any) -> SaKey:

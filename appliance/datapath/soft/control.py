@@ -67,7 +67,12 @@ class Control:
                 at += encryption_length
                 integrity = secret[at : at + integrity_length]
                 at += integrity_length
-                states.append(self._state(sa, encryption, integrity, states))
+                try:
+                    states.append(self._state(sa, encryption, integrity, states))
+                except BaseException:
+                    wipe(encryption)
+                    wipe(integrity)
+                    raise
         except BaseException:
             for state in states:
                 state.cipher.wipe()

@@ -130,6 +130,10 @@ class Engine:
     def watch(self, state: State) -> None:
         """Have an SA's time limits looked after."""
         lifetime = state.sa.lifetime
+        if len(self._deadlines) > 64 + 4 * len(self.core.sad):
+            # Those of SAs that went stay until they are due: a peer that rekeys all the time would fill the memory.
+            self._deadlines = [row for row in self._deadlines if self.core.sad.get(row[3].sa.key) is row[3]]
+            heapq.heapify(self._deadlines)
         for seconds, hard in ((lifetime.soft.seconds, False), (lifetime.hard.seconds, True)):
             if seconds is not None:
                 self._count += 1
