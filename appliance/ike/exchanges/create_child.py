@@ -101,10 +101,17 @@ class CreateChild:
         child_failed(sa, offer, reason_of(type_), name_of(NotifyType, type_))
 
     def _is_there(self, sa: IkeSa) -> bool:
-        """Whether it came up while this request waited: by a rekey whose answer was late, or made by the peer."""
+        """Whether it came up while this request waited, by a rekey whose answer was late or made by the peer, or is
+        asked for already: one that the peer made may be gone before the answer to our own request is here."""
+        asked = (request.exchange for request in sa.requests.outstanding.values())
         return any(
-            child.config.reqid == self.config.reqid and child.state in (ChildState.ESTABLISHED, ChildState.REKEYING)
+            child.config.reqid == self.config.reqid
+            and child.state in (ChildState.ESTABLISHED, ChildState.REKEYING)
+            and not child.delete_queued
             for child in sa.children.values()
+        ) or any(
+            isinstance(other, CreateChild) and other.selectors is None and other.config.reqid == self.config.reqid
+            for other in asked
         )
 
     def abandon(self, sa: IkeSa, now: float) -> None:
