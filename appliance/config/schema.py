@@ -5,6 +5,7 @@ Names are those of the file, which ``model`` keeps for its attributes.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -88,11 +89,10 @@ def _group(value: int) -> str | None:
 
 
 def _interface(value: str) -> str | None:
-    return (
-        "is longer than 15 bytes or has '/', ':' or a space"
-        if len(value.encode()) > 15 or set(value) & set("/: ")
-        else None
-    )
+    # The name stands in firewall rules, where '*' and quotes mean something, and in paths of /proc.
+    if len(value) > 15 or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value):
+        return "is longer than 15 bytes or has more than letters, digits, '_', '.' and '-'"
+    return "is not for a TUN device" if value in ("all", "default", "lo") else None
 
 
 _LOCAL = Table(

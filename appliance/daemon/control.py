@@ -9,6 +9,7 @@ import fcntl
 import grp
 import os
 import socket
+import stat
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -106,6 +107,10 @@ class ControlServer:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISSOCK(self._path.lstat().st_mode):
+                    raise Refusal(
+                        Reason.CONFIG_VALUE, f"{self._path} is there and is no socket", remedy="name another --control"
+                    )
                 self._path.unlink()
             before = os.umask(0o177)  # no moment at which others could connect
             try:

@@ -19,7 +19,8 @@ def apply_policies(config: Config, policies: tuple[SecurityPolicy, ...]) -> None
     """The same for policies that were made already."""
     from appliance.datapath.soft.guard import install_guard
 
-    install_guard(policies, tun=config.datapath.soft.tun, mark=config.datapath.soft.mark)
+    ports = config.ike.port, config.ike.port_nat
+    install_guard(policies, tun=config.datapath.soft.tun, mark=config.datapath.soft.mark, ports=ports)
 
 
 def remove() -> None:

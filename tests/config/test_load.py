@@ -170,6 +170,8 @@ def test_every_unit_is_understood() -> None:
         (CONNECTION + CHILD + "[ike]\nport = 4500\n", Reason.CONFIG_CONFLICT, 10, ["RFC 3948"]),
         (CONNECTION + CHILD + '[datapath.soft]\ntun = "a-name-that-is-too-long"\n',
          Reason.CONFIG_VALUE, 10, ["15 bytes"]),
+        (CONNECTION + CHILD + '[datapath.soft]\ntun = "eth*"\n', Reason.CONFIG_VALUE, 10, ["letters, digits"]),
+        (CONNECTION + CHILD + '[datapath.soft]\ntun = "all"\n', Reason.CONFIG_VALUE, 10, ["not for a TUN"]),
         (CONNECTION + CHILD + "[datapath.soft]\ntable = 255\n", Reason.CONFIG_VALUE, 10, ["kernel's own"]),
         (CONNECTION + CHILD + "[datapath.soft]\ntable = 0x" + "f" * 6000, Reason.CONFIG_VALUE, 10, ["a huge number"]),
         (CONNECTION + CHILD + f'[control]\npath = "/{"x" * 200}"\n', Reason.CONFIG_VALUE, 10, ["107 bytes"]),

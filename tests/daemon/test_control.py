@@ -217,3 +217,12 @@ def test_a_folder_without_permission_is_named() -> None:
     with pytest.raises(Refusal) as refused:
         ControlLock(Path("/proc/none/socket"))
     assert refused.value.reason is Reason.NO_PRIVILEGE
+
+
+def test_a_file_at_the_control_path_that_is_no_socket_stays(tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("kept")
+    with pytest.raises(Refusal) as refusal:
+        asyncio.run(ControlServer(path, handle, Log()).start())
+    assert refusal.value.reason is Reason.CONFIG_VALUE and "no socket" in refusal.value.detail
+    assert path.read_text() == "kept"

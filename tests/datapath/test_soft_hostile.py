@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from appliance.config.load import load
+from appliance.daemon import guard
 from appliance.datapath.soft.cipher import make_cipher
 from appliance.datapath.soft.coalesce import Coalescer
 from appliance.datapath.soft.control import Control
@@ -273,3 +275,21 @@ def test_forwarded_packets_that_look_like_neighbour_discovery_are_guarded_rfc486
                 dropped = guard_status().dropped_out
         assert not capture.leaks(marker=MARKER)
         assert dropped
+
+
+@network
+def test_the_guard_lets_ike_in_by_the_ports_that_are_configured(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        'schema = 1\n[ike]\nport = 4600\nport_nat = 4601\n[connection.b]\npsk = "long enough to be a secret"\n'
+        'local = { address = "192.0.2.1", id = "a.example", auth = "psk" }\n'
+        'remote = { address = "192.0.2.2", id = "b.example", auth = "psk" }\n'
+        '[connection.b.child.net]\nlocal_ts = ["192.0.2.1"]\nremote_ts = ["192.0.2.2"]\n'
+    )
+    file.chmod(0o600)
+    with Lab() as lab:
+        gateway = lab.namespace("gw")
+        with inside(gateway):
+            guard.apply(load(file))
+        rules = gateway.run(["nft", "list", "chain", "inet", "esplanade_guard", "arrive"]).stdout
+    assert "udp dport { 4600, 4601 } accept" in rules

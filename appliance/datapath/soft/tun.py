@@ -80,8 +80,11 @@ def _offload(fd: int) -> tuple[bool, bool]:
 
 
 def _configure(name: str, mtu: int) -> None:
-    # The device's own IPv6 chatter (router solicitations, MLD) has no business in a tunnel.
+    # The device's own IPv6 chatter (router solicitations, MLD) has no business in a tunnel, and no peer is a router
+    # that may redirect us.
     for path, value in (
+        (f"/proc/sys/net/ipv4/conf/{name}/accept_redirects", "0"),
+        (f"/proc/sys/net/ipv6/conf/{name}/accept_redirects", "0"),
         (f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode", "1"),
         (f"/proc/sys/net/ipv6/conf/{name}/accept_ra", "0"),
         (f"/proc/sys/net/ipv4/conf/{name}/rp_filter", "2"),
