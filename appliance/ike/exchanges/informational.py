@@ -13,6 +13,9 @@ from appliance.ike.states import IkeState
 from appliance.reasons import Reason
 from appliance.sa.proposal import ProtocolId
 
+COUNTED_TYPES = 64
+"""Kinds of notifications with a counter of their own."""
+
 
 @dataclass(slots=True)
 class Informational:
@@ -173,8 +176,17 @@ def handle_request(sa: IkeSa, payloads: Sequence[Payload], now: float) -> Outcom
     elif ours:
         outcome.payloads.append(DeletePayload(ProtocolId.ESP, tuple(ours)))
     for unknown in all_of(payloads, NotifyPayload):
-        sa.services.counters[f"notify-{unknown.type}"] += 1
+        sa.services.counters[_counter(sa, unknown.type)] += 1
     return outcome
+
+
+def _counter(sa: IkeSa, type_: int) -> str:
+    """The counter of a notification. The peer chooses the types: only so many have one of their own."""
+    name = f"notify-{type_}"
+    counters = sa.services.counters
+    if name in counters or sum(known.startswith("notify-") for known in counters) < COUNTED_TYPES:
+        return name
+    return "notify-other"
 
 
 def _delete_by_peer(sa: IkeSa, spi: bytes) -> bytes | None:
