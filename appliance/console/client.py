@@ -45,18 +45,26 @@ def call(
     for what the daemon refused, and Refusal with a reason of ``UNREACHABLE`` where no answer was to be had.
     """
     deadline = time.monotonic() + timeout
+    at_work = False
     with _connect(path, timeout) as stream:
         try:
             stream.sendall(encode_request(1, call_, args))
             for line in _lines(stream, deadline):
                 answer = _decode(line)
                 if answer.progress is not None:
+                    at_work = True
                     progress(answer.progress)
                 elif answer.ok is True:
                     return _convert(answer, type_)
                 else:
                     raise ControlRefusal(answer.error or _silent_error())
         except TimeoutError:
+            if at_work:
+                raise Refusal(
+                    Reason.CONTROL_TIMEOUT,
+                    f"it is still at work after {timeout:g} s",
+                    remedy="esplanade show connections tells how it goes on; a longer --timeout waits for the end",
+                ) from None
             raise Refusal(Reason.CONTROL_TIMEOUT, f"{timeout:g} s passed on {path}") from None
         except OSError as error:
             raise Refusal(Reason.CONTROL_CLOSED, f"{path}: {error.strerror or error}") from None

@@ -183,6 +183,10 @@ class Operations:
         runtime.held = False
         for child in wanted:
             child.held = False
+        # Nor is it down any more because of that.
+        for one in (runtime, *wanted):
+            if one.why is not None and one.why.reason is Reason.TERMINATED:
+                one.why = None
         if held:
             self._reconciler.accept()
 

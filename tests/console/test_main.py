@@ -280,11 +280,15 @@ def test_an_answer_that_does_not_come_is_status_3(
     assert reason.words in capsys.readouterr().err
 
 
-def test_progress_does_not_outlast_the_timeout(path: Path) -> None:
+def test_progress_does_not_outlast_the_timeout_and_a_daemon_at_work_is_not_called_silent(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with FakeDaemon(path, says("one", "two", SILENCE)):
         started = time.monotonic()
         assert main(["initiate", "site-b", "--timeout", "0.3", "--control", str(path)]) == 3
         assert time.monotonic() - started < 5
+    told = capsys.readouterr().err
+    assert "still at work after 0.3 s" in told and "start it again" not in told
 
 
 def test_answers_of_many_megabytes_arrive_whole(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

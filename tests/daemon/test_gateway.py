@@ -101,6 +101,20 @@ def test_what_the_operator_terminated_stays_down_until_initiate() -> None:
     run(main())
 
 
+def test_what_is_initiated_again_is_not_down_because_it_was_terminated() -> None:
+    async def main() -> None:
+        async with pair(configuration("a"), configuration("b")) as (a, _b, network):
+            await a.gateway.operations.terminate("site", None, lambda text: None)
+            network.cut = True
+            trying = asyncio.create_task(a.gateway.operations.initiate("site", None, lambda text: None))
+            await asyncio.sleep(3)
+            [row] = await a.gateway.show.connections()
+            assert row.state is State.CONNECTING and row.reason is None
+            trying.cancel()
+
+    run(main())
+
+
 def test_a_terminated_child_stays_down_and_its_sister_up() -> None:
     async def main() -> None:
         texts = [
