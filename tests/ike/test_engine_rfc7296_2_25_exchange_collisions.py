@@ -8,6 +8,7 @@ import pytest
 
 from appliance.ike.events import ChildDown, ChildFailed, IkeDown, IkeUp
 from appliance.ike.exchanges import create_child
+from appliance.ike.exchanges.informational import Informational
 from appliance.ike.payloads import NotifyPayload
 from appliance.reasons import Reason
 from appliance.sa.proposal import ProtocolId
@@ -134,6 +135,54 @@ def test_both_sides_agree_with_any_message_lost_rfc7296_2_25(case: str) -> None:
     check = Net.assert_traffic if case in KEEPS_TRAFFIC else quiet
     for schedule in every_schedule(colliding(*actions), losses=losses, check=check):
         outcome(schedule, end)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_both_sides_agree_with_any_message_doubled_rfc7296_2_25(case: str) -> None:
+    actions, end, _ = CASES[case]
+    check = Net.assert_traffic if case in KEEPS_TRAFFIC else quiet
+    for schedule in every_schedule(colliding(*actions), twice=1, at_most=200, check=check):
+        outcome(schedule, end)
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize("case", CASES)
+def test_both_sides_agree_with_any_message_lost_and_any_doubled_rfc7296_2_25(case: str) -> None:
+    actions, end, _ = CASES[case]
+    check = Net.assert_traffic if case in KEEPS_TRAFFIC else quiet
+    for schedule in every_schedule(colliding(*actions), losses=1, twice=1, at_most=10_000, check=check):
+        outcome(schedule, end)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_both_sides_agree_with_a_window_of_four_too_rfc7296_2_25(case: str) -> None:
+    """Each side's request is followed by another one at once, and they overtake each other."""
+    actions, end, _ = CASES[case]
+
+    def start() -> Net:
+        net = Net(connection(window=4, children=TWO.children)).establish(["net"])
+        for action in actions:
+            action(net)
+        for peer in net.peers:
+            if peer.ike_views[0].state == "established":
+                peer.engine._services.ike_sas[peer.ike_views[0].ike_id].enqueue(Informational(), net.now)
+                peer.collect()
+        return net
+
+    for schedule in every_schedule(start, at_most=80, check=quiet):
+        outcome(schedule, end)
+
+
+def test_two_children_rekeyed_by_both_sides_at_once_in_a_window_of_four_rfc7296_2_8_1() -> None:
+    def start() -> Net:
+        net = Net(connection(window=4, children=TWO.children)).establish()
+        for peer in net.peers:
+            for name in ("net", "late"):
+                peer.rekey_child(name)
+        return net
+
+    for schedule in every_schedule(start, at_most=150):
+        outcome(schedule, two_children)
 
 
 def crossing(*actions: Action) -> Net:
