@@ -184,7 +184,8 @@ class Operations:
         for child in wanted:
             child.held = False
         # Nor is it down any more because of that.
-        for one in (runtime, *wanted):
+        downs: list[ConnectionRuntime | ChildRuntime] = [runtime, *wanted]
+        for one in downs:
             if one.why is not None and one.why.reason is Reason.TERMINATED:
                 one.why = None
         if held:
