@@ -34,6 +34,7 @@ class Services:
     outputs: deque[Output] = field(default_factory=deque)
     counters: Counter[str] = field(default_factory=Counter)
     connections: tuple[ConnectionConfig, ...] = ()
+    connection_by_name: dict[str, ConnectionConfig] = field(default_factory=dict)
     ike_sas: dict[int, IkeSa] = field(default_factory=dict)
     by_spi: dict[bytes, IkeSa] = field(default_factory=dict)
     owners: dict[int, IkeSa] = field(default_factory=dict)

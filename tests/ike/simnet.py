@@ -137,6 +137,7 @@ class Network:
         self.counters: Counter[str] = Counter()
         self.probing = True
         self.on_loss: Callable[[str], None] | None = None
+        self.drop: Callable[[Datagram], bool] | None = None
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
         self._ends: dict[str, list[Node]] = {}
@@ -177,6 +178,9 @@ class Network:
         source, destination = datagram.source, datagram.destination
         self.note("send", str(source), str(destination), len(datagram.data))
         self.counters["sent"] += 1
+        if self.drop is not None and self.drop(datagram):
+            self.counters["dropped"] += 1
+            return
         translated = self._translate(source, destination)
         if translated is None:
             self.counters["unroutable"] += 1

@@ -212,12 +212,15 @@ def _select(
 ) -> ConnectionConfig | None:
     """The candidate that expects this peer, and is who the peer wants, if it says so (RFC 7296 §1.2, IDr).
 
-    Of several between the same identities, the first that has a child for the offered selectors.
+    Of several between the same identities, the first that has a child for the offered selectors. They are taken as they
+    are configured now: that may have changed since IKE_SA_INIT.
     """
+    known = sa.services.connection_by_name
+    candidates = [known[candidate.name] for candidate in sa.candidates if candidate.name in known]
     peer = Identity(theirs.id_type, theirs.data)
     found = [
         connection
-        for connection in sa.candidates
+        for connection in candidates
         if (wanted is None or Identity(wanted.id_type, wanted.data).matches(connection.local_id))
         and peer.matches(connection.remote_id)
     ]

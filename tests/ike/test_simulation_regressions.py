@@ -1,0 +1,154 @@
+"""What the simulation once found, each with as few messages as it takes."""
+
+from __future__ import annotations
+
+from appliance.ike.connection import RekeyPolicy
+from appliance.ike.events import Datagram
+from appliance.ike.states import IkeState
+from appliance.reasons import Reason
+from tests.ike.simnet import LONG, Network, Node, agree, connection_pair, long_lives
+
+A, B = "192.0.2.1", "192.0.2.2"
+
+
+def two(seed: int = 1, *, child_lifetime: RekeyPolicy = LONG, lifetime: RekeyPolicy = LONG, **settings: object):  # type: ignore[no-untyped-def]
+    """A connected pair on a perfect network."""
+    network = Network(seed)
+    of_a, of_b = connection_pair("site", A, B, child_lifetime=child_lifetime, lifetime=lifetime, **settings)  # type: ignore[arg-type]
+    a, b = Node(network, "a", A, [of_a]), Node(network, "b", B, [of_b], initiates=False)
+    a.start()
+    b.start()
+    assert network.run(10, lambda: bool(a.pairs and b.pairs))
+    network.run(1)
+    return network, a, b
+
+
+def ike_of(node: Node) -> int:
+    [ike_id] = node.sites["site"].usable
+    return ike_id
+
+
+def is_response(datagram: Datagram) -> bool:
+    return bool(datagram.data[19] & 0x20)
+
+
+def test_an_ike_sa_replaced_while_its_own_rekey_waits_has_nothing_due_rfc7296_2_8_1() -> None:
+    """Both rekey at once, our answer is lost, and the peer uses its own successor: the old one must not stay due."""
+    decided = 0
+    for seed in range(8):
+        network, a, b = two(seed, lifetime=RekeyPolicy(60.0, 1.0, 0.0), dpd_timeout=200.0)
+        old = ike_of(a)
+        old_spi = bytes.fromhex(a.engine.ike_sas()[0].spi_i)
+        for node in (a, b):
+            node.command(lambda engine, now, node=node: engine.rekey_ike(ike_of(node), now))
+        # Both requests are on their way; nothing else that B says in the old IKE SA arrives.
+        network.drop = lambda d, spi=old_spi: str(d.source.address) == B and d.data[:8] == spi  # type: ignore[misc]
+        network.run(1)
+        sa = a.engine._services.ike_sas[old]
+        assert sa.peer_successor is not None
+        [child_id] = b.pairs
+        owner = b.engine._services.owners[child_id]
+        if not owner.initiator:
+            continue  # the nonces had it that A's successor stays
+        b.command(lambda engine, now, child_id=child_id: engine.rekey_child(child_id, now))
+        network.run(1)
+        assert sa.state is IkeState.REKEYED
+        assert sa.successor is sa.peer_successor
+        decided += 1
+        network.run(90)  # past the end of the old one's lifetime: a Node fails if something stays due
+        network.drop = None
+        for node in (a, b):
+            node.configure(long_lives)
+        network.run(400)
+        agree(network)
+    assert decided
+
+
+def test_a_reload_before_ike_auth_counts_rfc7296_2_15() -> None:
+    """What a half-open IKE SA may become is what is configured when its peer authenticates."""
+    network = Network(1)
+    of_a, of_b = connection_pair("site", A, B, lifetime=RekeyPolicy(600.0, 60.0, 0.0))
+    a, b = Node(network, "a", A, [of_a]), Node(network, "b", B, [of_b], initiates=False)
+    b.start()
+    a.start()
+    assert network.run(5, lambda: any(view.state == "half open" for view in b.engine.ike_sas()))
+    b.configure(long_lives)
+    network.run(5)
+    [view] = b.engine.ike_sas()
+    assert view.rekey_at > 1e6
+
+
+def test_a_connection_removed_before_ike_auth_is_not_made_rfc7296_2_15() -> None:
+    network = Network(1)
+    of_a, of_b = connection_pair("site", A, B)
+    a, b = Node(network, "a", A, [of_a]), Node(network, "b", B, [of_b], initiates=False)
+    b.start()
+    a.start()
+    assert network.run(5, lambda: any(view.state == "half open" for view in b.engine.ike_sas()))
+    b.engine.set_connections([])
+    network.run(1)
+    assert not b.engine.ike_sas()
+    assert a.downs[Reason.PEER_REFUSED_AUTHENTICATION] == 1
+
+
+def test_a_child_answered_after_the_delete_of_its_ike_sa_is_not_announced_rfc7296_1_4_1() -> None:
+    network, a, b = two(children=2, window=2)
+    a.sites["site"].initiates = False
+    ups = a.counters["child-ups"] + a.counters["child-rekeys"]
+    child_id = min(a.pairs)
+    a.command(lambda engine, now: engine.rekey_child(child_id, now))
+    a.command(lambda engine, now: engine.delete_ike(ike_of(a), now, Reason.TERMINATED))
+    network.run(60)
+    assert a.counters["child-ups"] + a.counters["child-rekeys"] == ups
+    for node in (a, b):
+        assert not node.pairs and not node.engine.child_sas() and len(node.spis) == 0
+
+
+def test_the_rekey_of_a_child_that_we_have_not_heard_of_yet_is_put_off_rfc7296_2_25_1() -> None:
+    """The answer that tells us of a child is late; a rekey of that child before it says nothing about its absence."""
+    network, a, b = two()
+    [child_id] = a.pairs
+    network.drop = lambda datagram: str(datagram.source.address) == B and is_response(datagram)
+    a.command(lambda engine, now: engine.rekey_child(child_id, now))
+    network.run(1)
+    successor = max(b.pairs)
+    assert successor not in (min(b.pairs),)
+    b.command(lambda engine, now: engine.rekey_child(successor, now))
+    network.run(1)
+    network.drop = None
+    network.run(60)
+    for node in (a, b):
+        assert Reason.CHILD_SA_NOT_FOUND not in node.downs
+        assert node.counters["child-ups"] == 1
+        assert node.counters["child-rekeys"] == 2
+    agree(network)
+
+
+def test_a_reload_during_an_ike_rekey_reaches_the_successor_rfc7296_2_18() -> None:
+    network, a, b = two(lifetime=RekeyPolicy(600.0, 60.0, 0.0))
+    network.drop = lambda datagram: str(datagram.source.address) == B and is_response(datagram)
+    a.command(lambda engine, now: engine.rekey_ike(ike_of(a), now))
+    network.run(1)
+    for node in (a, b):
+        node.configure(long_lives)
+    network.drop = None
+    network.run(60)
+    for node in (a, b):
+        [view] = node.engine.ike_sas()
+        sa = node.engine._services.ike_sas[view.ike_id]
+        assert sa.settings == node.connections["site"]
+    [view] = a.engine.ike_sas()
+    assert view.rekey_at > 1e6
+
+
+def test_a_child_is_asked_for_once_whatever_the_window_rfc7296_2_3() -> None:
+    network, a, _b = two(children=2, window=4)
+    [connection] = a.connections.values()
+    gone = next(pair.child_id for pair in a.pairs.values() if pair.child == "net1")
+    a.sites["site"].initiates = False
+    a.command(lambda engine, now: engine.delete_child(gone, now, Reason.TERMINATED))
+    network.run(20)
+    for _ in range(3):
+        a.command(lambda engine, now: engine.create_child(ike_of(a), connection.children[1], now))
+    network.run(20)
+    agree(network)
