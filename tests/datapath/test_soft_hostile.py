@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from appliance.config.load import load
 from appliance.daemon import guard
@@ -104,6 +105,46 @@ def test_a_peer_that_jumps_ahead_in_a_batch_costs_no_memory_rfc4303_3_4_3(esn: b
         golden.update(number)
     assert (batched.highest, batched.bitmap) == golden.export()
     assert peak < 1 << 20
+
+
+def esp_packets(state: InboundState, sequences: list[int]) -> list[bytes]:
+    """Packets of the SA with keys of zeros, of one size, as a peer makes them."""
+    cipher = AESGCM(bytes(16))
+    inner = ipv4("10.2.0.5", "10.1.0.9", 17, bytes.fromhex("1234003500180000") + bytes(16)) + b"\1\2\2\4"
+    made = []
+    for sequence in sequences:
+        high, low = sequence.to_bytes(8)[:4], sequence.to_bytes(8)[4:]
+        spi, iv = state.sa.spi.to_bytes(4), sequence.to_bytes(8)
+        aad = spi + (high if state.sa.suite.esn else b"") + low
+        made.append(spi + low + iv + cipher.encrypt(bytes(4) + iv, inner, aad))
+    return made
+
+
+@pytest.mark.parametrize("forged", [None, 0, 3, 7])
+def test_of_a_batch_with_a_forged_packet_the_others_count_once_rfc4303_3_4_3(forged: int | None) -> None:
+    receiver = core()
+    inbound = Inbound(receiver, Coalescer(receiver))
+    state = inbound_state(0x1001, "10.2.0.0/24")
+    receiver.sad.add(state)
+    golden = ReplayWindow(64, esn=False)
+    sequences = [3, 4, 5, 9, 10, 11, 300, 301]
+    packets = esp_packets(state, sequences)
+    if forged is not None:
+        packets[forged] = packets[forged][:-1] + bytes((packets[forged][-1] ^ 1,))
+    for number, sequence in enumerate(sequences):
+        if number != forged:
+            golden.update(sequence)
+    data = b"".join(packets)
+    for seen in (0, 1):
+        inbound._buffer[: len(data)] = data
+        inbound.datagrams(len(data), len(packets[0]), ("192.0.2.2", 4500), 0, b"", 4500)
+        assert (state.window.highest, state.window.bitmap) == golden.export()
+        good = len(sequences) - (forged is not None)
+        assert state.spent.packets == good
+        if not seen:
+            assert (state.replays, state.integrity_failures) == (0, 0 if forged is None else 1)
+    # A forged number left of the window is old the second time, and one right of it is forged once more.
+    assert state.replays + state.integrity_failures == good + 2 * (forged is not None)
 
 
 # Selectors
