@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 
 class IkeLoop:
-    """Drives one engine. Messages of IKE SAs come before those that start one: a flood of these delays no peer.
+    """Drives one engine. Messages of IKE SAs that are here come before all others: a flood of these delays no peer.
 
     ``send`` puts a datagram on the wire. ``note`` hears of each event at once. ``perform`` does what an event asks of
     the datapath; outputs behind it on its lane wait for it. ``reset`` is told of a connection that an error of the
@@ -77,7 +77,7 @@ class IkeLoop:
         """Take an IKE message, without its non-ESP marker; it is handled in a turn soon."""
         if self._closed:
             return
-        inbox = self._strangers if _is_from_stranger(data) else self._inbox
+        inbox = self._inbox if self.engine.knows(data) else self._strangers
         if len(inbox) >= INBOX:
             self.counters["inbox_full"] += 1
             return
@@ -221,8 +221,3 @@ class IkeLoop:
             self._arm(now + PAUSE_AFTER_ERROR)
             return
         self._drain()
-
-
-def _is_from_stranger(data: bytes) -> bool:
-    """Whether a message starts an IKE SA: its responder's SPI is zero (RFC 7296 §3.1). Anybody can send those."""
-    return data[8:16] == bytes(8)

@@ -96,6 +96,11 @@ class Engine:
             receive.protected(sa, header, data, local, remote, now)
         self._settle()
 
+    def knows(self, data: bytes) -> bool:
+        """Whether a message names an IKE SA that is here, not whether it is authentic. Anybody can send others."""
+        by_spi = self._services.by_spi
+        return data[8:16] in by_spi or data[:8] in by_spi
+
     def handle_timer(self, now: float) -> None:
         """Do what is due at ``now``, once for each IKE SA."""
         due: list[int] = []

@@ -9,6 +9,7 @@ from random import Random
 import pytest
 
 from appliance.console.protocol import State
+from appliance.daemon.ikeloop import INBOX
 from appliance.ike.connection import Endpoint
 from appliance.sa.association import Direction
 from tests.daemon.memory_datapath import Fault
@@ -85,6 +86,25 @@ def test_an_hour_of_faults_ends_in_agreement(seed: int) -> None:
             assert all(side.datapath.transmit(reqid) for side in (a, b) for reqid in (1, 2))
             for side in (a, b):
                 assert "internal" not in side.events(), [str(e) for e in side.log if e.event == "internal"]
+
+    run(main())
+
+
+def test_messages_of_unknown_ike_sas_take_no_room_from_peers_rfc7296_2_21_4() -> None:
+    async def main() -> None:
+        async with pair(configuration("a"), configuration("b", start="respond")) as (_a, b, network):
+            random = Random(8)
+            loop = b.gateway.ike
+            auth = next(d.data for d in network.sent if d.data[8:16] != bytes(8) and loop.engine.knows(d.data))
+            stranger = Endpoint(ip_address("198.51.100.9"), 500)
+            for _ in range(INBOX + 10):  # responder's SPIs that are not zero, and nobody's
+                loop.receive(random.randbytes(16) + auth[16:], endpoint(b.address), stranger)
+            assert loop.counters["inbox_full"] == 10
+            loop.receive(auth, endpoint(b.address), endpoint(ip_address("192.0.2.1")))
+            assert loop.counters["inbox_full"] == 10, "there is room for a peer"
+            await asyncio.sleep(5)
+            [row] = await b.gateway.show.connections()
+            assert row.children[0].state is State.ESTABLISHED
 
     run(main())
 
