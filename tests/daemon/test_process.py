@@ -116,7 +116,8 @@ def test_a_second_sigterm_stops_at_once(running: Running) -> None:
     running.signal(signal.SIGTERM)
     os.kill(running.process.pid, signal.SIGCONT)
     running.signal(signal.SIGTERM)
-    assert running.wait() in (0, 1)
+    # Stopped in order, told to hurry, or done so far that nobody handles signals any more.
+    assert running.wait() in (0, 1, -signal.SIGTERM)
 
 
 def test_sighup_reloads_and_a_bad_file_changes_nothing(running: Running) -> None:
