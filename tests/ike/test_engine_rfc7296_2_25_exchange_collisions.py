@@ -237,6 +237,7 @@ def test_a_request_to_rekey_an_unknown_child_is_child_sa_not_found_rfc7296_2_25(
     net.assert_agreement()
     assert net.sent("CREATE_CHILD_SA", "?")[-1].has("N(REKEY_SA)") is False
     assert net.a.last(ChildDown).reason is Reason.CHILD_SA_NOT_FOUND
+    assert net.a.counted("CHILD_SA_NOT_FOUND") == net.b.counted("CHILD_SA_NOT_FOUND") == 1
 
 
 def test_a_child_request_meets_temporary_failure_while_the_ike_sa_is_rekeyed_and_succeeds_later_rfc7296_2_25_2() -> (
@@ -246,6 +247,7 @@ def test_a_child_request_meets_temporary_failure_while_the_ike_sa_is_rekeyed_and
     assert all(m.has("N(TEMPORARY_FAILURE)") for m in net.flight)
     net.settle()
     assert not net.a.of(ChildFailed)
+    assert net.a.counted("PEER_BUSY") == net.b.counted("PEER_BUSY") == 1
     net.run(60)
     two_children(net)
     assert net.sent("N(TEMPORARY_FAILURE)")

@@ -123,6 +123,7 @@ def test_an_ike_rekey_asked_for_another_group_uses_it_rfc7296_1_3() -> None:
     net.a.rekey_ike()
     net.settle()
     assert net.sent("N(INVALID_KE_PAYLOAD)")
+    assert net.b.counted("INVALID_KE_PAYLOAD") == 1
     assert "ecp384" in str(net.a.ike.suite)
     net.assert_agreement()
 

@@ -86,6 +86,7 @@ class CreateChild:
         retry = CreateChild(self.config, self.selectors, self.method, self.attempts + 1)
         if self.attempts < MAX_ATTEMPTS:
             if type_ == NotifyType.TEMPORARY_FAILURE:
+                sa.services.count(Reason.PEER_BUSY)
                 retry.not_before = retry_time(sa, now)
                 sa.enqueue(retry, now)
                 return
@@ -174,6 +175,7 @@ def handle_request(sa: IkeSa, payloads: Sequence[Payload], now: float) -> list[P
     offer = first(payloads, SaPayload)
     nonce = first(payloads, NoncePayload)
     if offer is None or nonce is None or not offer.proposals:
+        sa.services.count(Reason.INVALID_SYNTAX)
         return error(NotifyType.INVALID_SYNTAX)
     if sa.state is not IkeState.ESTABLISHED:  # it is being closed, or has a successor (§2.25.2)
         return error(NotifyType.TEMPORARY_FAILURE)

@@ -115,6 +115,7 @@ class RekeyChild:
         if method is not None and self.attempts < create_child.MAX_ATTEMPTS:
             sa.enqueue(RekeyChild(child, method, self.attempts + 1), now, first=True)
         elif type_ == NotifyType.CHILD_SA_NOT_FOUND:
+            sa.services.count(Reason.CHILD_SA_NOT_FOUND)
             # §2.25: forget it and make a new one, unless there is another for the same.
             config = sa.settings.child(child.config.name) or child.config
             twin = sa.twin(child)
@@ -122,6 +123,7 @@ class RekeyChild:
             if twin is None:
                 sa.enqueue(create_child.CreateChild(config), now)
         elif type_ == NotifyType.TEMPORARY_FAILURE:
+            sa.services.count(Reason.PEER_BUSY)
             child.rekey_at = create_child.retry_time(sa, now)
         else:
             child_failed(sa, offer, reason_of(type_), f"rekey: {name_of(NotifyType, type_)}")
@@ -158,6 +160,7 @@ def handle_request(
     if child is None and sa.expects_child:
         return error(NotifyType.TEMPORARY_FAILURE)  # it may be one whose answer is still on its way to us
     if child is None or rekey.protocol != ProtocolId.ESP:
+        sa.services.count(Reason.CHILD_SA_NOT_FOUND)
         return [NotifyPayload(NotifyType.CHILD_SA_NOT_FOUND, protocol=rekey.protocol, spi=rekey.spi)]
     if child.delete_queued or child.state in (ChildState.DELETING, ChildState.REKEYED):
         return error(NotifyType.TEMPORARY_FAILURE)

@@ -105,6 +105,7 @@ class RekeyIke:
                 sa.enqueue(RekeyIke(KeyExchangeMethod(number), self.attempts + 1), now, first=True)
                 return
         if type_ == NotifyType.TEMPORARY_FAILURE:
+            sa.services.count(Reason.PEER_BUSY)
             sa.rekey_at = create_child.retry_time(sa, now)
             return
         self._fail(sa, reason_of(type_), name_of(NotifyType, type_), now)
@@ -143,11 +144,13 @@ def handle_request(sa: IkeSa, offer: SaPayload, nonce: bytes, payloads: Sequence
         return error(NotifyType.NO_PROPOSAL_CHOSEN)
     ke = first(payloads, KePayload)
     if ke is None or ke.method != chosen.suite.ke:
+        sa.services.count(Reason.INVALID_KE_PAYLOAD)
         return error(NotifyType.INVALID_KE_PAYLOAD, chosen.suite.ke.to_bytes(2, "big"))
     own = generate(chosen.suite.ke, sa.services.random)
     try:
         shared = own.shared(ke.data)
     except InvalidKeyExchange:
+        sa.services.count(Reason.INVALID_SYNTAX)
         return error(NotifyType.INVALID_SYNTAX)
     new = IkeSa(sa.services, initiator=False, local=sa.local, remote=sa.remote, now=now)
     _inherit(new, sa)
