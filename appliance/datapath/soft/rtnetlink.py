@@ -120,24 +120,39 @@ class RtNetlink:
         self._sock.close()
 
     def add(self, items: list[Rule | Route]) -> None:
-        """Add rules and routes; those that are there stay."""
-        self._send(items, (_NEWRULE, _NEWROUTE), _CREATE | _EXCL, (errno.EEXIST,))
+        """Add rules, which must not be there yet, and routes, which may be."""
+        # Asked for exclusiveness, the kernel takes a wide rule for one that is there where a narrower one of its
+        # preference is: "from all" beside "from 10.1.0.0/24".
+        messages = [
+            (_NEWRULE, _CREATE, item.message())
+            if isinstance(item, Rule)
+            else (_NEWROUTE, _CREATE | _EXCL, item.message())
+            for item in items
+        ]
+        self._exchange(messages, (errno.EEXIST,))
 
     def remove(self, items: list[Rule | Route]) -> None:
         """Remove rules and routes; those that are not there do not matter."""
-        self._send(items, (_DELRULE, _DELROUTE), 0, (errno.ENOENT, errno.ESRCH, errno.ENODEV))
+        messages = [(_DELRULE if isinstance(item, Rule) else _DELROUTE, 0, item.message()) for item in items]
+        self._exchange(messages, (errno.ENOENT, errno.ESRCH, errno.ENODEV))
 
     def left(self, table: int) -> list[tuple[int, bytes]]:
         """Rules and routes that bear our protocol number: (type of message that removes it, message)."""
+        found = self.rules()
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for body in self._dump(_GETROUTE, _NEWROUTE, struct.pack("=BBBBBBBBI", family, *(0,) * 8)):
+                number = struct.unpack("=I", _attributes(body[12:]).get(15, bytes(4)))[0]
+                if body[5] == PROTOCOL and number in (table, table + 1):
+                    found.append((_DELROUTE, body))
+        return found
+
+    def rules(self) -> list[tuple[int, bytes]]:
+        """The rules of :meth:`left`."""
         found = []
         for family in (socket.AF_INET, socket.AF_INET6):
             for body in self._dump(_GETRULE, _NEWRULE, struct.pack("=BBBBBBBBI", family, *(0,) * 8)):
                 if _attributes(body[12:]).get(21) == bytes((PROTOCOL,)):
                     found.append((_DELRULE, body))
-            for body in self._dump(_GETROUTE, _NEWROUTE, struct.pack("=BBBBBBBBI", family, *(0,) * 8)):
-                number = struct.unpack("=I", _attributes(body[12:]).get(15, bytes(4)))[0]
-                if body[5] == PROTOCOL and number in (table, table + 1):
-                    found.append((_DELROUTE, body))
         return found
 
     def addresses(self) -> list[Address]:
@@ -171,16 +186,13 @@ class RtNetlink:
             wanted = (1, 2, 4, 6, 10, 22, 23, 24)
             return (kind, *bits[:3], bits[7], table, *(attributes.get(number) for number in wanted))
         device = attributes.get(4) if bits[7] == UNICAST else None
-        return (kind, *bits[:2], bits[7], device, *(attributes.get(number) for number in (1, 6, 7, 15)))
+        # The kernel does not write the destination of a default route.
+        destination = attributes.get(1) if bits[1] else None
+        return (kind, *bits[:2], bits[7], device, destination, *(attributes.get(number) for number in (6, 7, 15)))
 
     def remove_raw(self, messages: list[tuple[int, bytes]]) -> None:
         """Remove what ``left`` found."""
         self._exchange([(kind, 0, body) for kind, body in messages], (errno.ENOENT, errno.ESRCH))
-
-    def _send(self, items: list[Rule | Route], kinds: tuple[int, int], flags: int, ignored: tuple[int, ...]) -> None:
-        self._exchange(
-            [(kinds[0] if isinstance(item, Rule) else kinds[1], flags, item.message()) for item in items], ignored
-        )
 
     def _exchange(self, messages: list[tuple[int, int, bytes]], ignored: tuple[int, ...]) -> None:
         for at in range(0, len(messages), _BATCH):

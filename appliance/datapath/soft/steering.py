@@ -61,12 +61,29 @@ class Steering:
             # What an earlier process left keeps protecting until its successor stands.
             old = self._netlink.left(self._options.table)
             new = {self._netlink.identity(item) for item in wanted}
-            self._netlink.add(_ordered(wanted))
+            there = {self._netlink.key(kind, body) for kind, body in old}
+            self._netlink.add([item for item in _ordered(wanted) if self._netlink.identity(item) not in there])
             self._netlink.remove_raw([(kind, body) for kind, body in old if self._netlink.key(kind, body) not in new])
         else:
             self._netlink.add(_ordered(wanted - self._there))
             self._netlink.remove(list(reversed(_ordered(self._there - wanted))))
+        self._settle([item for item in _ordered(wanted) if isinstance(item, Rule)])
         self._there = wanted
+
+    def _settle(self, wanted: list[Rule]) -> None:
+        # Told to remove "from all", the kernel removes the first rule of that preference and table, whatever it is
+        # from. What went by mistake comes back behind the others, so each round leaves one less in the way.
+        rules = {self._netlink.identity(rule): rule for rule in wanted}
+        for _ in range(len(rules) + 2):
+            missing = dict(rules)
+            extra = []
+            for kind, body in self._netlink.rules():
+                if missing.pop(self._netlink.key(kind, body), None) is None:
+                    extra.append((kind, body))
+            if not missing and not extra:
+                return
+            self._netlink.add(list(missing.values()))
+            self._netlink.remove_raw(extra)
 
     def remove(self) -> None:
         """Take away all rules and routes, an earlier process's too."""
@@ -187,9 +204,9 @@ def _family(version: int) -> int:
 def _ordered(items: frozenset[Rule | Route]) -> list[Rule | Route]:
     """Where "go to" lands first, then routes, then the other rules: nothing points to what is not there yet."""
 
-    def key(item: Rule | Route) -> tuple[int, int]:
+    def key(item: Rule | Route) -> tuple[int, int, int]:
         if isinstance(item, Route):
-            return 1, -item.metric
-        return (0, 0) if item.action == NOP else (2, item.preference)
+            return 1, -item.metric, 0
+        return (0, 0, 0) if item.action == NOP else (2, item.preference, item.source.prefixlen if item.source else 0)
 
     return sorted(items, key=key)
