@@ -26,7 +26,14 @@ def two(seed: int, faults: Faults = CLEAN, *, both: bool = True, **settings: obj
 
 
 def star(
-    seed: int, spokes: int, faults: Faults, child_lifetime: RekeyPolicy, lifetime: RekeyPolicy, children: int = 1
+    seed: int,
+    spokes: int,
+    faults: Faults,
+    child_lifetime: RekeyPolicy,
+    lifetime: RekeyPolicy,
+    *,
+    children: int = 1,
+    **settings: object,
 ) -> tuple[Network, Node]:
     """A hub and its spokes; with every third connection both sides start it, with every third the hub does."""
     network = Network(seed, faults)
@@ -35,7 +42,7 @@ def star(
         address = f"198.51.100.{number + 1}"
         of_hub, of_spoke = connection_pair(
             f"spoke{number}", A, address,
-            number=number + 1, children=children, child_lifetime=child_lifetime, lifetime=lifetime,
+            number=number + 1, children=children, child_lifetime=child_lifetime, lifetime=lifetime, **settings,  # type: ignore[arg-type]
         )  # fmt: skip
         at_hub.append(of_hub)
         addresses.append((address, of_spoke))
@@ -290,13 +297,59 @@ def test_five_thousand_garbage_datagrams_leave_nothing() -> None:
 
 
 @pytest.mark.verify
-@pytest.mark.parametrize("seed", range(8))
-def test_years_of_faults_end_in_agreement(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(6))
+def test_a_year_of_faults_and_restarts_ends_in_agreement(seed: int) -> None:
+    """Liveness checks are rare here: they would be most of the messages."""
     network, _hub = star(
-        100 + seed, 6, ROUGH, RekeyPolicy(3600.0, 600.0, 0.0), RekeyPolicy(6 * 3600.0, 3600.0, 600.0), children=2
+        100 + seed,
+        3,
+        ROUGH,
+        RekeyPolicy(3 * 3600.0, 1800.0, 0.0),
+        RekeyPolicy(24 * 3600.0, 3600.0, 0.0 if seed % 2 else 600.0),
+        children=2,
+        window=1 + seed % 3,
+        dpd_interval=3600.0,
+        proposals="aes128gcm16-x25519" if seed % 3 == 2 else None,
     )
     for _ in range(12):
         network.run(30 * 24 * 3600)
-        restless(network, 6)
+        restless(network, 10)
+    assert rekeys(network)[0] > 15_000 and rekeys(network)[1] > 900
     settle(network, 20_000)
     agree(network)
+
+
+WORST = Faults(
+    loss=0.25, duplicate=0.2, reorder=0.3, truncate=0.03, flip=0.03, delay=(0.005, 1.0), hold=15.0
+)  # fmt: skip
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize("faults", [ROUGH, WORST], ids=["rough", "worst"])
+@pytest.mark.parametrize("window", [1, 2, 4])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dpd_interval": None},
+        {"proposals": "aes128gcm16-x25519", "dpd_interval": 20.0, "dpd_timeout": 100.0},
+        {"force_encapsulation": True, "fragment_size": 200, "dpd_interval": 20.0, "dpd_timeout": 100.0},
+    ],
+    ids=["no liveness checks", "pfs", "fragments"],
+)
+def test_many_seeds_of_faults_and_restarts_end_in_agreement(
+    faults: Faults, window: int, settings: dict[str, object]
+) -> None:
+    for seed in range(10):
+        network, _a, _b = two(
+            1000 + seed,
+            faults,
+            both=seed % 2 == 1,
+            children=2,
+            child_lifetime=SAME_INSTANT,
+            lifetime=RekeyPolicy(300.0, 60.0, 30.0) if seed % 3 else SAME_INSTANT,
+            window=window,
+            **settings,
+        )
+        restless(network, 3)
+        settle(network, 2500)
+        agree(network)
