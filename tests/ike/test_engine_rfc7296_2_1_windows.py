@@ -9,6 +9,7 @@ from appliance.ike.constants import ExchangeType
 from appliance.ike.events import IkeDown
 from appliance.ike.message import Header, seal_message
 from appliance.reasons import Reason
+from tests.ike.interleavings import every_schedule, outcome
 from tests.ike.peers import Net, Peer, child, connection, mirror
 
 FOUR = connection(window=4, children=tuple(child(f"c{n}", n) for n in range(1, 9)))
@@ -94,6 +95,16 @@ def test_the_handshake_survives_the_loss_of_any_message_rfc7296_2_1(number: int)
     net.run(10, lose)
     assert lost
     net.assert_agreement()
+
+
+def test_the_handshake_survives_two_losses_and_two_duplicates_rfc7296_2_1() -> None:
+    def start() -> Net:
+        net = Net()
+        net.a.initiate(net.a_connection)
+        return net
+
+    for schedule in every_schedule(start, losses=2, twice=2, at_most=300, check=lambda net: None):
+        outcome(schedule, Net.assert_agreement, seconds=60)
 
 
 def test_responses_are_never_repeated_by_themselves_rfc7296_2_1() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 
 import pytest
 
@@ -340,3 +341,39 @@ def test_no_schedule_of_three_exchanges_ends_in_disagreement_rfc7296_2_25() -> N
         outcome(schedule, two_children)
         put_off += bool(schedule.net.sent("N(TEMPORARY_FAILURE)"))
     assert put_off
+
+
+ACTIONS = (
+    a_rekeys_child,
+    b_rekeys_child,
+    a_deletes_child,
+    b_deletes_child,
+    a_creates,
+    a_rekeys_ike,
+    b_rekeys_ike,
+    a_deletes_ike,
+    b_deletes_ike,
+)
+
+
+@pytest.mark.parametrize("first", ACTIONS[:-2], ids=lambda action: action.__name__)
+def test_any_three_requests_at_once_end_in_agreement_with_a_message_lost_rfc7296_2_25(first: Action) -> None:
+    later = ACTIONS[ACTIONS.index(first) + 1 :]
+    for others in combinations(later, 2):
+
+        def start(others: tuple[Action, ...] = others) -> Net:
+            net = Net(TWO).establish(["net"])
+            for action in (first, *others):
+                if all(peer.ike_views[0].state == "established" for peer in net.peers):
+                    action(net)
+            return net
+
+        for schedule in every_schedule(start, losses=1, at_most=8, check=quiet):
+            outcome(schedule, whatever_is_left_agrees, seconds=300)
+
+
+def whatever_is_left_agrees(net: Net) -> None:
+    if net.a.ike_views or net.b.ike_views:
+        net.assert_agreement(children=len(net.a.installed))
+    else:
+        net.assert_gone()
