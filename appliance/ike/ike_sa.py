@@ -443,6 +443,8 @@ class IkeSa:
             else:
                 exchange.abandon(old, now)
         old.successor = self
+        if old.delete_at is not None and old.delete_at[1] is Reason.DUPLICATE_IKE_SA:
+            self.delete_at = old.delete_at  # one too many stays so
         old.await_deletion(now)
         self.pump(now)
 

@@ -51,8 +51,9 @@ class DeleteIke:
 
     @property
     def outlives_ike_sa(self) -> bool:
-        """A person's wish, or the configuration's, is about the connection."""
-        return self.reason in (Reason.TERMINATED, Reason.CONFIGURATION_CHANGED)
+        """A person's wish, or the configuration's, is about the connection; and what is one too many stays so."""
+        lasting = (Reason.TERMINATED, Reason.CONFIGURATION_CHANGED, Reason.DUPLICATE_IKE_SA, Reason.REPLACED)
+        return self.reason in lasting
 
     def request(self, sa: IkeSa, now: float) -> list[Payload] | None:
         """The Delete payload; the children end here and now."""
