@@ -6,7 +6,7 @@ from appliance.ike.connection import RekeyPolicy
 from appliance.ike.events import Datagram
 from appliance.ike.states import IkeState
 from appliance.reasons import Reason
-from tests.ike.simnet import LONG, Network, Node, agree, connection_pair, long_lives
+from tests.ike.simnet import LONG, ROUGH, Network, Node, agree, connection_pair, long_lives, settle
 
 A, B = "192.0.2.1", "192.0.2.2"
 
@@ -152,3 +152,27 @@ def test_a_child_is_asked_for_once_whatever_the_window_rfc7296_2_3() -> None:
         a.command(lambda engine, now: engine.create_child(ike_of(a), connection.children[1], now))
     network.run(20)
     agree(network)
+
+
+def test_random_commands_on_parallel_ike_sas_end_in_one_rfc7296_2_8() -> None:
+    """A redundant IKE SA was rekeyed before its deletion was sent; its successor has to go all the same."""
+    for seed in (2, 11):
+        network = Network(seed, ROUGH)
+        of_a, of_b = connection_pair("site", A, B, children=3, window=4, dpd_interval=20.0, dpd_timeout=100.0)
+        nodes = [Node(network, name, address, [of]) for name, address, of in (("a", A, of_a), ("b", B, of_b))]
+        for node in nodes:
+            node.start()
+        chance = network.random
+        for _ in range(300):
+            network.run(chance.choice((0.01, 0.05, 0.3, 3, 20)))
+            node = chance.choice(nodes)
+            ikes = node.sites["site"].usable
+            if not ikes:
+                continue
+            ike_id, what = chance.choice(ikes), chance.random()
+            if what < 0.8:
+                node.command(lambda engine, now, ike_id=ike_id: engine.rekey_ike(ike_id, now))
+            else:
+                node.command(lambda engine, now, ike_id=ike_id: engine.delete_ike(ike_id, now, Reason.TERMINATED))
+        settle(network, 2500)
+        agree(network)
