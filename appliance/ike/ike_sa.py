@@ -59,6 +59,7 @@ class IkeSa:
         "first_selectors",
         "fragmentation",
         "half_open_until",
+        "hold_children_until",
         "ike_id",
         "init_key",
         "init_offer",
@@ -143,6 +144,7 @@ class IkeSa:
         self.established_at: float | None = None
         self.last_inbound = now
         self.half_open_until: float | None = None
+        self.hold_children_until = now
         self.rekey_at: float | None = None
         self.expires_at: float | None = None
         self.authenticated_until: float | None = None

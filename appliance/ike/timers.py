@@ -18,6 +18,8 @@ DELETE_GIVE_UP = 20.0
 REKEY_RETRY = 0.25
 """A rekey that did not succeed is tried again after this share of what is left of the lifetime."""
 SHORTEST_RETRY = 5.0
+HOLD_MARGIN = 10.0
+"""A child's rekey makes way for the IKE SA's only if so much of its lifetime is left afterwards."""
 
 
 def handle(sa: IkeSa, now: float) -> None:
@@ -100,6 +102,9 @@ def _child(sa: IkeSa, child: ChildSa, now: float) -> None:
         reason = Reason.REKEYED if child.state is ChildState.REKEYED else Reason.LIFETIME_OVER
         delete_child(sa, child, reason, "", now)
     elif now >= child.rekey_at:
+        if now < sa.hold_children_until < child.expires_at - HOLD_MARGIN:
+            child.rekey_at = sa.hold_children_until  # the IKE SA's own rekey first
+            return
         child.rekey_at = now + _retry(child.expires_at, now)
         rekey_child(sa, child, now)
 

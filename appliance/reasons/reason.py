@@ -29,6 +29,7 @@ class Reason(Enum):
     SEND_FAILED = 19
     ECN_NOT_CAPABLE = 20
     ESP_FRAGMENT = 21
+    LINK_SCOPE = 22
     ALGORITHM_UNSUPPORTED = 128
     MODE_UNSUPPORTED = 129
     ALREADY_INSTALLED = 130
@@ -263,6 +264,11 @@ _TEXT: dict[int, tuple[str, str, str]] = {
         "drop",
         "ESP takes whole datagrams, and this is a fragment (RFC 4303 §3.3.4 and §3.4.1)",
         "use tunnel mode for fragmented traffic, or lower the MTU so that nothing is fragmented",
+    ),
+    22: (
+        "drop",
+        "the packet belongs to its own link and is not for a tunnel",
+        "none is needed",
     ),
     128: (
         "refusal",

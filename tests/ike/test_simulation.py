@@ -102,6 +102,28 @@ def test_rekeys_lose_no_packet_with_any_delay_between_the_sides_rfc7296_2_8(seed
     assert a.counters["ike-rekeys"] > 30 and b.counters["child-rekeys"] > 250
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_rekeys_of_children_do_not_starve_the_rekey_of_the_ike_sa_rfc7296_2_25_2(seed: int) -> None:
+    network, a, b = two(
+        seed,
+        both=False,
+        children=2,
+        child_lifetime=RekeyPolicy(60.0, 20.0, 5.0),
+        lifetime=RekeyPolicy(200.0, 20.0, 10.0),
+    )
+    network.run(10)
+    losses: list[str] = []
+    network.on_loss = losses.append
+    network.faults = Faults(delay=(0.001, 2.0))
+    network.esp_faults = Faults(delay=(0.001, 2.0))
+    network.run(4000)
+    assert losses == []
+    for node in (a, b):
+        assert node.engine is not None
+        assert node.counters["ike-rekeys"] > 18
+        assert Reason.LIFETIME_OVER.name not in node.engine.counters
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_hours_of_faults_end_in_agreement(seed: int) -> None:
     network, _a, _b = two(

@@ -180,6 +180,8 @@ class Outbound:
     def _decide(self, flow: Flow, data: memoryview) -> Verdict:
         if self._is_own(flow):
             return Verdict(reason=Reason.OWN_TRAFFIC)
+        if _of_link_scope(flow):
+            return Verdict(reason=Reason.LINK_SCOPE)
         policy = self._core.spd.match(flow)
         if policy is None:
             # RFC 4301 §6: an ICMP error goes the way of the packet that it is about, seen from the other side.
@@ -453,6 +455,19 @@ def _flow_key(data: memoryview) -> bytes:
     elif first >> 4 == 6 and len(data) >= 48 and data[6] in (6, 17):
         return data[6:7].tobytes() + data[8:44].tobytes()
     return b""
+
+
+def _of_link_scope(flow: Flow) -> bool:
+    """Whether a packet is never forwarded: what hosts say on their own link, such as the TUN device's MLD reports.
+
+    Unspecified source, link-local source or destination, multicast of link scope (RFC 4291 §2.5.2, §2.5.6, §2.7;
+    RFC 3927 §2.7, RFC 5771 §4).
+    """
+    if flow.source == 0:
+        return True
+    if flow.version == 4:
+        return flow.destination >> 8 == 0xE00000 or 0xA9FE in (flow.source >> 16, flow.destination >> 16)
+    return flow.destination >> 112 & 0xFF0F == 0xFF02 or 0x3FA in (flow.source >> 118, flow.destination >> 118)
 
 
 def _turned(flow: Flow) -> Flow:

@@ -29,6 +29,10 @@ from appliance.sa.algorithms import KeyExchangeMethod, TransformType
 RETRY_SHARE = 0.25
 """A failed rekey is tried again after this share of what is left until the IKE SA's end."""
 
+HOLD_CHILDREN = 12.0
+"""How long rekeys of children wait, if they can, once they have put off a rekey of the IKE SA: else it may never come.
+It is longer than the IKE SA's rekey waits until it is tried again."""
+
 
 @dataclass(slots=True)
 class RekeyIke:
@@ -107,6 +111,7 @@ class RekeyIke:
         if type_ == NotifyType.TEMPORARY_FAILURE:
             sa.services.count(Reason.PEER_BUSY)
             sa.rekey_at = create_child.retry_time(sa, now)
+            sa.hold_children_until = now + HOLD_CHILDREN
             return
         self._fail(sa, reason_of(type_), name_of(NotifyType, type_), now)
 
@@ -132,6 +137,7 @@ def handle_request(sa: IkeSa, offer: SaPayload, nonce: bytes, payloads: Sequence
     """The peer wants a successor for the IKE SA."""
     child_exchanges = (create_child.CreateChild, rekey_child.RekeyChild, DeleteChild, DeleteUnannounced)
     if any(isinstance(request.exchange, child_exchanges) for request in sa.requests.outstanding.values()):
+        sa.hold_children_until = now + HOLD_CHILDREN
         return error(NotifyType.TEMPORARY_FAILURE)  # §2.25.2
     if sa.peer_successor is not None and sa.peer_successor.state is not IkeState.DEAD:
         return error(NotifyType.TEMPORARY_FAILURE)
