@@ -14,6 +14,8 @@ PANELS = (
     ("responder_cpu_ms", "Responder CPU a handshake", "ms (less is better)", 1.0),
     ("memory_pss_bytes", "Memory, 1,000 tunnels", "MiB PSS (less is better)", 1 / 2**20),
 )
+NARROWEST = 11.0
+"""Inches that title and legend need."""
 COLOURS = {
     "esplanade": "#1b6ca8",
     "esplanade, native ESP": "#7fb2d9",
@@ -37,7 +39,9 @@ def draw(report: dict[str, Any], stem: Path) -> str:
         return ""
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = pyplot.subplots(rows, columns, figsize=(3.4 * columns, 2.9 * rows), squeeze=False)
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(max(3.4 * columns, NARROWEST), 2.9 * rows + 0.5), squeeze=False
+    )
     for axis in axes.flat[len(panels) :]:
         axis.axis("off")
     for axis, (key, title, unit, scale) in zip(axes.flat, panels, strict=False):
@@ -45,7 +49,7 @@ def draw(report: dict[str, Any], stem: Path) -> str:
         bars = axis.bar(
             range(len(present)), [value for _, value in present], color=[COLOURS[kind] for kind, _ in present]
         )
-        axis.bar_label(bars, fmt="%.3g", fontsize=8, padding=2)
+        axis.bar_label(bars, labels=[_number(value) for _, value in present], fontsize=8, padding=2)
         axis.set_title(title, fontsize=10)
         axis.set_ylabel(unit, fontsize=8)
         axis.set_xticks([])
@@ -66,3 +70,8 @@ def draw(report: dict[str, Any], stem: Path) -> str:
         figure.savefig(stem.with_suffix(f".{suffix}"), dpi=110)
     pyplot.close(figure)
     return f"{stem.with_suffix('.svg')} and .png"
+
+
+def _number(value: float) -> str:
+    """Three digits or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
