@@ -18,7 +18,7 @@ DELETE_GIVE_UP = 20.0
 REKEY_RETRY = 0.25
 """A rekey that did not succeed is tried again after this share of what is left of the lifetime."""
 SHORTEST_RETRY = 5.0
-HOLD_MARGIN = 10.0
+HOLD_MARGIN = 5.0
 """A child's rekey makes way for the IKE SA's only if so much of its lifetime is left afterwards."""
 
 

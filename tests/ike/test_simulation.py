@@ -102,7 +102,7 @@ def test_rekeys_lose_no_packet_with_any_delay_between_the_sides_rfc7296_2_8(seed
     assert a.counters["ike-rekeys"] > 30 and b.counters["child-rekeys"] > 250
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", (0, 58))  # 58 starves where children do not make way
 def test_rekeys_of_children_do_not_starve_the_rekey_of_the_ike_sa_rfc7296_2_25_2(seed: int) -> None:
     network, a, b = two(
         seed,
