@@ -6,8 +6,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from appliance.datapath.soft.outbound import _of_link_scope
+from appliance.datapath.soft.outbound import Outbound, _of_link_scope
 from appliance.datapath.soft.packet import Flow
+from appliance.reasons import Reason
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,12 @@ from appliance.datapath.soft.packet import Flow
 def test_packets_of_link_scope_are_known(source: str, destination: str, of_link: bool) -> None:
     here, there = ip_address(source), ip_address(destination)
     assert _of_link_scope(Flow(here.version, int(here), int(there), 17, 1, 2, 20)) is of_link
+
+
+def test_a_packet_of_link_scope_is_dropped_before_any_policy_is_asked() -> None:
+    outbound = Outbound.__new__(Outbound)  # without policies: asking one would fail
+    outbound.own_addresses, outbound.own_ports = set(), set()
+    report = Flow(6, 0, int(ip_address("ff02::16")), 58, 143, 0, 48)
+    verdict = outbound._decide(report, memoryview(b""))
+    assert verdict.reason is Reason.LINK_SCOPE
+    assert verdict.policy is None
