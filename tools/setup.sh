@@ -120,6 +120,7 @@ install_system() {
                 need_command nsenter util-linux
                 need_command mount mount
                 need_command iperf3 iperf3
+                need_command ping iputils-ping
                 ;;
             peer)
                 need_command charon-systemd charon-systemd

@@ -65,7 +65,7 @@ def _new_namespace() -> int:
 def why_not() -> str | None:
     """Why no lab can be built here, or None if one can. Tests skip with these words."""
     path = SBIN
-    for command in ("ip", "nft", "nsenter", "setpriv", "unshare"):
+    for command in ("ip", "iperf3", "nft", "nsenter", "ping", "setpriv", "unshare"):
         if shutil.which(command, path=path) is None:
             return f"the command {command} is missing (tools/setup.sh system lab)"
     try:
