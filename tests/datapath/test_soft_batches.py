@@ -18,14 +18,14 @@ from appliance.datapath.soft.coalesce import Coalescer
 from appliance.datapath.soft.core import Core
 from appliance.datapath.soft.inbound import Inbound
 from appliance.datapath.soft.options import SoftOptions
-from appliance.datapath.soft.packet import fragment_ipv4, parse
+from appliance.datapath.soft.packet import finish_checksum, fragment_ipv4, parse
 from appliance.datapath.soft.pmtu import PathMtu
 from appliance.datapath.soft.sad import InboundState, OutboundState, Spending, ranges
 from appliance.datapath.soft.seal import SPARE, Sealer, seal_one
 from appliance.datapath.soft.segment import ROOM, Super, build_rows
 from appliance.datapath.soft.sender import Burst
 from appliance.datapath.soft.spd import Ambiguous, Spd
-from appliance.datapath.soft.tun import Tun
+from appliance.datapath.soft.tun import GSO_UDP_L4, VNET_HEADER, Tun
 from appliance.datapath.soft.window import BatchWindow
 from appliance.esp.checksum import internet_checksum, pseudo_header
 from appliance.esp.drop import Drop
@@ -123,9 +123,9 @@ def test_batch_is_what_the_golden_model_makes_packet_by_packet(suite: Suite, ver
         sequence = 0xFFFF_FF00
         whole = super_packet(version, protocol, payload, size, sequence, flags)
         next_header = 4 if version == 4 else 41
-        rows = build_rows(np.empty(ROOM, np.uint8), whole, 0, count, size, alignment=4, next_header=next_header)
-        burst = Burst()
-        Sealer().seal_rows(ours, rows, burst)
+        sealer, burst = Sealer(), Burst()
+        rows = build_rows(sealer.scratch, whole, 0, count, size, alignment=4, next_header=next_header)
+        sealer.seal_rows(ours, rows, burst)
         expected = [
             golden.seal(part, next_header) for part in segments(version, protocol, payload, size, sequence, flags)
         ]
@@ -191,33 +191,40 @@ def glued(parts: list[bytes], protocol: int, monkeypatch: pytest.MonkeyPatch) ->
     coalescer = Coalescer(core)
     for part in parts:
         upper = 20 if part[0] >> 4 == 4 else 40
-        row = np.zeros((1, len(part) + -len(part) % 4), np.uint8)
-        row[0, : len(part)] = np.frombuffer(part, np.uint8)
-        if not coalescer.rows(row, len(part), upper, protocol):
+        if not coalescer.packet(part, upper, protocol):
             coalescer.flush()
             written.append((bytes(10), part))
     coalescer.flush()
     return written
 
 
+def cut(header: bytes, whole: bytes) -> list[bytes]:
+    """What the kernel makes of a write to the TUN device."""
+    flags, kind, length, size, upper, offset = VNET_HEADER.unpack(header)
+    if not flags:
+        return [whole]
+    if not kind:
+        finished = bytearray(whole)
+        assert finish_checksum(finished, upper, offset)
+        return [bytes(finished)]
+    protocol = 17 if kind == GSO_UDP_L4 else 6
+    packet = Super(memoryview(whole), whole[0] >> 4, protocol, upper, length, size)
+    again = []
+    for index in range(packet.count):
+        part = min(size, packet.payload - index * size)
+        row = build_rows(np.empty(ROOM, np.uint8), packet, index, 1, part, alignment=4, next_header=0)
+        again.append(row[0, : length + part].tobytes())
+    return again
+
+
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("protocol", [6, 17])
 def test_what_is_glued_is_cut_into_the_same_again(version: int, protocol: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from appliance.datapath.soft.tun import VNET_HEADER
-
     payload = random.Random(1).randbytes(1348 * 9 + 77)
     parts = segments(version, protocol, payload, 1348, 0xFFFF_FF00, 0x18)
     written = glued(parts, protocol, monkeypatch)
     assert len(written) == 1
-    header, whole = written[0]
-    _, _, length, size, upper, _ = VNET_HEADER.unpack(header)
-    cut = Super(memoryview(whole), version, protocol, upper, length, size)
-    again = []
-    for index in range(cut.count):
-        part = min(size, cut.payload - index * size)
-        row = build_rows(np.empty(ROOM, np.uint8), cut, index, 1, part, alignment=4, next_header=0)
-        again.append(row[0, : length + part].tobytes())
-    assert again == parts
+    assert cut(*written[0]) == parts
 
 
 def test_damaged_reordered_and_other_flows_are_not_glued(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,6 +240,109 @@ def test_damaged_reordered_and_other_flows_are_not_glued(monkeypatch: pytest.Mon
     assert len(glued([pushed, *parts[1:]], 6, monkeypatch)) == 2
     syn = packet(4, 6, payload[:100], sequence=900, flags=0x12)
     assert glued([syn], 6, monkeypatch)[0][1] == syn
+
+
+KINDS = (
+    "next",
+    "next",
+    "next",
+    "push",
+    "fin",
+    "jump",
+    "port",
+    "damaged",
+    "syn",
+    "urgent",
+    "congested",
+    "identification",
+)
+
+
+@given(
+    kinds=st.lists(st.sampled_from(KINDS), min_size=4, max_size=50),
+    version=st.sampled_from([4, 6]),
+    protocol=st.sampled_from([6, 17]),
+    df=st.booleans(),
+    size=st.sampled_from([1, 2, 3, 48, 701]),
+    sequence=st.sampled_from([1000, 0xFFFF_FF00]),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_batch_comes_out_as_its_packets_one_by_one(
+    kinds: list[str], version: int, protocol: int, df: bool, size: int, sequence: int
+) -> None:
+    """Whatever packets of one size follow each other: none is lost, changed or overtaken, and streams are glued."""
+    parts = []
+    identification = 65530
+    source = random.Random(len(kinds))
+    for kind in kinds:
+        sequence += 99 if kind == "jump" else 0
+        identification += 5 if kind == "identification" else 1
+        flags = {"push": 0x18, "fin": 0x11, "syn": 0x12, "urgent": 0x30, "congested": 0x50}.get(kind, 0x10)
+        part = bytearray(
+            packet(version, protocol, source.randbytes(size), sequence=sequence, flags=flags, number=identification)
+        )
+        if version == 4 and not df:
+            part[6] = 0
+            part[10:12] = bytes(2)
+            part[10:12] = internet_checksum(bytes(part[:20])).to_bytes(2)
+        upper = 20 if version == 4 else 40
+        if kind == "port":
+            # Another flow: port and checksum change by the same.
+            part[upper + 1] ^= 1
+            field = upper + (16 if protocol == 6 else 6)
+            step = -1 if part[upper + 1] & 1 else 1
+            value = int.from_bytes(part[field : field + 2]) + step
+            if not 1 < value < 65534:
+                part[upper + 1] ^= 1
+            else:
+                part[field : field + 2] = value.to_bytes(2)
+        if kind == "damaged":
+            part[-1] ^= 0x55
+        sequence += size
+        parts.append(bytes(part))
+    written = through_inbound(parts)
+    assert [meant(piece) for write in written for piece in cut(*write)] == [meant(part) for part in parts]
+    if set(kinds) == {"next"}:
+        assert len(written) == 1
+
+
+def meant(part: bytes) -> bytes:
+    """A packet without what says nothing: the identification of IPv4 packets with DF (RFC 6864 §4.1)."""
+    if part[0] >> 4 == 4 and part[6] & 0x40:
+        assert internet_checksum(part[:20]) == 0
+        return part[:4] + part[6:10] + part[12:]
+    return part
+
+
+def through_inbound(parts: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """What is written for packets of one size that come in one super-datagram: (virtio header, packet)."""
+    from appliance.datapath.soft import coalesce
+
+    written: list[tuple[bytes, bytes]] = []
+    core = quiet()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coalesce.os, "writev", lambda fd, parts: written.append((bytes(parts[0]), bytes(parts[1]))))
+        suite = Suite(Encryption.AES_GCM_16, 128)
+        everything = tuple(TrafficSelector.parse(text) for text in ("0.0.0.0/0", "::/0"))
+        sa = replace(state(suite).sa, direction=Direction.IN, local_ts=everything, remote_ts=everything)
+        key = bytes(range(suite.encryption_key_length))
+        core.sad.add(
+            InboundState(
+                sa, make_cipher(suite, bytearray(key), bytearray()), Spending(sa, 0.0),
+                BatchWindow(64, esn=False), ("192.0.2.1", 4500), ranges(sa.local_ts), ranges(sa.remote_ts),
+            )
+        )  # fmt: skip
+        coalescer = Coalescer(core)
+        inbound = Inbound(core, coalescer)
+        golden = OutboundSa(sa.spi, transform(20, 0, key, b""), esn=False)
+        sealed = [golden.seal(part, 4 if part[0] >> 4 == 4 else 41) for part in parts]
+        data = b"".join(sealed)
+        inbound._buffer[: len(data)] = data
+        inbound.datagrams(len(data), len(sealed[0]), ("192.0.2.1", 4500), 0, bytes(4), 4500)
+        coalescer.flush()
+    os.close(core.tun.fd)
+    assert core.counters["rx_packets"] == len(parts)
+    return written
 
 
 @given(length=st.integers(21, 3000), mtu=st.integers(68, 1500))

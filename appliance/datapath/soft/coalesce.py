@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from struct import Struct
+from struct import Struct, unpack
 
 import numpy as np
 
 from appliance.datapath.soft.core import Core
 from appliance.datapath.soft.packet import TCP, checksum, ones_sum
-from appliance.datapath.soft.segment import Bytes, swap, upper_sums
+from appliance.datapath.soft.segment import Bytes, swap
 from appliance.datapath.soft.tun import (
     GSO_TCPV4,
     GSO_TCPV6,
@@ -27,11 +27,13 @@ _MOST = 128
 _FIN_PSH = 0x09
 _ACK = 0x10
 _ECE = 0x40
-_STEPS = np.arange(_MOST + 1, dtype=np.int64)
 
 
 class Coalescer:
-    """One super-packet in the making. ``rows`` adds to it, ``flush`` writes it out."""
+    """One super-packet in the making. ``rows`` and ``packet`` add to it, ``flush`` writes it out.
+
+    Packets leave one by one where a checksum is wrong, so that the receiver sees that.
+    """
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -42,77 +44,59 @@ class Coalescer:
         self._used = 0
         self._header = self._upper = self._size = self._protocol = self._next = self._identification = 0
         self._ended = False
-        self._template = b""
+        self._template = 0
 
-    def rows(self, rows: Bytes, length: int, upper: int, protocol: int) -> bool:
-        """Take packets of ``length`` bytes of one flow, one a row, zeros behind them. False if they cannot be glued.
+    def rows(self, rows: Bytes, first: bytes, length: int, upper: int, protocol: int) -> int:
+        """Take packets of ``length`` bytes, one a row with its ESP trailer behind it; returns how many.
 
-        Rows are a multiple of 4 bytes, their IP headers were checked and have no options or extension headers.
-        Packets leave one by one where a checksum is wrong, so that the receiver sees that.
+        Those are taken that are like the first one: of its flow, with its trailer. None if it stands for itself.
+        Rows are a multiple of 4 bytes and ``first`` is the first one. Its IP header was checked and has no options or
+        extension headers, and its trailer was.
         """
-        count = rows.shape[0]
-        first = rows[0]
-        version = int(first[0]) >> 4
-        if protocol == TCP:
-            header = upper + (int(first[upper + 12]) >> 4) * 4
-            if header < upper + 20:
-                return False
-        else:
-            header = upper + 8
-        size = length - header
-        # Nothing to glue, or a packet that stands for itself: SYN, RST, URG, CWR.
-        if size <= 0 or count > _MOST:
-            return False
-        if protocol == TCP and int(first[upper + 13]) & ~(_FIN_PSH | _ACK | _ECE):
-            return False
-        mask = _mask(version, upper, protocol, header)
+        header = _header_length(first, length, upper, protocol)
+        if header == 0:
+            return 0
+        count: int = min(rows.shape[0], _MOST)
+        rows = rows[:count]
+        mask, template_mask = _masks(first[0] >> 4, protocol, header)
         heads = rows[:, :header] & mask
-        template = heads[0].tobytes()
-        if count > 1 and not (heads == heads[0]).all():
+        head, tail = heads[0].tobytes(), first[length:]
+        if heads.tobytes() != head * count or rows[:, length:].tobytes() != tail * count:
+            same = (heads == heads[0]).all(axis=1) & (rows[:, length:] == rows[0, length:]).all(axis=1)
+            count = int(same.argmin())  # the first one is like itself
+            rows = rows[:count]
+        template = int.from_bytes(head) & template_mask
+        wrong = _wrong_sums(rows, first, length, upper, protocol)
+        starts, sequences = _runs(rows, first, header, length, upper, protocol, wrong)
+        for start, end in zip(starts, [*starts[1:], count], strict=True):
+            if start in wrong:
+                self.single(rows[start, :length].tobytes())
+                continue
+            flags = int(rows[end - 1, upper + 13]) & _FIN_PSH if protocol == TCP else 0
+            if _fragile(first):
+                self._follow_identification(_U16.unpack(rows[start, 4:6].tobytes())[0], end - start)
+            self._add(rows[start:end, :length], template, header, upper, protocol, sequences[start], flags)
+        return count
+
+    def packet(self, packet: bytes, upper: int, protocol: int) -> bool:
+        """Take one packet without its trailer, as ``rows`` does. False if it cannot be glued."""
+        length = len(packet)
+        header = _header_length(packet, length, upper, protocol)
+        if header == 0:
             return False
-        fragile = version == 4 and not first[6] & 0x40
-        identification = int(first[4]) << 8 | int(first[5])
-        if fragile and not _identified(rows, count):
+        version = packet[0] >> 4
+        addresses = packet[12:20] if version == 4 else packet[8:40]
+        if (ones_sum(packet[upper:]) + ones_sum(addresses) + protocol + length - upper) % 65535:
             return False
-        if fragile and identification != self._identification:
-            self._ended = True
-        sequence = 0
+        sequence = flags = 0
         if protocol == TCP:
-            sequence = _U32.unpack(first[upper + 4 : upper + 8].tobytes())[0]
-            if count > 1:
-                numbers = rows[:, upper + 4 : upper + 8].copy().view(">u4").reshape(count)
-                if not (numbers == (sequence + _STEPS[:count] * size) & 0xFFFF_FFFF).all():
-                    return False
-                if (rows[:-1, upper + 13] & _FIN_PSH).any():
-                    return False
-        elif version == 4 and not first[upper + 6] and not first[upper + 7]:
-            return False  # UDP without a checksum: gluing would make one
-        elif _U16.unpack(first[upper + 4 : upper + 6].tobytes())[0] != length - upper:
-            return False
-        addresses = first[12:20] if version == 4 else first[8:40]
-        pseudo = (ones_sum(addresses.tobytes()) + protocol + length - upper) % 65535
-        if ((upper_sums(rows, upper) + swap(pseudo)) % 65535).any():
-            return False
-        done = 0
-        while done < count:
-            if not self._follows(template, size, sequence + done * size):
-                self.flush()
-                self._begin(rows[done], template, header, upper, protocol, size)
-            room = min(_MOST - self._count, (_LONGEST - self._used) // size)
-            batch = min(room, count - done)
-            target = self._array[self._used : self._used + batch * size].reshape(batch, size)
-            target[:] = rows[done : done + batch, header:length]
-            self._used += batch * size
-            self._count += batch
-            done += batch
-            self._next = (sequence + done * size) & 0xFFFF_FFFF
-            self._ended = size < self._size
-        self._identification = (identification + count) & 0xFFFF
-        if protocol == TCP:
-            flags = int(rows[-1, upper + 13]) & _FIN_PSH
-            if flags:
-                self._buffer[upper + 13] |= flags
-                self._ended = True
+            sequence, flags = _U32.unpack_from(packet, upper + 4)[0], packet[upper + 13] & _FIN_PSH
+        _, template_mask = _masks(version, protocol, header)
+        template = int.from_bytes(packet[:header]) & template_mask
+        if _fragile(packet):
+            self._follow_identification(_U16.unpack_from(packet, 4)[0], 1)
+        row = np.frombuffer(packet, np.uint8).reshape(1, length)
+        self._add(row, template, header, upper, protocol, sequence, flags)
         return True
 
     def single(self, packet: bytes | bytearray | memoryview) -> None:
@@ -153,18 +137,46 @@ class Coalescer:
         self._core.counters["tun_tx_packets"] += 1
         self._count = 0
 
-    def _follows(self, template: bytes, size: int, sequence: int) -> bool:
+    def _follow_identification(self, identification: int, count: int) -> None:
+        if identification != self._identification:
+            self._ended = True
+        self._identification = (identification + count) & 0xFFFF
+
+    def _add(
+        self, rows: Bytes, template: int, header: int, upper: int, protocol: int, sequence: int, flags: int
+    ) -> None:
+        """Add packets that follow each other; ``flags`` are FIN and PSH of the last one."""
+        count, length = rows.shape
+        size = length - header
+        done = 0
+        while done < count:
+            if not self._follows(template, size, sequence):
+                self.flush()
+                self._begin(rows[done], template, header, upper, protocol, size)
+            batch = min(_MOST - self._count, (_LONGEST - self._used) // size, count - done)
+            target = self._array[self._used : self._used + batch * size].reshape(batch, size)
+            target[:] = rows[done : done + batch, header:]
+            self._used += batch * size
+            self._count += batch
+            done += batch
+            sequence = self._next = (sequence + batch * size) & 0xFFFF_FFFF
+            self._ended = size < self._size
+        if flags:
+            self._buffer[upper + 13] |= flags
+            self._ended = True
+
+    def _follows(self, template: int, size: int, sequence: int) -> bool:
         return (
             self._count > 0
             and not self._ended
             and size <= self._size
             and template == self._template
-            and (self._protocol != TCP or sequence & 0xFFFF_FFFF == self._next)
+            and (self._protocol != TCP or sequence == self._next)
             and self._count < _MOST
             and self._used + size <= _LONGEST
         )
 
-    def _begin(self, first: Bytes, template: bytes, header: int, upper: int, protocol: int, size: int) -> None:
+    def _begin(self, first: Bytes, template: int, header: int, upper: int, protocol: int, size: int) -> None:
         self._buffer[:header] = first[:header].tobytes()
         if protocol == TCP:
             self._buffer[upper + 13] &= 0xFF ^ _FIN_PSH
@@ -172,25 +184,78 @@ class Coalescer:
         self._size, self._used, self._count, self._ended = size, header, 0, False
 
 
-def _identified(rows: Bytes, count: int) -> bool:
-    """Whether IPv4 identifications rise by one, as cutting makes them again; without DF they matter (RFC 6864)."""
-    numbers = rows[:, 4].astype(np.int64) << 8 | rows[:, 5]
-    return bool((numbers == (numbers[0] + _STEPS[:count]) & 0xFFFF).all())
+def _header_length(first: bytes, length: int, upper: int, protocol: int) -> int:
+    """Bytes of headers; 0 if there is nothing to glue, or the packet stands for itself: SYN, RST, URG, CWR."""
+    if protocol == TCP:
+        if length < upper + 20 or first[upper + 13] & ~(_FIN_PSH | _ACK | _ECE):
+            return 0
+        header = upper + (first[upper + 12] >> 4) * 4
+        return header if upper + 20 <= header < length else 0
+    header = upper + 8
+    if length <= header or _U16.unpack_from(first, upper + 4)[0] != length - upper:
+        return 0
+    return header
+
+
+def _fragile(first: bytes) -> bool:
+    """Whether identifications matter (IPv4 without DF, RFC 6864): they have to rise by one, as cutting makes them."""
+    return first[0] >> 4 == 4 and not first[6] & 0x40
+
+
+def _wrong_sums(rows: Bytes, first: bytes, length: int, upper: int, protocol: int) -> set[int]:
+    """The rows whose TCP or UDP checksum is wrong, as that of UDP is which has none: gluing would make one."""
+    addresses = first[12:20] if first[0] >> 4 == 4 else first[8:40]
+    pseudo = (ones_sum(addresses) + protocol + length - upper) % 65535
+    # Words of 32 bits, little-endian: 2^16 is 1 modulo 65535. The trailer is the same in all rows.
+    trailer = int.from_bytes(bytes((length - upper) % 4) + first[length:], "little")
+    rest = (swap(pseudo) - trailer) % 65535
+    sums = np.add.reduce(rows[:, upper:].view("<u4"), axis=1, dtype=np.uint64).tolist()
+    return {index for index, total in enumerate(sums) if (total + rest) % 65535}
+
+
+def _runs(
+    rows: Bytes, first: bytes, header: int, length: int, upper: int, protocol: int, wrong: set[int]
+) -> tuple[list[int], tuple[int, ...]]:
+    """Where runs of packets start that cutting makes again from one super-packet, and all sequence numbers."""
+    count, size = rows.shape[0], length - header
+    breaks = {0}
+    for index in wrong:
+        breaks.update((index, index + 1))
+    sequences: tuple[int, ...] = (0,) * count
+    if protocol == TCP:
+        sequences = unpack(f"!{count}I", rows[:, upper + 4 : upper + 8].tobytes())
+        start = sequences[0]
+        if sequences != tuple(range(start, start + count * size, size)):
+            breaks.update(at for at in range(1, count) if sequences[at] != (sequences[at - 1] + size) & 0xFFFF_FFFF)
+        flags = rows[:, upper + 13].tobytes()
+        if flags.count(flags[0] & ~_FIN_PSH) != count:
+            breaks.update(at + 1 for at in range(count) if flags[at] & _FIN_PSH)
+    if _fragile(first):
+        numbers = unpack(f"!{count}H", rows[:, 4:6].tobytes())
+        breaks.update(at for at in range(1, count) if numbers[at] != (numbers[at - 1] + 1) & 0xFFFF)
+    breaks.discard(count)
+    return sorted(breaks), sequences
 
 
 @cache
-def _mask(version: int, upper: int, protocol: int, header: int) -> Bytes:
-    """Bits of the headers that are the same in all packets that may be glued."""
+def _masks(version: int, protocol: int, header: int) -> tuple[Bytes, int]:
+    """Bits of the headers that are the same in all packets of one length that may be glued, and of any length."""
+    upper = 20 if version == 4 else 40
     mask = np.full(header, 0xFF, np.uint8)
     if version == 4:
-        mask[2:6] = 0
-        mask[10:12] = 0
-    else:
         mask[4:6] = 0
+        mask[10:12] = 0
     if protocol == TCP:
         mask[upper + 4 : upper + 8] = 0
         mask[upper + 13] = 0xFF ^ _FIN_PSH
         mask[upper + 16 : upper + 18] = 0
     else:
-        mask[upper + 4 : upper + 8] = 0
-    return mask
+        mask[upper + 6 : upper + 8] = 0
+    template = mask.copy()
+    if version == 4:
+        template[2:4] = 0
+    else:
+        template[4:6] = 0
+    if protocol != TCP:
+        template[upper + 4 : upper + 6] = 0
+    return mask, int.from_bytes(template.tobytes())

@@ -18,6 +18,7 @@ from appliance.datapath.soft.packet import (
     TCP,
     UDP,
     Flow,
+    flow_key,
     parse,
     parse_quoted,
     quoted,
@@ -41,11 +42,9 @@ _BATCH = 4
 _MOST = 2048
 _UDP_GRO_CMSG = (17, 104)
 _INT = Struct("=i")
-_PADDING = tuple(np.arange(1, n + 1, dtype=np.uint8) for n in range(256))
-# Header bytes that tell flows apart: the versions' addresses, protocol and ports; what else must be the same is the
-# coalescer's business.
-_FLOW_IPV4 = np.array([0, 1, 2, 3, 6, 7, 9, *range(12, 24)])
-_FLOW_IPV6 = np.array([0, 1, 4, 5, 6, *range(8, 44)])
+_PADDING = tuple(bytes(range(1, n + 1)) for n in range(256))
+_STREAMS = 4
+"""Flows that one batch is looked through for: traffic of many flows goes packet by packet, which costs less then."""
 
 
 class Inbound:
@@ -249,34 +248,33 @@ class Inbound:
         except Drop as drop:
             core.drop(drop.reason)
             return
-        flow = parse(packet)
-        if flow is None:
-            core.drop(Reason.MALFORMED_IP)
-            return
-        if not state.tunnel and state.sa.encapsulation is not None:
-            # RFC 3948 §3.1.2: a NAT changed addresses that the checksum covers; the ICV vouches for the rest.
-            fixed = bytearray(packet)
-            refresh_upper_checksum(fixed, flow)
-            packet = bytes(fixed)
-        if not self._allowed(state, packet, flow):
-            core.drop(Reason.SELECTOR_MISMATCH)
-            return
-        if flow.protocol == TCP and len(packet) >= flow.header + 20:
-            if core.options.clamp_mss and packet[flow.header + 13] & 2:
+        key = flow_key(packet) if state.tunnel else b""
+        if key and state.allowed.get(key):
+            header, protocol, whole = (20, packet[9], True) if packet[0] >> 4 == 4 else (40, packet[6], True)
+        else:
+            flow = parse(packet)
+            if flow is None:
+                core.drop(Reason.MALFORMED_IP)
+                return
+            if not state.tunnel and state.sa.encapsulation is not None:
+                # RFC 3948 §3.1.2: a NAT changed addresses that the checksum covers; the ICV vouches for the rest.
+                fixed = bytearray(packet)
+                refresh_upper_checksum(fixed, flow)
+                packet = bytes(fixed)
+            if not self._allowed(state, packet, flow):
+                core.drop(Reason.SELECTOR_MISMATCH)
+                return
+            header, protocol, whole = flow.header, flow.protocol, flow.fragment is None
+        if protocol == TCP and len(packet) >= header + 20:
+            if core.options.clamp_mss and packet[header + 13] & 2:
                 try:
-                    packet = bytes(clamp_mss(packet, mss_for(flow.version, core.options.tun_mtu)))
+                    packet = bytes(clamp_mss(packet, mss_for(packet[0] >> 4, core.options.tun_mtu)))
                 except Drop as drop:
                     core.drop(drop.reason)
                     return
-            if flow.fragment is None and flow.header in (20, 40) and self._glue(packet, flow):
+            if whole and header in (20, 40) and self._coalescer.packet(packet, header, TCP):
                 return
         self._coalescer.single(packet)
-
-    def _glue(self, packet: bytes, flow: Flow) -> bool:
-        length = len(packet)
-        row = np.zeros((1, length + -length % 4), np.uint8)
-        row[0, :length] = np.frombuffer(packet, np.uint8)
-        return self._coalescer.rows(row, length, flow.header, TCP)
 
     def _inner(self, next_header: int, payload: bytes, tos: int) -> bytes:
         """The inner packet of tunnel mode without TFC padding, its ECN as RFC 6040 §4.2 says."""
@@ -379,10 +377,18 @@ class Inbound:
         window.update_rising([high | low for low in lows])
         self._authenticated(state, peer, True)
         core.spend(state, count, count * width)
-        plain = self._plain[: count * width].reshape(count, width)
-        if not (state.tunnel and self._uniform(state, plain, tos)):
-            for row in plain:
-                self._deliver(state, row.tobytes(), peer, tos)
+        self._deliver_rows(state, self._plain[: count * width].reshape(count, width), peer, tos)
+
+    def _deliver_rows(self, state: InboundState, rows: Bytes, peer: tuple[str, int], tos: int) -> None:
+        """Decrypted packets of one size: streams that the coalescer takes, the rest packet by packet."""
+        at, count = 0, rows.shape[0]
+        looks = _STREAMS if state.tunnel else 0
+        while at < count:
+            taken = self._stream(state, rows[at:], tos) if looks else 0
+            looks -= 1 if looks else 0
+            if not taken:
+                self._deliver(state, rows[at].tobytes(), peer, tos)
+            at += taken or 1
 
     def _singly(self, start: int, size: int, count: int, peer: tuple[str, int], tos: int) -> None:
         for at in range(start, start + size * count, size):
@@ -404,51 +410,37 @@ class Inbound:
             self._views[size] = found
         return found
 
-    def _uniform(self, state: InboundState, rows: Bytes, tos: int) -> bool:
-        """Deliver rows that are packets of one flow and length with the same padding; False if they are not."""
-        width = rows.shape[1]
-        first = rows[0]
-        pad, next_header = int(first[-2]), int(first[-1])
-        length = width - 2 - pad
+    def _stream(self, state: InboundState, rows: Bytes, tos: int) -> int:
+        """Deliver the first row and those after it of its flow with its padding; 0 if it is none of a stream."""
+        first = rows[0].tobytes()
+        pad, next_header = first[-2], first[-1]
+        length = len(first) - 2 - pad
         if next_header == 4:
-            if length < 28 or first[0] != 0x45 or _U16.unpack(first[2:4].tobytes())[0] != length:
-                return False
-            if first[6] & 0x3F or first[7]:
-                return False
-            upper, protocol, traffic_class, columns = 20, int(first[9]), int(first[1]), _FLOW_IPV4
+            if length < 28 or first[0] != 0x45 or _U16.unpack_from(first, 2)[0] != length:
+                return 0
+            upper, protocol, traffic_class = 20, first[9], first[1]
         elif next_header == 41:
-            if length < 48 or first[0] >> 4 != 6 or _U16.unpack(first[4:6].tobytes())[0] != length - 40:
-                return False
-            upper, protocol, columns = 40, int(first[6]), _FLOW_IPV6
-            traffic_class = (int(first[0]) << 4 | int(first[1]) >> 4) & 0xFF
+            if length < 48 or first[0] >> 4 != 6 or _U16.unpack_from(first, 4)[0] != length - 40:
+                return 0
+            upper, protocol = 40, first[6]
+            traffic_class = (first[0] << 4 | first[1] >> 4) & 0xFF
         else:
-            return False
-        if protocol not in (TCP, UDP) or (tos & 3 and tos & 3 != traffic_class & 3):
-            return False
+            return 0
         if protocol == UDP and not self._core.tun.uso:
-            return False
-        if not (rows[:, columns] == first[columns]).all() or not (rows[:, length:] == first[length:]).all():
-            return False
-        if not (first[length : length + pad] == _PADDING[pad]).all():
-            return False
-        if protocol == TCP and (first[upper + 13] & 2 or length < upper + 20):
-            return False
-        key = first[columns].tobytes()
+            return 0
+        key = flow_key(first)
+        if not key or first[length : length + pad] != _PADDING[pad] or (tos & 3 and tos & 3 != traffic_class & 3):
+            return 0
         allowed = state.allowed.get(key)
         if allowed is None:
-            flow = parse(first[:length].tobytes())
+            flow = parse(first[:length])
             allowed = flow is not None and state.covers(flow)
             if len(state.allowed) >= 256:
                 state.allowed.clear()
             state.allowed[key] = allowed
         if not allowed:
-            return False
-        trailer = first[length:].copy()
-        rows[:, length:] = 0
-        if self._coalescer.rows(rows, length, upper, protocol):
-            return True
-        rows[:, length:] = trailer
-        return False
+            return 0
+        return self._coalescer.rows(rows, first, length, upper, protocol)
 
 
 def _rebuilt(state: InboundState, next_header: int, payload: bytes, peer: tuple[str, int], tos: int) -> bytes:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from struct import Struct
 
-import numpy as np
-
 from appliance.datapath.soft.bypass import Bypass
 from appliance.datapath.soft.core import Core
 from appliance.datapath.soft.packet import (
@@ -18,6 +16,7 @@ from appliance.datapath.soft.packet import (
     UDP,
     Flow,
     finish_checksum,
+    flow_key,
     fragment_ipv4,
     parse,
     parse_quoted,
@@ -26,7 +25,7 @@ from appliance.datapath.soft.packet import (
 from appliance.datapath.soft.pmtu import PathMtu
 from appliance.datapath.soft.sad import OutboundState
 from appliance.datapath.soft.seal import SPARE, Sealer, seal_one
-from appliance.datapath.soft.segment import ROOM, Super, build_rows, header_length
+from appliance.datapath.soft.segment import Super, build_rows, header_length
 from appliance.datapath.soft.sender import Sender
 from appliance.datapath.soft.spd import Ambiguous
 from appliance.datapath.soft.tun import GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VNET, VNET_HEADER
@@ -76,7 +75,7 @@ class Outbound:
         self._sealer = Sealer()
         self._buffer = bytearray(VNET + 65536 + SPARE)
         self._view = memoryview(self._buffer)
-        self._scratch = np.empty(ROOM, np.uint8)
+        self._scratch = self._sealer.scratch
         self._flows: dict[bytes, Verdict] = {}
         self._fragments: OrderedDict[tuple[int, int, int, int], tuple[int, int | None, int | None]] = OrderedDict()
         self._waiting: dict[str, Waiting] = {}
@@ -110,7 +109,7 @@ class Outbound:
         """Handle the packet that stands in the buffer, its virtio header before it."""
         view = self._view
         data = view[start:end]
-        verdict = self._flows.get(_flow_key(data))
+        verdict = self._flows.get(flow_key(data))
         if verdict is None:
             verdict = self._classify(data)
             if verdict is None:
@@ -170,7 +169,7 @@ class Outbound:
             flow = self._with_ports(flow)
         verdict = self._decide(flow, data)
         # Fragments are decided one by one: their key has no ports. ICMP too, for the sake of what it quotes.
-        key = _flow_key(data)
+        key = flow_key(data)
         if key and verdict.policy is None:
             if len(self._flows) >= _FLOWS:
                 self._flows.clear()
@@ -444,17 +443,6 @@ def _outer(state: OutboundState, tos: int, df: bool) -> tuple[int, bool]:
     if sa.df is not DfPolicy.COPY:
         df = sa.df is DfPolicy.SET
     return dscp | ecn, df
-
-
-def _flow_key(data: memoryview) -> bytes:
-    """What tells flows apart that may be decided once; empty for packets that are looked at one by one."""
-    first = data[0]
-    if first == 0x45:
-        if len(data) >= 28 and data[9] in (6, 17) and not (data[6] & 0x3F or data[7]):
-            return data[9:10].tobytes() + data[12:24].tobytes()
-    elif first >> 4 == 6 and len(data) >= 48 and data[6] in (6, 17):
-        return data[6:7].tobytes() + data[8:44].tobytes()
-    return b""
 
 
 def _of_link_scope(flow: Flow) -> bool:

@@ -101,6 +101,20 @@ def _ports(packet: Octets, start: int, protocol: int) -> tuple[int | None, int |
     return None, None
 
 
+def flow_key(packet: Octets) -> bytes:
+    """What tells flows apart that may be decided once; empty for packets that are looked at one by one.
+
+    Those of TCP and UDP that are whole, with no IPv4 options and no extension headers: the upper layer is at 20 or 40.
+    """
+    first = packet[0]
+    if first == 0x45:
+        if len(packet) >= 28 and packet[9] in (TCP, UDP) and not (packet[6] & 0x3F or packet[7]):
+            return bytes(packet[9:10]) + bytes(packet[12:24])
+    elif first >> 4 == 6 and len(packet) >= 48 and packet[6] in (TCP, UDP):
+        return bytes(packet[6:7]) + bytes(packet[8:44])
+    return b""
+
+
 def quoted(packet: Octets, flow: Flow) -> Octets | None:
     """The packet that an ICMP error message quotes, cut short as it is; None for anything else (RFC 4301 §6)."""
     if flow.source_port is None or flow.offset or len(packet) < flow.header + 28:

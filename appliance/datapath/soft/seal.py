@@ -13,7 +13,7 @@ import numpy as np
 
 from appliance.datapath.soft.cipher import AeadCipher, MacCipher
 from appliance.datapath.soft.sad import OutboundState
-from appliance.datapath.soft.segment import Bytes
+from appliance.datapath.soft.segment import ROOM, Bytes
 from appliance.datapath.soft.sender import MOST_SEGMENTS, Burst
 from appliance.esp.trailer import append_trailer
 
@@ -28,9 +28,11 @@ SPARE = 8
 
 
 class Sealer:
-    """Scratch space for batches, with its views made once."""
+    """Scratch space for batches, with its views made once. Rows to be sealed are made in ``scratch``."""
 
     def __init__(self) -> None:
+        self.scratch: Bytes = np.empty(ROOM, np.uint8)
+        self._plaintexts: dict[int, list[memoryview]] = {}
         self._nonces = bytearray(12 * MOST_SEGMENTS)
         self._nonce_array: Bytes = np.frombuffer(self._nonces, np.uint8).reshape(MOST_SEGMENTS, 12)
         self._nonce_views = [memoryview(self._nonces)[at : at + 12] for at in range(0, 12 * MOST_SEGMENTS, 12)]
@@ -39,7 +41,7 @@ class Sealer:
         self._aad_views = [memoryview(self._aads)[at : at + 12] for at in range(0, 12 * MOST_SEGMENTS, 12)]
 
     def seal_rows(self, state: OutboundState, rows: Bytes, burst: Burst) -> None:
-        """Encrypt rows (plaintext and trailer) into a burst behind what it has, which is of the same size.
+        """Encrypt the rows in ``scratch`` (plaintext and trailer) into a burst behind what it has, of the same size.
 
         The caller made sure of room in the burst and of sequence numbers.
         """
@@ -68,11 +70,21 @@ class Sealer:
             heads = self._aad_views[:count]
         else:
             heads = heads[start : start + count]
-        data = rows.reshape(-1).data
-        plaintexts = [data[at : at + width] for at in range(0, count * width, width)]
-        deque(map(cipher.encrypt_into, self._nonce_views, plaintexts, heads, bodies[start : start + count]), maxlen=0)
+        bodies = bodies[start : start + count]
+        deque(map(cipher.encrypt_into, self._nonce_views, self._slots(width), heads, bodies), maxlen=0)
         burst.used += count * size
         burst.count += count
+
+    def _slots(self, width: int) -> list[memoryview]:
+        """The rows of ``scratch``."""
+        found = self._plaintexts.get(width)
+        if found is None:
+            if len(self._plaintexts) >= 8:
+                self._plaintexts.clear()
+            data = self.scratch.data
+            most = min(MOST_SEGMENTS, len(data) // width)
+            found = self._plaintexts[width] = [data[at : at + width] for at in range(0, most * width, width)]
+        return found
 
     def _seal_rows_with_mac(
         self, state: OutboundState, cipher: MacCipher, rows: Bytes, burst: Burst, first: int

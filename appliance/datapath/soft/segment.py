@@ -14,7 +14,7 @@ Bytes = NDArray[np.uint8]
 _U16 = Struct("!H")
 _U32 = Struct("!I")
 _INDEX = np.arange(65536, dtype=np.int64)
-_PADDING = np.arange(1, 256, dtype=np.uint8)
+_PADDING = bytes(range(1, 256))
 _FIN_PSH = 0x09
 _CWR = 0x80
 ROOM = 1 << 18
@@ -63,60 +63,55 @@ def build_rows(
     rows = scratch[: count * width].reshape(count, width)
     source = np.frombuffer(packet.data, np.uint8)
     start = header + first * packet.size
-    rows[:, :header] = source[:header]
-    rows[:, header:length] = source[start : start + count * size].reshape(count, size)
-    rows[:, length:] = 0
+    trailer = _PADDING[:pad] + bytes((pad, next_header))
     index = _INDEX[first : first + count]
+    rows[:, :header] = np.frombuffer(_common_header(packet, length), np.uint8)
+    rows[:, header:length] = source[start : start + count * size].reshape(count, size)
+    rows[:, length:] = np.frombuffer(trailer, np.uint8)
     if packet.version == 4:
-        _ipv4_headers(rows, packet, index, length)
-    else:
-        rows[:, 4] = (length - 40) >> 8
-        rows[:, 5] = (length - 40) & 0xFF
+        # The identification rises, so the header's checksum falls (RFC 6864 §4.1, RFC 1624).
+        numbers = (_U16.unpack_from(packet.data, 4)[0] + index) & 0xFFFF
+        rows[:, 4:6] = _two_bytes(numbers)
+        rows[:, 10:12] = _two_bytes(
+            (65535 - (ones_sum(rows[0, :upper].tobytes()) + numbers - numbers[0]) % 65535) % 65535
+        )
     if packet.protocol == TCP:
         _tcp_headers(rows, packet, index)
         field = upper + 16
     else:
-        rows[:, upper + 4] = (length - upper) >> 8
-        rows[:, upper + 5] = (length - upper) & 0xFF
         field = upper + 6
-    rows[:, field] = 0
-    rows[:, field + 1] = 0
     addresses = packet.data[12:20] if packet.version == 4 else packet.data[8:40]
     pseudo = (ones_sum(addresses) + packet.protocol + length - upper) % 65535
-    total = upper_sums(rows, upper) + swap(pseudo)
-    value = 65535 - total % 65535  # 1 to 65535
+    # Words of 32 bits, little-endian: 2^16 is 1 modulo 65535. The trailer is the same in all rows.
+    behind = int.from_bytes(bytes((length - upper) % 4) + trailer, "little")
+    total = np.add.reduce(rows[:, upper:].view("<u4"), axis=1, dtype=np.uint64)
+    value = 65535 - (total.view(np.int64) + (swap(pseudo) - behind) % 65535) % 65535  # 1 to 65535
     if packet.protocol == TCP:
         value %= 65535  # UDP says 65535 where the checksum is zero (RFC 768), TCP says zero
-    rows[:, field] = value & 0xFF
-    rows[:, field + 1] = value >> 8
-    if pad:
-        rows[:, length : length + pad] = _PADDING[:pad]
-    rows[:, length + pad] = pad
-    rows[:, width - 1] = next_header
+    rows[:, field : field + 2] = value.astype("<u2").view(np.uint8).reshape(count, 2)
     return rows
 
 
-def upper_sums(rows: Bytes, upper: int) -> NDArray[np.int64]:
-    """Sums of little-endian words from ``upper`` to the end of each row. Rows are a multiple of 4 bytes."""
-    words = rows[:, upper:].view("<u4")
-    sums: NDArray[np.uint64] = words.sum(axis=1, dtype=np.uint64)
-    # Two halves of 32 bits are words too.
-    return ((sums & np.uint64(0xFFFF)) + (sums >> np.uint64(16))).astype(np.int64)
+def _common_header(packet: Super, length: int) -> bytearray:
+    """The header of all packets, with zeros where they differ or where a checksum comes."""
+    head, upper = bytearray(packet.data[: packet.header]), packet.upper
+    if packet.version == 4:
+        _U16.pack_into(head, 2, length)
+        head[4] = head[5] = head[10] = head[11] = 0
+    else:
+        _U16.pack_into(head, 4, length - 40)
+    if packet.protocol == TCP:
+        head[upper + 16] = head[upper + 17] = 0
+        # The last packet alone ends and pushes, the first one alone says that the window shrank (RFC 3168 §6.1.2).
+        head[upper + 13] &= 0xFF ^ (_FIN_PSH | _CWR)
+    else:
+        _U16.pack_into(head, upper + 4, length - upper)
+        head[upper + 6] = head[upper + 7] = 0
+    return head
 
 
-def _ipv4_headers(rows: Bytes, packet: Super, index: NDArray[np.int64], length: int) -> None:
-    head = bytearray(packet.data[: packet.upper])
-    identification = _U16.unpack_from(head, 4)[0]
-    _U16.pack_into(head, 2, length)
-    head[4] = head[5] = head[10] = head[11] = 0
-    numbers = (identification + index) & 0xFFFF
-    value = (65535 - (ones_sum(head) + numbers) % 65535) % 65535
-    rows[:, 2] = length >> 8
-    rows[:, 3] = length & 0xFF
-    rows[:, 4] = numbers >> 8
-    rows[:, 5] = numbers & 0xFF
-    rows[:, 10] = value >> 8
-    rows[:, 11] = value & 0xFF
+def _two_bytes(values: NDArray[np.int64]) -> Bytes:
+    return values.astype(">u2").view(np.uint8).reshape(-1, 2)
 
 
 def _tcp_headers(rows: Bytes, packet: Super, index: NDArray[np.int64]) -> None:
@@ -125,12 +120,10 @@ def _tcp_headers(rows: Bytes, packet: Super, index: NDArray[np.int64]) -> None:
     numbers = ((sequence + index * packet.size) & 0xFFFF_FFFF).astype(">u4")
     rows[:, upper + 4 : upper + 8] = numbers.view(np.uint8).reshape(-1, 4)
     flags = packet.data[upper + 13]
-    if flags & _FIN_PSH:
-        rows[:, upper + 13] &= np.uint8(0xFF ^ _FIN_PSH)
-        if int(index[-1]) == packet.count - 1:
-            rows[-1, upper + 13] |= np.uint8(flags & _FIN_PSH)
-    if flags & _CWR:
-        rows[1 if int(index[0]) == 0 else 0 :, upper + 13] &= np.uint8(0xFF ^ _CWR)
+    if flags & _FIN_PSH and int(index[-1]) == packet.count - 1:
+        rows[-1, upper + 13] |= np.uint8(flags & _FIN_PSH)
+    if flags & _CWR and int(index[0]) == 0:
+        rows[0, upper + 13] |= np.uint8(_CWR)
 
 
 def header_length(data: memoryview, upper: int, protocol: int) -> int | None:
