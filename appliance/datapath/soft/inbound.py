@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import socket
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from ipaddress import ip_address
-from itertools import pairwise
-from struct import Struct
+from itertools import groupby, pairwise
+from struct import Struct, unpack
 
-import numpy as np
 from cryptography.exceptions import InvalidTag
 
 from appliance.datapath.soft.cipher import AeadCipher
 from appliance.datapath.soft.coalesce import Coalescer
 from appliance.datapath.soft.core import Core
+from appliance.datapath.soft.mmsg import Receiving, unpack_control
 from appliance.datapath.soft.packet import (
     TCP,
     UDP,
@@ -27,6 +27,7 @@ from appliance.datapath.soft.packet import (
 )
 from appliance.datapath.soft.sad import InboundState, peer_of
 from appliance.datapath.soft.segment import Bytes
+from appliance.datapath.soft.unseal import MOST, ROOM, Opener
 from appliance.esp import ecn
 from appliance.esp.drop import Drop
 from appliance.esp.ip import with_traffic_class
@@ -39,7 +40,11 @@ _U16 = Struct("!H")
 _HEADER = Struct("!II")
 _LOW = 0xFFFF_FFFF
 _BATCH = 4
-_MOST = 2048
+"""Packets that are worth looking at together."""
+_SHORTEST = 36  # SPI, sequence number, IV, an empty packet's trailer and the ICV of an AEAD
+_SLOTS = 64
+_STRIDE = 65536 + 192
+"""Where packets from raw sockets land: any IP packet has room, and not all begin in the same lines of the cache."""
 _UDP_GRO_CMSG = (17, 104)
 _INT = Struct("=i")
 _PADDING = tuple(bytes(range(1, n + 1)) for n in range(256))
@@ -53,17 +58,11 @@ class Inbound:
     def __init__(self, core: Core, coalescer: Coalescer) -> None:
         self._core = core
         self._coalescer = coalescer
-        self._buffer = bytearray(65536)
+        self._buffer = bytearray(_STRIDE * _SLOTS)
         self._view = memoryview(self._buffer)
-        self._array: Bytes = np.frombuffer(self._buffer, np.uint8)
-        self._plain = np.empty(65536 + 64, np.uint8)
-        self._plain_data = self._plain.data
-        self._nonces = bytearray(12 * _MOST)
-        self._nonce_array: Bytes = np.frombuffer(self._nonces, np.uint8).reshape(_MOST, 12)
-        self._nonce_views = [memoryview(self._nonces)[at : at + 12] for at in range(0, 12 * 128, 12)]
-        self._aads = bytearray(12 * _MOST)
-        self._aad_array: Bytes = np.frombuffer(self._aads, np.uint8).reshape(_MOST, 12)
-        self._views: dict[int, tuple[list[memoryview], list[memoryview], list[memoryview]]] = {}
+        self._datagram = self._view[:65536]
+        self._opener = Opener(self._buffer)
+        self._raw = Receiving(self._buffer, _STRIDE, _SLOTS)
         self._fragments: OrderedDict[tuple[int, tuple[int, int, int, int]], None] = OrderedDict()
         self._unknown: dict[int, float] = {}
         self._unknown_until = 0.0
@@ -74,7 +73,7 @@ class Inbound:
         core = self._core
         for _ in range(budget):
             try:
-                length, ancillary, _, peer = sock.recvmsg_into([self._buffer], 256)
+                length, ancillary, _, peer = sock.recvmsg_into([self._datagram], 256)
             except BlockingIOError:
                 return False
             except OSError:
@@ -98,28 +97,53 @@ class Inbound:
         return True
 
     def read_raw(self, sock: socket.socket, budget: int) -> bool:
-        """Take up to ``budget`` native ESP packets from a raw socket; True if there may be more."""
+        """Take up to ``budget`` batches of native ESP packets from a raw socket; True if there may be more."""
+        ipv6 = sock.family == socket.AF_INET6
         for _ in range(budget):
             try:
-                length, ancillary, _, peer = sock.recvmsg_into([self._buffer], 256)
+                lengths = self._raw.receive(sock, names=ipv6)
             except BlockingIOError:
                 return False
             except OSError:
                 continue
-            start, tos, self._local = 0, 0, b""
-            if sock.family == socket.AF_INET:
-                start, tos = (self._buffer[0] & 15) * 4, self._buffer[1]
-                self._local = self._buffer[16:20]
-            else:
-                for level, kind, data in ancillary:
-                    if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_TCLASS:
-                        tos = _INT.unpack_from(data)[0]
-                    elif level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
-                        self._local = data[:16]
             self._core.counters["rx_batches"] += 1
-            name, _ = peer_of(peer)
-            self.esp(start, length, (name, 0), tos)
+            first = 0
+            for length, same in groupby(lengths):
+                count = len(list(same))
+                self._native(first, count, length, ipv6=ipv6)
+                first += count
+            if len(lengths) < _SLOTS:
+                return False
         return True
+
+    def _native(self, first: int, count: int, length: int, *, ipv6: bool) -> None:
+        """Packets of one length that came to a raw socket: those of one sender go on together."""
+        done = 0
+        while done < count:
+            at = first + done
+            seen = self._outer(at, ipv6=ipv6)
+            run = 1
+            while done + run < count and self._outer(at + run, ipv6=ipv6) == seen:
+                run += 1
+            source, self._local, tos, start = seen
+            place = at * _STRIDE + start
+            places = range(place, place + run * _STRIDE, _STRIDE)
+            self._packets(places, length - start, (str(ip_address(source)), 0), tos)
+            done += run
+
+    def _outer(self, slot: int, *, ipv6: bool) -> tuple[bytes, bytes, int, int]:
+        """What the outer header says: source, destination, traffic class, and where ESP begins."""
+        if not ipv6:
+            at = slot * _STRIDE
+            head = self._view[at : at + 20]
+            return bytes(head[12:16]), bytes(head[16:20]), head[1], (head[0] & 15) * 4
+        tos, local = 0, b""
+        for level, kind, data in unpack_control(self._raw.control(slot)):
+            if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_TCLASS:
+                tos = _INT.unpack_from(data)[0]
+            elif level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
+                local = data[:16]
+        return self._raw.name(slot), local, tos, 0
 
     def inject(self, data: bytes, peer: tuple[str, int], local: bytes) -> None:
         """A packet that came another way to a local address."""
@@ -132,24 +156,36 @@ class Inbound:
         self._local = local
         full = length // size
         done = 0
-        if full >= _BATCH and size % 4 == 0 and size >= 36:
-            rows = self._array[: full * size].reshape(full, size)
-            heads = rows[:, :4]
-            if (heads == heads[0]).all():
-                state = self._core.sad.inbound.get(int.from_bytes(heads[0].tobytes()))
-                if state is not None and isinstance(state.cipher, AeadCipher):
-                    at = 0
-                    while at < full:
-                        batch = min(full - at, 128)
-                        self._batch(state, rows[at : at + batch], at * size, size, peer, tos)
-                        at += batch
-                    done = full * size
-        for start in range(done, length, size):
+        if full >= _BATCH:
+            done = self._batches(range(0, full * size, size), size, peer, tos)
+        for start in range(done * size, length, size):
             end = min(start + size, length)
             if self._buffer[start : start + 4] == b"\0\0\0\0":
                 self._ike(bytes(self._view[start + 4 : end]), peer, local, port)
             elif end - start > 1 or self._buffer[start] != 0xFF:  # a NAT keepalive says nothing (RFC 3948 §2.3)
                 self.esp(start, end, peer, tos)
+
+    def _packets(self, places: range, size: int, peer: tuple[str, int], tos: int) -> None:
+        """ESP packets of ``size`` bytes at ``places`` of the buffer."""
+        done = self._batches(places, size, peer, tos) if len(places) >= _BATCH else 0
+        for start in places[done:]:
+            self.esp(start, start + size, peer, tos)
+
+    def _batches(self, places: range, size: int, peer: tuple[str, int], tos: int) -> int:
+        """Handle packets of one SA and size many at a time; how many, which is none if they are of several SAs."""
+        if size % 4 or not _SHORTEST <= size <= ROOM // _BATCH:
+            return 0
+        spis = self._opener.rows(places, 4).tobytes()
+        spi = spis[:4]
+        if spis != spi * len(places):
+            return 0
+        state = self._core.sad.inbound.get(int.from_bytes(spi))
+        if state is None or not isinstance(state.cipher, AeadCipher):
+            return 0
+        most = min(MOST, ROOM // size)
+        for at in range(0, len(places), most):
+            self._batch(state, places[at : at + most], size, peer, tos)
+        return len(places)
 
     def _ike(self, message: bytes, peer: tuple[str, int], local: bytes, port: int) -> None:
         if message:
@@ -335,49 +371,36 @@ class Inbound:
 
     # Many packets
 
-    def _batch(self, state: InboundState, rows: Bytes, start: int, size: int, peer: tuple[str, int], tos: int) -> None:
+    def _batch(self, state: InboundState, places: range, size: int, peer: tuple[str, int], tos: int) -> None:
         """Packets of one SA and size. Whatever is not as it always is goes packet by packet."""
         core = self._core
-        count = rows.shape[0]
+        count = len(places)
         window = state.window
-        lows = rows[:, 4:8].copy().view(">u4").reshape(count).tolist()
+        lows = unpack(f"!{count}I", self._opener.rows(places, 8)[:, 4:].tobytes())
         high = window.infer(lows[0])
         if (
             state.spent.dead is not None
             or high <= window.highest
             or any(later <= earlier for earlier, later in pairwise(lows))
         ):
-            self._singly(start, size, count, peer, tos)
+            self._singly(places, size, peer, tos)
             return
         high &= ~_LOW
-        cipher = state.cipher
-        assert isinstance(cipher, AeadCipher)
-        nonces = self._nonce_array
-        nonces[:count, :4] = np.frombuffer(cipher.salt, np.uint8)
-        nonces[:count, 4:] = rows[:, 8:16]
-        width = size - 32
-        heads, bodies, plains = self._slots(size)
-        first = start // size
-        if state.sa.suite.esn:
-            aads = self._aad_array
-            aads[:count, :4] = rows[:, :4]
-            aads[:count, 4:8] = np.frombuffer((high >> 32).to_bytes(4), np.uint8)
-            aads[:count, 8:] = rows[:, 4:8]
-            view = memoryview(self._aads)
-            heads = [view[at : at + 12] for at in range(0, count * 12, 12)]
-        else:
-            heads = heads[first : first + count]
         try:
-            deque(map(cipher.decrypt_into, self._nonce_views, bodies[first : first + count], heads, plains), maxlen=0)
+            plain = self._opener.open_rows(state, places, size, high)
         except InvalidTag:
-            self._singly(start, size, count, peer, tos)
+            self._singly(places, size, peer, tos)
             return
         core.counters["rx_packets"] += count
         core.counters["rx_bytes"] += count * size
         window.update_rising([high | low for low in lows])
         self._authenticated(state, peer, True)
-        core.spend(state, count, count * width)
-        self._deliver_rows(state, self._plain[: count * width].reshape(count, width), peer, tos)
+        core.spend(state, count, plain.size)
+        self._deliver_rows(state, plain, peer, tos)
+
+    def _singly(self, places: range, size: int, peer: tuple[str, int], tos: int) -> None:
+        for at in places:
+            self.esp(at, at + size, peer, tos)
 
     def _deliver_rows(self, state: InboundState, rows: Bytes, peer: tuple[str, int], tos: int) -> None:
         """Decrypted packets of one size: streams that the coalescer takes, the rest packet by packet."""
@@ -389,26 +412,6 @@ class Inbound:
             if not taken:
                 self._deliver(state, rows[at].tobytes(), peer, tos)
             at += taken or 1
-
-    def _singly(self, start: int, size: int, count: int, peer: tuple[str, int], tos: int) -> None:
-        for at in range(start, start + size * count, size):
-            self.esp(at, at + size, peer, tos)
-
-    def _slots(self, size: int) -> tuple[list[memoryview], list[memoryview], list[memoryview]]:
-        """Views into the buffers for packets of ``size``: what is authenticated, ciphertext with ICV, plaintext."""
-        found = self._views.get(size)
-        if found is None:
-            if len(self._views) >= 8:
-                self._views.clear()
-            view, starts, width = self._view, range(0, len(self._buffer) - size + 1, size), size - 32
-            plain = self._plain_data
-            found = (
-                [view[at : at + 8] for at in starts],
-                [view[at + 16 : at + size] for at in starts],
-                [plain[at : at + width] for at in range(0, width * min(len(starts), 128), width)],
-            )
-            self._views[size] = found
-        return found
 
     def _stream(self, state: InboundState, rows: Bytes, tos: int) -> int:
         """Deliver the first row and those after it of its flow with its padding; 0 if it is none of a stream."""

@@ -11,6 +11,7 @@ from errno import EINVAL, EIO, EMSGSIZE
 import numpy as np
 
 from appliance.datapath.soft.core import Core
+from appliance.datapath.soft.mmsg import Ancillary, Sending, address_of
 from appliance.datapath.soft.sad import OutboundState
 from appliance.datapath.soft.segment import Bytes
 from appliance.reasons import Reason
@@ -28,11 +29,12 @@ _POOL = 16
 class Burst:
     """ESP packets of one SA that leave together, back to back: all of the first one's size, the last maybe less."""
 
-    __slots__ = ("_views", "array", "buffer", "count", "df", "ended", "size", "state", "tos", "used", "view")
+    __slots__ = ("_views", "address", "array", "buffer", "count", "df", "ended", "size", "state", "tos", "used", "view")
 
     def __init__(self) -> None:
         self.buffer = bytearray(MOST_BYTES + 65536)
         self.view = memoryview(self.buffer)
+        self.address = address_of(self.buffer)
         self.array: Bytes = np.frombuffer(self.buffer, np.uint8)
         self._views: dict[int, tuple[list[memoryview], list[memoryview]]] = {}
         self.state: OutboundState | None = None
@@ -97,6 +99,7 @@ class Sender:
         self._open: dict[int, Burst] = {}
         self._free: list[Burst] = []
         self._df: dict[int, bool] = {}
+        self._messages = Sending(MOST_SEGMENTS)
 
     def burst(self, state: OutboundState, length: int, tos: int, df: bool) -> Burst:
         """The SA's open burst with room for a packet of ``length``."""
@@ -161,11 +164,36 @@ class Sender:
                 self._singly(state, burst, ancillary)
             elif error:
                 core.drop(Reason.SEND_FAILED, burst.count)
-        else:
+        elif burst.count == 1:
             self._singly(state, burst, ancillary)
+        else:
+            self._native(state, burst, ancillary)
         burst.reset()
 
-    def _singly(self, state: OutboundState, burst: Burst, ancillary: list[tuple[int, int, bytes]]) -> None:
+    def _native(self, state: OutboundState, burst: Burst, ancillary: Ancillary) -> None:
+        """Send a burst's packets as they are, with one system call if all goes well."""
+        self._messages.prepare(burst.address, burst.used, burst.size, state.target[0], ancillary)
+        at = failures = 0
+        while at < burst.count:
+            try:
+                at += self._messages.send(state.sock, at)
+                failures = 0
+            except BlockingIOError:
+                failures += 1
+                if failures == 3 or not _writable(state.sock):
+                    self._core.drop(Reason.QUEUE_FULL, burst.count - at)
+                    return
+            except OSError as error:
+                failures += 1
+                if failures < 3 and error.errno not in (EINVAL, EIO, EMSGSIZE):
+                    continue  # an ICMP error that was queued for the socket, see _sendmsg
+                if error.errno == EMSGSIZE:
+                    self._too_big(state, 1)
+                else:
+                    self._core.drop(Reason.SEND_FAILED)
+                at, failures = at + 1, 0
+
+    def _singly(self, state: OutboundState, burst: Burst, ancillary: Ancillary) -> None:
         for at in range(0, burst.used, burst.size):
             error = self._sendmsg(state, burst.view[at : min(at + burst.size, burst.used)], ancillary)
             if error == EMSGSIZE:
@@ -177,15 +205,13 @@ class Sender:
         self._core.drop(Reason.TOO_BIG, count)
         self._on_too_big(state)
 
-    def _sendmsg(self, state: OutboundState, data: memoryview, ancillary: list[tuple[int, int, bytes]]) -> int:
+    def _sendmsg(self, state: OutboundState, data: memoryview, ancillary: Ancillary) -> int:
         """Send one message; 0 or the error. A full buffer is waited for a moment: that slows senders down, not us."""
         for attempt in range(3):
             try:
                 state.sock.sendmsg([data], ancillary, 0, state.target)
             except BlockingIOError:
-                poll = select.poll()
-                poll.register(state.sock, select.POLLOUT)
-                if attempt == 2 or not poll.poll(2):
+                if attempt == 2 or not _writable(state.sock):
                     self._core.drop(Reason.QUEUE_FULL)
                     return 0
             except OSError as error:
@@ -207,3 +233,10 @@ class Sender:
             sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, value)
         else:
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, value)
+
+
+def _writable(sock: socket.socket) -> bool:
+    """Wait a moment for room in a socket's buffer."""
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    return bool(poll.poll(2))
