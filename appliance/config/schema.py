@@ -431,7 +431,7 @@ _DATAPATH = Table(
                 ),
                 "mtu": Key(
                     type=values.integer(576, 65535, "bytes"),
-                    default_words="computed",
+                    default_words="what fits into 1500 bytes outside",
                     effect=Effect.RESTART,
                     help="MTU of the TUN device",
                 ),

@@ -35,7 +35,14 @@ from appliance.esp.outbound import OutboundSa
 from appliance.esp.replay import ReplayWindow
 from appliance.esp.transform import transform
 from appliance.sa.algorithms import Encryption, Suite
-from appliance.sa.association import Direction, Mode, PolicyAction, SecurityAssociation, SecurityPolicy
+from appliance.sa.association import (
+    Direction,
+    Mode,
+    PolicyAction,
+    SecurityAssociation,
+    SecurityPolicy,
+    UdpEncapsulation,
+)
 from appliance.sa.selector import TrafficSelector
 
 ENDS = {4: ("10.1.0.1", "10.2.0.1"), 6: ("fd01::1", "fd02::1")}
@@ -314,7 +321,26 @@ def meant(part: bytes) -> bytes:
     return part
 
 
-def through_inbound(parts: list[bytes]) -> list[tuple[bytes, bytes]]:
+@pytest.mark.parametrize(("path_mtu", "mss"), [(1500, 1438 - 40), (1300, 1238 - 40), (9000, 1438 - 40)])
+def test_a_syn_that_arrives_is_clamped_to_the_way_back_rfc9293_3_7_1(path_mtu: int, mss: int) -> None:
+    """The peer's host learns what fits into the SA that goes the other way, and into the TUN device."""
+    back = state(Suite(Encryption.AES_GCM_16, 128))
+    back.sa = replace(back.sa, encapsulation=UdpEncapsulation(4500, 4500))
+    back.set_path_mtu(path_mtu)
+    options = bytes.fromhex("020405b4") + bytes((1,)) * 8  # 1460
+    syn = bytearray(packet(4, 6, b"", flags=2))
+    syn[40:52] = options
+    syn[36:38] = bytes(2)
+    upper = bytes(syn[20:])
+    syn[36:38] = internet_checksum(pseudo_header(bytes(syn[12:16]), bytes(syn[16:20]), 6, len(upper)) + upper).to_bytes(
+        2
+    )
+    [(_, written)] = through_inbound([bytes(syn)], back)
+    assert written[40:44] == b"\2\4" + mss.to_bytes(2)
+    assert internet_checksum(pseudo_header(written[12:16], written[16:20], 6, 32) + written[20:]) == 0
+
+
+def through_inbound(parts: list[bytes], back: OutboundState | None = None) -> list[tuple[bytes, bytes]]:
     """What is written for packets of one size that come in one super-datagram: (virtio header, packet)."""
     from appliance.datapath.soft import coalesce
 
@@ -332,6 +358,9 @@ def through_inbound(parts: list[bytes]) -> list[tuple[bytes, bytes]]:
                 BatchWindow(64, esn=False), ("192.0.2.1", 4500), ranges(sa.local_ts), ranges(sa.remote_ts),
             )
         )  # fmt: skip
+        if back is not None:
+            core.sad.add(back)
+            core.sad.activate(back)
         coalescer = Coalescer(core)
         inbound = Inbound(core, coalescer)
         golden = OutboundSa(sa.spi, transform(20, 0, key, b""), esn=False)

@@ -365,6 +365,6 @@ def test_networks_behind_the_gateways_reach_each_other(guarded: bool) -> None:
                 argv = ["ping", "-c1", "-W1", "-M", "do", "-s", "1450", INNER[4][1]]
                 return hosts[0].run(argv, check=False).stdout
 
-            assert "mtu = 1400" in await asyncio.to_thread(too_big)
+            assert "mtu = 1438" in await asyncio.to_thread(too_big)
 
     run(body())

@@ -304,13 +304,18 @@ class Inbound:
         if protocol == TCP and len(packet) >= header + 20:
             if core.options.clamp_mss and packet[header + 13] & 2:
                 try:
-                    packet = bytes(clamp_mss(packet, mss_for(packet[0] >> 4, core.options.tun_mtu)))
+                    packet = bytes(clamp_mss(packet, mss_for(packet[0] >> 4, self._way_back(state))))
                 except Drop as drop:
                     core.drop(drop.reason)
                     return
             if whole and header in (20, 40) and self._coalescer.packet(packet, header, TCP):
                 return
         self._coalescer.single(packet)
+
+    def _way_back(self, state: InboundState) -> int:
+        """The longest packet that answers to what came by an SA may be."""
+        active = self._core.sad.active.get(state.sa.reqid, ())
+        return min([self._core.options.tun_mtu, *(max(out.inner_mtu, 576) for out in active)])
 
     def _inner(self, next_header: int, payload: bytes, tos: int) -> bytes:
         """The inner packet of tunnel mode without TFC padding, its ECN as RFC 6040 §4.2 says."""

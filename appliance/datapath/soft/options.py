@@ -11,13 +11,14 @@ from appliance.datapath.soft.ingress import OWN_MARK
 class SoftOptions:
     """Settings of one soft datapath. Sizes in bytes, times in seconds.
 
-    ``tun_mtu`` is what hosts see; ESP adds 42 to 100 bytes to it outside. ``steer`` keeps rules and routes that lead
-    protected traffic to the TUN device, in ``table``, by rules from ``preference`` on. ``mtu_floor_*`` bound what ICMP
-    messages may make of the path MTU, ``path_mtu`` is what is assumed before any.
+    ``tun_mtu`` is what hosts see: the longest packet that fits into 1500 bytes with an AEAD in UDP over IPv4. An SA
+    with less room cuts TCP to it, and tells hosts of other packets that are too big. ``steer`` keeps rules and routes
+    that lead protected traffic to the TUN device, in ``table``, by rules from ``preference`` on. ``mtu_floor_*`` bound
+    what ICMP messages may make of the path MTU, ``path_mtu`` is what is assumed before any.
     """
 
     tun: str = "esplanade0"
-    tun_mtu: int = 1400
+    tun_mtu: int = 1438
     mark: int = OWN_MARK
     steer: bool = True
     table: int = 220

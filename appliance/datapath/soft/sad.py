@@ -100,7 +100,7 @@ class OutboundState:
     last: int = _LOW
     headroom: int = NEVER
     path_mtu: int = 1500
-    inner_mtu: int = 1400
+    inner_mtu: int = 1438
     local: Ranges = ()
     remote: Ranges = ()
 
