@@ -196,7 +196,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoftDatapath:
-    """The userspace datapath. ``mtu`` None: the datapath chooses. ``pmtu_floor`` is for IPv4; IPv6's is 1280 (RFC 8200 §5)."""
+    """The userspace datapath. ``mtu`` None: it chooses. ``pmtu_floor`` is for IPv4; IPv6's is 1280 (RFC 8200 §5)."""
 
     tun: str
     mtu: int | None

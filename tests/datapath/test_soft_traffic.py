@@ -111,6 +111,12 @@ def test_transport_mode_carries_between_hosts_rfc4303_3_1_1(outer: int, udp: boo
                 assert await asyncio.to_thread(transfer, left, right, ends, 200_000)
             assert capture.count(Kind.PLAIN) == 0
             assert capture.count(Kind.ESP_IN_UDP if udp else Kind.ESP) > 0
+            # What its host cut, ESP takes whole (RFC 4303 §3.3.4); the outer packet is cut then.
+            with Capture(left, "wan") as capture:
+                argv = ["ping", "-q", "-n", "-c2", "-i0.05", "-W2", "-s", "5000", "-p", "c0ffee", "-I", *ends]
+                assert "2 received" in (await asyncio.to_thread(left.run, argv, check=False)).stdout
+            assert len(capture.frames) >= 16
+            assert not capture.leaks(marker=bytes.fromhex("c0ffeec0ffee"))
 
     run(body())
 

@@ -23,6 +23,7 @@ from appliance.datapath.soft.packet import (
     quoted,
 )
 from appliance.datapath.soft.pmtu import PathMtu
+from appliance.datapath.soft.reassembly import Reassembler
 from appliance.datapath.soft.sad import OutboundState
 from appliance.datapath.soft.seal import SPARE, Sealer, seal_one
 from appliance.datapath.soft.segment import Super, build_rows, header_length
@@ -40,6 +41,7 @@ from appliance.sa.datapath import Acquire
 _U16 = Struct("!H")
 _FLOWS = 16384
 _FRAGMENTS = 1024
+_LONGEST = 65535 - 8 - 40  # what UDP and IP headers leave to ESP
 _SMALLEST_IPV6_MTU = 1280
 _GSO_TYPES = {GSO_TCPV4: (4, TCP), GSO_TCPV6: (6, TCP)}
 
@@ -73,6 +75,7 @@ class Outbound:
         self._path_mtu = path_mtu
         self._bypass = bypass
         self._sealer = Sealer()
+        self._reassembler = Reassembler()
         self._buffer = bytearray(VNET + 65536 + SPARE)
         self._view = memoryview(self._buffer)
         self._scratch = self._sealer.scratch
@@ -145,7 +148,10 @@ class Outbound:
         self._sender.flush()
 
     def expire(self) -> None:
-        """Drop what waited too long for an SA."""
+        """Drop what waited too long for an SA, or for the rest of its fragments."""
+        late = self._reassembler.expire(self._core.now)
+        if late:
+            self._core.drop(Reason.ESP_FRAGMENT, late)
         hold = self._core.options.acquire_hold
         for name, waiting in list(self._waiting.items()):
             if waiting.packets and self._core.now - waiting.since > hold:
@@ -298,7 +304,10 @@ class Outbound:
 
     def _transport(self, state: OutboundState, data: memoryview, length: int, tos: int, df: bool) -> None:
         try:
-            parts = split_to_protect(data[:length])
+            whole = self._whole(data[:length])
+            if whole is None:
+                return
+            parts = split_to_protect(whole)
         except Drop as drop:
             self._core.drop(drop.reason)
             return
@@ -306,9 +315,22 @@ class Outbound:
             # The kernel makes the outer header; it has no options of ours to put in.
             self._core.drop(Reason.MALFORMED_IP)
             return
+        if state.sealed_length(len(parts.payload)) > _LONGEST:
+            self._core.drop(Reason.TOO_BIG)
+            return
         payload = bytearray(parts.payload)
         payload += bytes(SPARE)
-        self._seal(state, memoryview(payload), len(parts.payload), parts.protocol, tos, df, length)
+        if len(whole) > state.inner_mtu:
+            # It was in fragments, so it may be in fragments again.
+            df = False
+        self._seal(state, memoryview(payload), len(parts.payload), parts.protocol, tos, df, len(whole))
+
+    def _whole(self, packet: memoryview) -> memoryview | bytes | None:
+        """A packet that is no fragment, or the one that its last fragment completes."""
+        flow = parse(packet)
+        if flow is None or flow.fragment is None:
+            return packet
+        return self._reassembler.add(bytes(packet), flow, self._core.now)
 
     def _clamped(self, state: OutboundState, data: memoryview, length: int) -> memoryview:
         try:
