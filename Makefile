@@ -36,7 +36,7 @@ verify: venv ## the tests and the long proofs: years of rekeys, the whole intero
 
 bench: venv ## beside strongSwan in the same place in one run; writes build/bench/soft.json and .svg
 	@tools/setup.sh system lab peer
-	@$(PY) -c 'import matplotlib' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check '.[bench]' || \
+	@$(PY) -c 'import matplotlib' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check --editable '.[bench]' || \
 		echo "no matplotlib: the numbers are written, the picture is not" >&2
 	@$(NET) $(PY) -m tests.bench.bench_soft $(BENCH)
 
