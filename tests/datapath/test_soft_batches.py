@@ -17,6 +17,7 @@ from appliance.datapath.soft.cipher import make_cipher
 from appliance.datapath.soft.coalesce import Coalescer
 from appliance.datapath.soft.core import Core
 from appliance.datapath.soft.inbound import Inbound
+from appliance.datapath.soft.mmsg import pack_control
 from appliance.datapath.soft.options import SoftOptions
 from appliance.datapath.soft.packet import finish_checksum, fragment_ipv4, parse
 from appliance.datapath.soft.pmtu import PathMtu
@@ -29,7 +30,7 @@ from appliance.datapath.soft.tun import GSO_UDP_L4, VNET_HEADER, Tun
 from appliance.datapath.soft.window import BatchWindow
 from appliance.esp.checksum import internet_checksum, pseudo_header
 from appliance.esp.drop import Drop
-from appliance.esp.ip import Ipv4Header, Ipv6Header
+from appliance.esp.ip import Ipv4Header, Ipv6Header, with_traffic_class
 from appliance.esp.ip import parse as parse_ip
 from appliance.esp.outbound import OutboundSa
 from appliance.esp.replay import ReplayWindow
@@ -372,6 +373,81 @@ def through_inbound(parts: list[bytes], back: OutboundState | None = None) -> li
     os.close(core.tun.fd)
     assert core.counters["rx_packets"] == len(parts)
     return written
+
+
+@given(
+    runs=st.lists(st.tuples(st.integers(0, 1), st.sampled_from([0, 1, 3]), st.sampled_from([40, 41, 900]),
+                            st.integers(1, 9)), min_size=1, max_size=7),
+    family=st.sampled_from([socket.AF_INET, socket.AF_INET6]),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_native_packets_of_many_senders_come_out_in_their_order_each_by_its_own_sa_rfc6040_4_2(
+    runs: list[tuple[int, int, int, int]], family: int
+) -> None:
+    """Runs of (SA, outer ECN, size, count) that one system call brought: ECN shows which outer header a packet had."""
+    from appliance.datapath.soft import coalesce
+    from appliance.datapath.soft import core as core_module
+
+    written: list[tuple[bytes, bytes]] = []
+    core = quiet()
+    key = bytes(range(20))
+    suite = Suite(Encryption.AES_GCM_16, 128)
+    goldens = []
+    for spi in (0x1001, 0x1002):
+        networks = tuple(TrafficSelector.parse(text) for text in ("10.1.0.0/24", "10.2.0.0/24"))
+        sa = replace(state(suite).sa, direction=Direction.IN, spi=spi, local_ts=networks, remote_ts=networks)
+        core.sad.add(
+            InboundState(
+                sa, make_cipher(suite, bytearray(key), bytearray()), Spending(sa, 0.0),
+                BatchWindow(64, esn=False), ("192.0.2.1", 0), ranges(networks), ranges(networks),
+            )
+        )  # fmt: skip
+        goldens.append(OutboundSa(spi, transform(20, 0, key, b""), esn=False))
+    expected, lengths, outers = [], [], []
+    coalescer = Coalescer(core)
+    inbound = Inbound(core, coalescer)
+    sequence = 1
+    for number, mark, size, count in runs:
+        for _ in range(count):
+            part = packet(4, 6, bytes(size), sequence=sequence, number=len(lengths))
+            part = with_traffic_class(part, 2)
+            sequence += size
+            expected.append(with_traffic_class(part, mark or 2))
+            sealed = goldens[number].seal(part, 4)
+            source = bytes((192, 0, 2, 1 + number))
+            header = b""
+            if family == socket.AF_INET:
+                header = Ipv4Header(
+                    source=source, destination=bytes((192, 0, 2, 9)), protocol=50, traffic_class=mark,
+                    total_length=20 + len(sealed),
+                ).build()  # fmt: skip
+            start = len(lengths) * 65728
+            inbound._buffer[start : start + len(header) + len(sealed)] = header + sealed
+            lengths.append(len(header) + len(sealed))
+            outers.append((source.rjust(16, b"\x20"), mark))
+
+    class Arrived:
+        def receive(self, sock: object, *, names: bool) -> list[int]:
+            assert names == (family == socket.AF_INET6)
+            return lengths
+
+        def name(self, index: int) -> bytes:
+            return outers[index][0]
+
+        def control(self, index: int) -> bytes:
+            return pack_control([(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, outers[index][1].to_bytes(4, "little"))])
+
+    inbound._raw = Arrived()  # type: ignore[assignment]
+    with pytest.MonkeyPatch.context() as patch, socket.socket(family, socket.SOCK_DGRAM) as sock:
+        take = lambda fd, parts: written.append((bytes(parts[0]), bytes(parts[1])))  # noqa: E731
+        patch.setattr(coalesce.os, "writev", take)
+        patch.setattr(core_module.os, "writev", take)
+        assert not inbound.read_raw(sock, 1)
+        coalescer.flush()
+    os.close(core.tun.fd)
+    assert [meant(piece) for write in written for piece in cut(*write)] == [meant(part) for part in expected]
+    assert core.counters["rx_packets"] == len(lengths)
+    assert {name for name in core.counters if name.isupper()} == set()
 
 
 @given(length=st.integers(21, 3000), mtu=st.integers(68, 1500))
