@@ -250,6 +250,26 @@ def test_damaged_reordered_and_other_flows_are_not_glued(monkeypatch: pytest.Mon
     assert glued([syn], 6, monkeypatch)[0][1] == syn
 
 
+@pytest.mark.parametrize("protocol", [6, 17])
+def test_of_a_super_packet_only_the_last_one_is_shorter(protocol: int) -> None:
+    """Several shorter ones behind a longer one, in one batch: each stays what it was."""
+    core = quiet()
+    written: list[tuple[bytes, bytes]] = []
+    sizes = [900, 700, 700, 700, 700]
+    parts = [packet(4, protocol, bytes([n]) * size, sequence=sum(sizes[:n])) for n, size in enumerate(sizes)]
+    with pytest.MonkeyPatch.context() as patch:
+        from appliance.datapath.soft import coalesce
+
+        patch.setattr(coalesce.os, "writev", lambda fd, parts: written.append((bytes(parts[0]), bytes(parts[1]))))
+        coalescer = Coalescer(core)
+        assert coalescer.packet(parts[0], 20, protocol)
+        rows = np.frombuffer(b"".join(part + b"\1\2\2\4" for part in parts[1:]), np.uint8).reshape(4, -1)
+        assert coalescer.rows(rows, rows[0].tobytes(), len(parts[1]), 20, protocol) == 4
+        coalescer.flush()
+    os.close(core.tun.fd)
+    assert [meant(piece) for write in written for piece in cut(*write)] == [meant(part) for part in parts]
+
+
 KINDS = (
     "next",
     "next",

@@ -160,6 +160,25 @@ def test_own_packets_never_enter_a_tunnel_for_everything(sites: SiteToSite) -> N
     assert not dead.leaks(topology.NET_A, "203.0.113.0/24")
 
 
+def test_what_comes_out_of_a_tunnel_does_not_follow_the_default_route(sites: SiteToSite) -> None:
+    """The route to the local network goes: its packets are not sent back to the line, which is where it leads."""
+    duo = Duo(sites).start().up()
+    duo.assert_traffic(1)
+    with Capture(sites.middle, "side-a") as wire:
+        sites.gw_b.ip(f"route del {topology.NET_B} dev lan", f"route del {topology.NET_B6} dev lan")
+        for address in (topology.HOST_B, topology.HOST_B6):
+            assert ping(sites.host_a, address, count=3, interval=0.02, timeout=0.2).received == 0
+        sites.gw_b.ip(f"route add {topology.NET_B} dev lan", f"route add {topology.NET_B6} dev lan")
+        duo.assert_traffic(1)
+        # Another way than the default route is as good.
+        sites.gw_b.ip(f"route del {topology.NET_B} dev lan", "route add 10.0.0.0/8 dev lan")
+        duo.assert_traffic(1)
+    assert_sealed(wire)
+    duo.b.stop()
+    assert cli(sites.gw_b, "guard", "--config", str(duo.b.config), "--remove").status == 0
+    assert "esplanade0" not in sites.gw_b.run(["ip", "rule"]).stdout
+
+
 def test_plain_packets_where_protected_ones_are_due_are_dropped(sites: SiteToSite) -> None:
     duo = Duo(sites).start().up()
     # An attacker on the line knows the addresses inside and a way to the gateway.

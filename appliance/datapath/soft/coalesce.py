@@ -153,7 +153,9 @@ class Coalescer:
             if not self._follows(template, size, sequence):
                 self.flush()
                 self._begin(rows[done], template, header, upper, protocol, size)
-            batch = min(_MOST - self._count, (_LONGEST - self._used) // size, count - done)
+            # A shorter packet can only be the last one.
+            most = _MOST - self._count if size == self._size else 1
+            batch = min(most, (_LONGEST - self._used) // size, count - done)
             target = self._array[self._used : self._used + batch * size].reshape(batch, size)
             target[:] = rows[done : done + batch, header:]
             self._used += batch * size

@@ -32,13 +32,19 @@ _BATCH = 64
 _FIND_SOURCE = 0x10000
 """FIB_RULE_FIND_SADDR."""
 
-TO_TABLE, GOTO, NOP, BLACKHOLE_RULE = 1, 2, 3, 6
+TO_TABLE, GOTO, NOP, BLACKHOLE_RULE, UNREACHABLE_RULE = 1, 2, 3, 6, 7
+MAIN = 254
+"""The table that routing uses where nothing else is said."""
 UNICAST, UNREACHABLE, THROW = 1, 7, 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A policy routing rule (ip-rule(8)). ``target`` is a table, or for GOTO a preference."""
+    """A policy routing rule (ip-rule(8)). ``target`` is a table, or for GOTO a preference.
+
+    ``interface`` is where packets came from. With ``suppress`` the table's routes with prefixes of that length or
+    shorter do not count.
+    """
 
     family: int
     preference: int
@@ -50,6 +56,8 @@ class Rule:
     protocol: int = 0
     source_ports: tuple[int, int] | None = None
     destination_ports: tuple[int, int] | None = None
+    interface: str = ""
+    suppress: int | None = None
 
     def message(self) -> bytes:
         """fib_rule_hdr and attributes."""
@@ -67,6 +75,10 @@ class Rule:
             data += _attribute(4, struct.pack("=I", self.target))
         elif self.action == TO_TABLE:
             data += _attribute(15, struct.pack("=I", self.target))
+        if self.interface:
+            data += _attribute(3, self.interface.encode() + b"\0")
+        if self.suppress is not None:
+            data += _attribute(14, struct.pack("=I", self.suppress))
         if self.mark:
             data += _attribute(10, struct.pack("=I", self.mark)) + _attribute(16, struct.pack("=I", 0xFFFFFFFF))
         if self.protocol:
@@ -183,7 +195,7 @@ class RtNetlink:
         bits = struct.unpack("=BBBBBBBBI", body[:12])
         if kind == _DELRULE:
             table = attributes.get(15) if bits[7] == TO_TABLE else None
-            wanted = (1, 2, 4, 6, 10, 22, 23, 24)
+            wanted = (1, 2, 3, 4, 6, 10, 14, 22, 23, 24)
             return (kind, *bits[:3], bits[7], table, *(attributes.get(number) for number in wanted))
         device = attributes.get(4) if bits[7] == UNICAST else None
         # The kernel does not write the destination of a default route.

@@ -7,6 +7,11 @@ Rules by preference, from ``options.preference`` (p) on:
     p+38    from a protected local network [protocol, ports]: table t
     p+39    IPv4 without a source yet: table t+1, whose routes choose a source inside the policy
     p+40    nothing: where "go to" ends
+    32764   from the TUN device to a local network: the main table without its default route
+    32765   the same: unreachable
+
+The last two are just before the rule for the main table, so that rules of others come first. Without them packets out
+of a tunnel would follow the default route in the clear once the route to the local network is gone.
 
 Table t: each remote network to the TUN device, and unreachable behind that; throw for what stays at home.
 """
@@ -15,15 +20,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from appliance.datapath.soft.options import SoftOptions
 from appliance.datapath.soft.rtnetlink import (
     BLACKHOLE_RULE,
     GOTO,
+    MAIN,
     NOP,
     THROW,
     UNREACHABLE,
+    UNREACHABLE_RULE,
     Route,
     RtNetlink,
     Rule,
@@ -32,6 +40,7 @@ from appliance.sa.association import PolicyAction, SecurityPolicy
 from appliance.sa.selector import Address, Network, TrafficSelector
 
 EXCEPTIONS, PROTECTED, UNBOUND, LANDING = 1, 38, 39, 40
+HOME = 32764
 _METRIC, _FALLBACK_METRIC = 100, 20000
 _UNBOUND = ip_network("0.0.0.0/32")
 # Neighbours and groups on the link are never behind a tunnel (RFC 4301 §4.4.1, RFC 4861).
@@ -136,6 +145,11 @@ def plan(
                     for network in remote.networks:
                         chosen.setdefault(network, address)
                     break
+    for home in {network for policy in protects for local in policy.local_ts for network in local.networks}:
+        if home.prefixlen:  # what is everywhere may be behind the default route
+            arriving = Rule(family=_family(home.version), preference=HOME, destination=home, interface=options.tun)
+            yield replace(arriving, target=MAIN, suppress=0)
+            yield replace(arriving, preference=HOME + 1, action=UNREACHABLE_RULE)
     for network in protected:
         yield Route(destination=network, table=table, device=device, metric=_METRIC)
         yield Route(destination=network, table=table, kind=UNREACHABLE, metric=_FALLBACK_METRIC)
