@@ -21,6 +21,7 @@ from appliance.config.model import (
 from appliance.config.overlap import check_overlaps
 from appliance.config.problem import ConfigError, Problem
 from appliance.config.read import Report, Section, read
+from appliance.config.sides import check_sides
 from appliance.reasons import Reason
 
 MAX_FILE = 64 * 1024 * 1024
@@ -61,6 +62,7 @@ def _build(file: Path, data: bytes) -> tuple[Config, Report]:
     policies = tuple(build_policy(section, report) for section in root.tables("policy").values())
     _check_policy_names(policies, report)
     check_overlaps(connections, policies, report)
+    check_sides(connections, report)
     datapath, ike, control = root.table("datapath"), root.table("ike"), root.table("control")
     _check_ports(ike, report)
     config = Config(

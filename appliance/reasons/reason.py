@@ -116,6 +116,7 @@ class Reason(Enum):
     CONFIG_OVERLAP = 313
     CONFIG_LIFETIME = 314
     CONFIG_CREDENTIAL = 315
+    CONFIG_SIDES = 316
     CREDENTIAL_MISSING = 340
     CREDENTIAL_UNREADABLE = 341
     CREDENTIAL_EXPOSED = 342
@@ -699,6 +700,11 @@ _TEXT: dict[int, tuple[str, str, str]] = {
         "refusal",
         "the credentials for the chosen authentication are missing or too many",
         "for psk give psk or psk_file; for pubkey give local.cert and local.key, and remote.ca",
+    ),
+    316: (
+        "refusal",
+        "a network is on both sides of a child",
+        "say in local_ts which networks are here, and in remote_ts which are there",
     ),
     340: (
         "refusal",

@@ -232,6 +232,25 @@ def test_selectors_without_a_common_packet_do_not_overlap(local: str, remote: st
     assert loads(CONNECTION + CHILD + other).warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("local", "remote", "named"),
+    [
+        ("0.0.0.0/0", "0.0.0.0/0", "0.0.0.0/0"),
+        ("::/0", "::/0", "::/0"),
+        ("192.168.0.0/24", "192.168.0.0/24[tcp]", "192.168.0.0/24"),
+        ("10.1.0.0/24", "10.1.0.0-10.1.1.127", "10.1.0.0/24"),
+        ("10.1.0.0/24", "0.0.0.0/0", ""),
+        ("0.0.0.0/0", "10.2.0.0/24", ""),
+        ("10.1.0.0/16", "10.1.2.0/24", ""),
+    ],
+)
+def test_a_network_on_both_sides_is_a_warning(local: str, remote: str, named: str) -> None:
+    child = f'[connection.a.child.net]\nlocal_ts = "{local}"\nremote_ts = "{remote}"\n'
+    warnings = loads(CONNECTION + child).warnings
+    assert [w.reason for w in warnings] == ([Reason.CONFIG_SIDES] if named else [])
+    assert all(w.line == 6 and f"a/net has {named} on both sides" in w.what for w in warnings)
+
+
 def test_policies_are_ordered_exceptions_from_children() -> None:
     policy = '[[policy]]\nname = "p"\naction = "bypass"\nlocal_ts = "10.1.0.0/16"\nremote_ts = "10.2.0.0/16"\n'
     config = loads(CONNECTION + CHILD + policy)
@@ -252,10 +271,10 @@ def test_a_thousand_children_are_checked_quickly() -> None:
 
 def test_many_overlaps_are_named_up_to_a_bound() -> None:
     children = [
-        f'[connection.a.child.c{n}]\nlocal_ts = "10.{n}.0.0/16"\nremote_ts = "10.{n}.0.0-10.255.255.255"\n'
+        f'[connection.a.child.c{n}]\nlocal_ts = "10.{n}.0.0/17"\nremote_ts = "10.{n}.0.0-10.255.255.255"\n'
         for n in range(200)
     ]
-    wide = '[connection.a.child.wide]\nlocal_ts = "0.0.0.0/0"\nremote_ts = "0.0.0.0/0"\n'
+    wide = '[connection.a.child.wide]\nlocal_ts = "10.0.0.0/8"\nremote_ts = "0.0.0.0/0"\n'
     warnings = loads(CONNECTION + "".join(children) + wide).warnings
     assert len(warnings) == 51 and "150 further pairs" in warnings[0].what
 
