@@ -13,7 +13,7 @@ from tests.lab.process import memory
 from tests.lab.topology import SiteToSite
 from tests.system.duo import A, B, Duo, spis
 
-WARM, MEASURED = 500, 1000
+WARM, MEASURED = 1000, 1000
 GROWTH = 512 << 10
 
 
