@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from appliance.ike.connection import RekeyPolicy
+import pytest
+
+from appliance.ike.connection import RekeyPolicy, Unique
 from appliance.ike.events import Datagram
 from appliance.ike.states import IkeState
 from appliance.reasons import Reason
+from tests.ike.peers import Net, connection
 from tests.ike.simnet import LONG, ROUGH, Network, Node, agree, connection_pair, long_lives, settle
 
 A, B = "192.0.2.1", "192.0.2.2"
@@ -176,3 +179,43 @@ def test_random_commands_on_parallel_ike_sas_end_in_one_rfc7296_2_8() -> None:
                 node.command(lambda engine, now, ike_id=ike_id: engine.delete_ike(ike_id, now, Reason.TERMINATED))
         settle(network, 2500)
         agree(network)
+
+
+def test_an_ike_sa_that_is_one_too_many_stays_so_when_the_peer_rekeys_it_rfc7296_2_8() -> None:
+    """The time at which we delete it ourselves goes over to its successor."""
+    network, a, b = two()
+    a.sites["site"].initiates = False
+    sa = b.engine._services.ike_sas[ike_of(b)]
+    sa.delete_at = (network.now + 20.0, Reason.DUPLICATE_IKE_SA)
+    b.command(lambda engine, now: engine._services.touched.add(sa.ike_id))
+    a.command(lambda engine, now: engine.rekey_ike(ike_of(a), now))
+    network.run(10)
+    [view] = b.engine.ike_sas()
+    assert view.ike_id != sa.ike_id
+    network.run(20)
+    assert b.downs[Reason.DUPLICATE_IKE_SA] == 2  # the IKE SA and its child
+    for node in (a, b):
+        assert not node.engine.ike_sas() and not node.pairs
+
+
+@pytest.mark.parametrize("twins", [0, 1])
+def test_a_child_that_the_peer_does_not_know_is_made_anew_only_if_it_has_no_twin_rfc7296_2_25_1(twins: int) -> None:
+    """The twin is in another IKE SA of the connection, as both sides may have after they found each other twice."""
+    net = Net(connection(unique=Unique.NEVER)).establish()
+    if twins:
+        net.a.initiate(net.a_connection)
+        net.settle()
+    first = min(view.child_id for view in net.a.children)
+    # B loses the child without a word, as after an error of its own.
+    spi = net.a.installed[first].up.outbound.spi
+    lost = next(child_id for child_id, each in net.b.installed.items() if each.up.inbound.spi == spi)
+    theirs = net.b.engine._services.owners[lost]
+    theirs.remove_child(theirs.children[lost], Reason.INTERNAL, "")
+    net.b.collect()
+    net.a.do(net.a.engine.rekey_child, first)
+    net.settle()
+    assert net.a.counted("CHILD_SA_NOT_FOUND") == 1
+    [left] = net.a.children
+    assert left.child_id != first
+    asked = [message.names[0] for message in net.log if message.exchange == "CREATE_CHILD_SA" and message.is_request]
+    assert asked == ["N(REKEY_SA)"] + ["SA"] * (1 - twins)
