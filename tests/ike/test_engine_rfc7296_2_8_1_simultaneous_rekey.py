@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from appliance.ike.connection import Unique
 from appliance.ike.events import ChildDown, ChildUp
+from appliance.reasons import Reason
 from tests.ike.interleavings import every_schedule, outcome
 from tests.ike.peers import Net, child, connection, esp_proposals
 
@@ -54,6 +56,31 @@ def test_both_sides_agree_whatever_the_order_rfc7296_2_8_1(nonces: tuple[list[in
 def test_both_sides_agree_with_any_message_lost_rfc7296_2_8_1(nonces: tuple[list[int], list[int]]) -> None:
     for schedule in every_schedule(both_rekey(nonces), losses=2):
         outcome(schedule, Net.assert_agreement)
+
+
+@pytest.mark.parametrize("nonces", NONCES.values(), ids=NONCES)
+def test_nobody_is_told_of_a_deletion_by_the_peer_rfc7296_2_8_1(nonces: tuple[list[int], list[int]]) -> None:
+    """What a collision leaves over was rekeyed, whoever deletes it: no line in the log that makes anybody look."""
+
+    def told(net: Net) -> None:
+        for peer in net.peers:
+            assert {down.reason for down in peer.of(ChildDown)} == {Reason.REKEYED}
+
+    for schedule in every_schedule(both_rekey(nonces), losses=1):
+        outcome(schedule, told)
+
+
+def test_of_two_for_the_same_traffic_the_peer_may_delete_one_rfc7296_2_8_1() -> None:
+    net = Net(connection(unique=Unique.NEVER)).establish()
+    net.a.initiate(net.a_connection)
+    net.settle()
+    first, second = sorted(view.child_id for view in net.a.children)
+    for child_id, reason in ((first, Reason.REKEYED), (second, Reason.DELETED_BY_PEER)):
+        net.a.engine.delete_child(child_id, net.now, Reason.TERMINATED)
+        net.a.collect()
+        net.settle()
+        assert net.b.last(ChildDown).reason is reason
+    assert [bool(down.replaced_by) for down in net.b.of(ChildDown)] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -203,11 +203,19 @@ def _delete_by_peer(sa: IkeSa, spi: bytes) -> bytes | None:
     successor = child.successor or child.peer_successor
     if successor is not None and successor.child_id not in sa.children:
         successor = None
-    if successor is not None:
-        sa.remove_child(child, Reason.REKEYED, "", linger=INBOUND_LINGER, replaced_by=successor)
+    # Of two for the same traffic, as after rekeys that collided, the peer keeps the other one (§2.8.1).
+    other = successor or sa.twin(child)
+    if other is not None and (other is successor or _stays(other)):
+        detail = "" if other is successor else "it was one of two for the same traffic"
+        sa.remove_child(child, Reason.REKEYED, detail, linger=INBOUND_LINGER, replaced_by=other)
     else:
         sa.remove_child(child, Reason.DELETED_BY_PEER, f"by {sa.remote}")
     return child.spi_in.to_bytes(4, "big")
+
+
+def _stays(child: ChildSa) -> bool:
+    """Whether nothing is about to end a child."""
+    return child.state in (ChildState.ESTABLISHED, ChildState.REKEYING) and not child.delete_queued
 
 
 def _has_another(sa: IkeSa) -> bool:
