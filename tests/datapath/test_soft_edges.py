@@ -12,7 +12,7 @@ from appliance.datapath.soft.guard import guard_rules, guard_status, install_gua
 from appliance.datapath.soft.ingress import demultiplex, open_ingress
 from appliance.datapath.soft.options import SoftOptions
 from appliance.datapath.soft.rtnetlink import BLACKHOLE_RULE, GOTO, THROW, UNREACHABLE, Route, Rule
-from appliance.datapath.soft.steering import plan
+from appliance.datapath.soft.steering import homeward, plan
 from appliance.reasons import Reason, Refusal
 from appliance.sa.association import PolicyAction, SecurityPolicy
 from appliance.sa.selector import TrafficSelector
@@ -36,6 +36,7 @@ def test_a_thousand_tunnels_of_one_network_need_one_rule() -> None:
     policies = [policy(f"p{i}", "10.1.0.0/24", f"10.{i // 250 + 2}.{i % 250}.0/24") for i in range(1000)]
     items = list(plan(policies, SoftOptions(), 5, []))
     assert len({item for item in items if isinstance(item, Rule)}) == 3
+    assert len({*homeward(policies, SoftOptions(), [4])}) == 2
     assert len({item for item in items if isinstance(item, Route)}) == 2000
 
 
