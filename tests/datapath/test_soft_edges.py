@@ -11,17 +11,8 @@ from appliance.datapath.soft import wire
 from appliance.datapath.soft.guard import guard_rules, guard_status, install_guard, remove_guard
 from appliance.datapath.soft.ingress import demultiplex, open_ingress
 from appliance.datapath.soft.options import SoftOptions
-from appliance.datapath.soft.rtnetlink import (
-    BLACKHOLE_RULE,
-    GOTO,
-    MAIN,
-    THROW,
-    UNREACHABLE,
-    UNREACHABLE_RULE,
-    Route,
-    Rule,
-)
-from appliance.datapath.soft.steering import plan
+from appliance.datapath.soft.rtnetlink import BLACKHOLE_RULE, GOTO, THROW, UNREACHABLE, Route, Rule
+from appliance.datapath.soft.steering import homeward, plan
 from appliance.reasons import Reason, Refusal
 from appliance.sa.association import PolicyAction, SecurityPolicy
 from appliance.sa.selector import TrafficSelector
@@ -41,10 +32,11 @@ def policy(
     )  # fmt: skip
 
 
-def test_a_thousand_tunnels_of_one_network_need_five_rules() -> None:
+def test_a_thousand_tunnels_of_one_network_need_one_rule() -> None:
     policies = [policy(f"p{i}", "10.1.0.0/24", f"10.{i // 250 + 2}.{i % 250}.0/24") for i in range(1000)]
     items = list(plan(policies, SoftOptions(), 5, []))
-    assert len({item for item in items if isinstance(item, Rule)}) == 5
+    assert len({item for item in items if isinstance(item, Rule)}) == 3
+    assert len({*homeward(policies, SoftOptions(), [4])}) == 2
     assert len({item for item in items if isinstance(item, Route)}) == 2000
 
 
@@ -57,23 +49,13 @@ def test_everything_remote_leaves_home_and_the_link_alone() -> None:
     assert [item.source for item in everything if item.table == 221] == [IPv4Address("10.1.0.1")]
 
 
-def test_what_arrives_for_a_local_network_never_takes_the_default_route_unless_it_is_everything() -> None:
-    policies = [policy("p", "10.1.0.0/24", "10.2.0.0/24"), policy("q", "0.0.0.0/0", "10.3.0.0/24")]
-    arriving = [item for item in plan(policies, SoftOptions(), 5, []) if isinstance(item, Rule) and item.interface]
-    assert {(str(rule.destination), rule.action, rule.target, rule.suppress) for rule in arriving} == {
-        ("10.1.0.0/24", 1, MAIN, 0),
-        ("10.1.0.0/24", UNREACHABLE_RULE, 0, None),
-    }
-
-
 def test_exceptions_go_first_only_where_their_order_says_so() -> None:
     protect = policy("p", "10.1.0.0/24", "10.2.0.0/24", priority=10)
     before = policy("b", "10.1.0.0/24", "10.2.0.9", PolicyAction.BYPASS, 5)
     after = policy("c", "10.1.0.0/24", "10.2.0.8", PolicyAction.BYPASS, 15)
     stop = policy("d", "10.1.0.0/24", "10.3.0.0/24[tcp/25]", PolicyAction.DISCARD, 6)
     rules = [item for item in plan([protect, before, after, stop], SoftOptions(), 5, []) if isinstance(item, Rule)]
-    leaving = [rule for rule in rules if not rule.interface]
-    targets = {(str(rule.destination), rule.action) for rule in leaving if rule.destination is not None}
+    targets = {(str(rule.destination), rule.action) for rule in rules if rule.destination is not None}
     assert targets == {("10.2.0.9/32", GOTO), ("10.3.0.0/24", BLACKHOLE_RULE)}
     refused = next(rule for rule in rules if rule.action == BLACKHOLE_RULE)
     assert (refused.protocol, refused.destination_ports) == (6, (25, 25))

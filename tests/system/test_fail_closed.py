@@ -160,23 +160,50 @@ def test_own_packets_never_enter_a_tunnel_for_everything(sites: SiteToSite) -> N
     assert not dead.leaks(topology.NET_A, "203.0.113.0/24")
 
 
-def test_what_comes_out_of_a_tunnel_does_not_follow_the_default_route(sites: SiteToSite) -> None:
-    """The route to the local network goes: its packets are not sent back to the line, which is where it leads."""
+def test_what_came_out_of_a_tunnel_does_not_leave_by_a_default_route(sites: SiteToSite) -> None:
     duo = Duo(sites).start().up()
     duo.assert_traffic(1)
-    with Capture(sites.middle, "side-a") as wire:
-        sites.gw_b.ip(f"route del {topology.NET_B} dev lan", f"route del {topology.NET_B6} dev lan")
-        for address in (topology.HOST_B, topology.HOST_B6):
-            assert ping(sites.host_a, address, count=3, interval=0.02, timeout=0.2).received == 0
-        sites.gw_b.ip(f"route add {topology.NET_B} dev lan", f"route add {topology.NET_B6} dev lan")
-        duo.assert_traffic(1)
-        # Another way than the default route is as good.
-        sites.gw_b.ip(f"route del {topology.NET_B} dev lan", "route add 10.0.0.0/8 dev lan")
-        duo.assert_traffic(1)
+    sites.gw_a.ip(f"route del {topology.NET_A} dev lan", f"route del {topology.NET_A6} dev lan")
+    with Capture(sites.gw_a, "wan") as wire:
+        # The sender hears it through the tunnel, from the gateway: no route to that network.
+        for address, error in ((topology.HOST_A, (3, 0)), (topology.HOST_A6, (1, 0))):
+            lost = ping(sites.host_b, address, count=3, interval=0.02, timeout=0.5)
+            assert lost.received == 0
+            assert set(lost.errors) == {error}, lost
+        flows = [Flow(sites.host_b, sites.host_a, to, rate=200) for to in (topology.HOST_A, topology.HOST_A6)]
+        time.sleep(0.3)
+        assert [flow.stop().received for flow in flows] == [0, 0]
     assert_sealed(wire)
-    duo.b.stop()
-    assert cli(sites.gw_b, "guard", "--config", str(duo.b.config), "--remove").status == 0
-    assert "esplanade0" not in sites.gw_b.run(["ip", "rule"]).stdout
+    assert wire.count(Kind.ESP, Kind.ESP_IN_UDP) > 0
+    sites.gw_a.ip(f"route add {topology.NET_A} dev lan", f"route add {topology.NET_A6} dev lan")
+    duo.assert_traffic(2)
+
+
+def test_nothing_leaks_to_the_default_route_when_the_local_link_goes_and_the_daemon_stops(sites: SiteToSite) -> None:
+    duo = Duo(sites).start().up()
+    duo.assert_traffic(1)
+    with Capture(sites.gw_a, "wan") as wire:
+        flows = [Flow(sites.host_b, sites.host_a, to, rate=500) for to in (topology.HOST_A, topology.HOST_A6)]
+        time.sleep(0.2)
+        sites.gw_a.ip("link set lan down")
+        time.sleep(0.2)
+        duo.a.stop()
+        time.sleep(0.2)
+        assert all(flow.stop().received for flow in flows)
+    assert_sealed(wire)
+
+
+def test_the_gateway_to_the_internet_sends_on_by_its_default_route(sites: SiteToSite) -> None:
+    everything = ["0.0.0.0/0", "::/0"]
+    duo = Duo(sites, child_a={"remote_ts": everything}, child_b={"local_ts": everything})
+    # The way to everything is behind gw-b's local network; the other gateway is on the link.
+    sites.gw_b.ip(f"route replace default via {topology.HOST_B}", f"route replace default via {topology.HOST_B6}")
+    sites.host_b.ip("addr add 203.0.113.77/32 dev lo", "addr add 2001:db8:77::77/128 dev lo nodad")
+    duo.start().up()
+    with Capture(sites.middle, "side-a") as wire:
+        for address in ("203.0.113.77", "2001:db8:77::77"):
+            assert ping(sites.host_a, address, count=2, interval=0.02).ok
+    assert_sealed(wire)
 
 
 def test_plain_packets_where_protected_ones_are_due_are_dropped(sites: SiteToSite) -> None:

@@ -224,15 +224,16 @@ class SoftDatapath:
             await self._ended.wait()
             return
         self._closing = True
-        if self._steering is not None:
-            self._steering.remove()
-            self._steering.close()
-            self._steering = None
         if self._channel is not None:
             with contextlib.suppress(DatapathRefusal):
                 await self._ask("close", None)
         self._disconnect("closed")
         await self._reap()
+        if self._steering is not None:
+            # After the SAs: the rules keep from default routes what those bring.
+            self._steering.remove()
+            self._steering.close()
+            self._steering = None
         self._events.put_nowait(None)
         self._ended.set()
 

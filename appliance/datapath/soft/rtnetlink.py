@@ -32,9 +32,10 @@ _BATCH = 64
 _FIND_SOURCE = 0x10000
 """FIB_RULE_FIND_SADDR."""
 
-TO_TABLE, GOTO, NOP, BLACKHOLE_RULE, UNREACHABLE_RULE = 1, 2, 3, 6, 7
+_UNSUPPRESSED = b"\xff" * 4
+
 MAIN = 254
-"""The table that routing uses where nothing else is said."""
+TO_TABLE, GOTO, NOP, BLACKHOLE_RULE, UNREACHABLE_RULE = 1, 2, 3, 6, 7
 UNICAST, UNREACHABLE, THROW = 1, 7, 9
 
 
@@ -42,8 +43,8 @@ UNICAST, UNREACHABLE, THROW = 1, 7, 9
 class Rule:
     """A policy routing rule (ip-rule(8)). ``target`` is a table, or for GOTO a preference.
 
-    ``interface`` is where packets came from. With ``suppress`` the table's routes with prefixes of that length or
-    shorter do not count.
+    ``inward`` is the interface by which a packet came. ``suppress``: routes with a prefix of so many bits or fewer do
+    not count, and the next rule is asked; -1: all count.
     """
 
     family: int
@@ -56,8 +57,8 @@ class Rule:
     protocol: int = 0
     source_ports: tuple[int, int] | None = None
     destination_ports: tuple[int, int] | None = None
-    interface: str = ""
-    suppress: int | None = None
+    inward: str = ""
+    suppress: int = -1
 
     def message(self) -> bytes:
         """fib_rule_hdr and attributes."""
@@ -75,10 +76,10 @@ class Rule:
             data += _attribute(4, struct.pack("=I", self.target))
         elif self.action == TO_TABLE:
             data += _attribute(15, struct.pack("=I", self.target))
-        if self.interface:
-            data += _attribute(3, self.interface.encode() + b"\0")
-        if self.suppress is not None:
-            data += _attribute(14, struct.pack("=I", self.suppress))
+        if self.inward:
+            data += _attribute(3, self.inward.encode() + b"\0")
+        if self.suppress >= 0:
+            data += _attribute(14, struct.pack("=i", self.suppress))
         if self.mark:
             data += _attribute(10, struct.pack("=I", self.mark)) + _attribute(16, struct.pack("=I", 0xFFFFFFFF))
         if self.protocol:
@@ -195,8 +196,10 @@ class RtNetlink:
         bits = struct.unpack("=BBBBBBBBI", body[:12])
         if kind == _DELRULE:
             table = attributes.get(15) if bits[7] == TO_TABLE else None
-            wanted = (1, 2, 3, 4, 6, 10, 14, 22, 23, 24)
-            return (kind, *bits[:3], bits[7], table, *(attributes.get(number) for number in wanted))
+            # The kernel writes that nothing is suppressed as -1.
+            suppress = attributes.get(14, _UNSUPPRESSED)
+            wanted = (1, 2, 3, 4, 6, 10, 22, 23, 24)
+            return (kind, *bits[:3], bits[7], table, suppress, *(attributes.get(number) for number in wanted))
         device = attributes.get(4) if bits[7] == UNICAST else None
         # The kernel does not write the destination of a default route.
         destination = attributes.get(1) if bits[1] else None

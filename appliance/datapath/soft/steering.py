@@ -7,20 +7,24 @@ Rules by preference, from ``options.preference`` (p) on:
     p+38    from a protected local network [protocol, ports]: table t
     p+39    IPv4 without a source yet: table t+1, whose routes choose a source inside the policy
     p+40    nothing: where "go to" ends
-    32764   from the TUN device to a local network: the main table without its default route
-    32765   the same: unreachable
-
-The last two are just before the rule for the main table, so that rules of others come first. Without them packets out
-of a tunnel would follow the default route in the clear once the route to the local network is gone.
+    p+41    out of the TUN device: table main, without default routes
+    p+42    out of the TUN device to a site: unreachable; only where p+43 would take it
+    p+43    out of the TUN device to a local side as wide as the Internet: go to p+45
+    p+44    out of the TUN device: unreachable
+    p+45    nothing: where p+43 ends
 
 Table t: each remote network to the TUN device, and unreachable behind that; throw for what stays at home.
+
+What comes out of a tunnel was protected, and a default route is no way to the network that it is for: it may be the way
+that it came by. So it goes where a route names that network, or nowhere. Only a local side that is wider than any
+private network is one that a default route leads to: 0.0.0.0/0 of a gateway to the Internet.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from appliance.datapath.soft.options import SoftOptions
@@ -40,9 +44,11 @@ from appliance.sa.association import PolicyAction, SecurityPolicy
 from appliance.sa.selector import Address, Network, TrafficSelector
 
 EXCEPTIONS, PROTECTED, UNBOUND, LANDING = 1, 38, 39, 40
-HOME = 32764
+HOMEWARD, TO_SITE, TO_INTERNET, NOWHERE, END = 41, 42, 43, 44, 45
 _METRIC, _FALLBACK_METRIC = 100, 20000
 _UNBOUND = ip_network("0.0.0.0/32")
+_WIDEST_SITE = {4: 8, 6: 7}
+"""Bits of the widest private networks: 10.0.0.0/8 (RFC 1918 §3), fc00::/7 (RFC 4193 §3.1). What is wider is no site."""
 # Neighbours and groups on the link are never behind a tunnel (RFC 4301 §4.4.1, RFC 4861).
 _AT_HOME: tuple[Network, ...] = (
     IPv4Network("224.0.0.0/4"),
@@ -60,12 +66,16 @@ class Steering:
         self._netlink = RtNetlink()
         self._device = 0
         self._there: frozenset[Rule | Route] | None = None
+        self._homeward: frozenset[int] = frozenset()
 
     def apply(self, policies: Sequence[SecurityPolicy]) -> None:
         """Make rules and routes what these policies need: first add, then remove. Raises Refusal: NO_PRIVILEGE."""
         if not self._device:
             self._device = self._netlink.index(self._options.tun)
-        wanted = frozenset(plan(policies, self._options, self._device, self._netlink.addresses()))
+        # Inbound SAs stay for a while after their policies, so what they bring is kept from default routes from now on.
+        self._homeward |= _versions(policy for policy in policies if policy.action is PolicyAction.PROTECT)
+        planned = plan(policies, self._options, self._device, self._netlink.addresses())
+        wanted = frozenset([*planned, *homeward(policies, self._options, self._homeward)])
         if self._there is None:
             # What an earlier process left keeps protecting until its successor stands.
             old = self._netlink.left(self._options.table)
@@ -114,7 +124,7 @@ def plan(
     base, table = options.preference, options.table
     ordered = sorted(policies, key=lambda policy: policy.priority)
     protects = [policy for policy in ordered if policy.action is PolicyAction.PROTECT]
-    for version in {selector.version for policy in ordered for selector in policy.remote_ts}:
+    for version in _versions(ordered):
         family = _family(version)
         # Added first, so that "go to" finds where it goes.
         yield Rule(family=family, preference=base + LANDING, action=NOP)
@@ -145,11 +155,6 @@ def plan(
                     for network in remote.networks:
                         chosen.setdefault(network, address)
                     break
-    for home in {network for policy in protects for local in policy.local_ts for network in local.networks}:
-        if home.prefixlen:  # what is everywhere may be behind the default route
-            arriving = Rule(family=_family(home.version), preference=HOME, destination=home, interface=options.tun)
-            yield replace(arriving, target=MAIN, suppress=0)
-            yield replace(arriving, preference=HOME + 1, action=UNREACHABLE_RULE)
     for network in protected:
         yield Route(destination=network, table=table, device=device, metric=_METRIC)
         yield Route(destination=network, table=table, kind=UNREACHABLE, metric=_FALLBACK_METRIC)
@@ -163,6 +168,36 @@ def plan(
         for home in stay - protected:
             if home.version == 4:
                 yield Route(destination=home, table=table + 1, kind=THROW, metric=_METRIC)
+
+
+def homeward(policies: Sequence[SecurityPolicy], options: SoftOptions, versions: Iterable[int]) -> Iterator[Rule]:
+    """The rules for what comes out of the TUN device, for these versions of IP."""
+    base = options.preference
+    sides = [local for policy in policies if policy.action is PolicyAction.PROTECT for local in policy.local_ts]
+    for version in versions:
+        rule = partial(Rule, family=_family(version), inward=options.tun)
+        yield rule(preference=base + HOMEWARD, target=MAIN, suppress=_WIDEST_SITE[version] - 1)
+        yield rule(preference=base + NOWHERE, action=UNREACHABLE_RULE)
+        ours = [side for side in sides if side.version == version]
+        wide = {network for side in ours if _is_wide(side) for network in side.networks}
+        if not wide:
+            continue
+        yield Rule(family=_family(version), preference=base + END, action=NOP)
+        for network in wide:
+            to = network if network.prefixlen else None
+            yield rule(preference=base + TO_INTERNET, action=GOTO, target=base + END, destination=to)
+        for network in {network for side in ours if not _is_wide(side) for network in side.networks}:
+            yield rule(preference=base + TO_SITE, action=UNREACHABLE_RULE, destination=network)
+
+
+def _is_wide(side: TrafficSelector) -> bool:
+    """Whether it is wider than any private network, so that default routes are ways to it."""
+    bits = 32 if side.version == 4 else 128
+    return int(side.end) - int(side.start) >= 1 << (bits - _WIDEST_SITE[side.version])
+
+
+def _versions(policies: Iterable[SecurityPolicy]) -> frozenset[int]:
+    return frozenset(selector.version for policy in policies for selector in policy.remote_ts)
 
 
 def _rules(
