@@ -38,6 +38,7 @@ bench: venv ## beside strongSwan in the same place in one run; writes build/benc
 	@tools/setup.sh system lab peer
 	@$(PY) -c 'import matplotlib' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check --editable '.[bench]' || \
 		echo "no matplotlib: the numbers are written, the picture is not" >&2
+	@$(PY) -m compileall -q appliance # as pip does on installing: else every start compiles, and stays larger for it
 	@$(NET) $(PY) -m tests.bench.bench_soft $(BENCH)
 
 fuzz: venv ## the parsers under atheris (FUZZ_SECONDS=60), which is installed for it

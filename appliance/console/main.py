@@ -97,6 +97,9 @@ def _prepare_streams() -> None:
 
 def _run(options: Namespace) -> int:
     try:
+        from appliance.datapath.soft.footprint import leave_out_openssl
+
+        leave_out_openssl()
         from appliance.daemon.main import run
     except ModuleNotFoundError as error:
         raise Refusal(Reason.NOT_INSTALLED_PART, str(error)) from None

@@ -1,9 +1,8 @@
-"""What keeps keys inside this process: no core dumps, no tracing by others, no swap. And what keeps it small."""
+"""What keeps keys inside this process: no core dumps, no tracing by others, no swap."""
 
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import resource
 from pathlib import Path
@@ -32,15 +31,6 @@ def harden() -> list[str]:
     if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) != 0:
         problems.append(_NOT_LOCKED.format(os.strerror(ctypes.get_errno())))
     return problems
-
-
-def trim_memory() -> None:
-    """Give back what reading a configuration took: the daemon lives for years, and stays as large as it was once."""
-    gc.collect()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except AttributeError:
-        return  # a C library without it
 
 
 def _may_lock_all() -> bool:

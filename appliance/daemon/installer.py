@@ -115,14 +115,7 @@ class Installer:
         child.activate = True
         if child.active or child.datapath is None or child.leaving:
             return
-        # The datapath idles earlier ones of the same traffic. One of them may be asked for again, when this one goes.
-        idled = [
-            other
-            for other in self._by_reqid.get(child.outbound.reqid, ())
-            if other is not child and other.active and _same_traffic(other, child)
-        ]
-        for other in idled:
-            other.active = False
+        self._idle_others(child)
         child.active = True
         try:
             await bounded(child.datapath.activate_outbound(child.outbound.key), "activate_outbound")
@@ -132,6 +125,12 @@ class Installer:
                 "error", "daemon", "activate-refused", "the outbound SA is not active", refusal,
                 connection=child.connection, child=child.child,
             )  # fmt: skip
+
+    def _idle_others(self, child: InstalledChild) -> None:
+        """The datapath idles earlier ones of the same traffic. One of them is asked for again when this one goes."""
+        for other in self._by_reqid.get(child.outbound.reqid, ()):
+            if other is not child and other.active and _same_traffic(other, child):
+                other.active = False
 
     async def used(self, child: InstalledChild) -> None:
         """The peer sends on a child, so it can receive on it: activate it if it waited for that.
@@ -172,7 +171,7 @@ class Installer:
         )
         requests = [
             InstallRequest(event.inbound, event.inbound_keys),
-            InstallRequest(event.outbound, event.outbound_keys),
+            InstallRequest(event.outbound, event.outbound_keys, activate=event.activate),
         ]
         # Entered before the answer: the first packets may be reported before it.
         self._enter(child)
@@ -187,8 +186,11 @@ class Installer:
             return
         child.datapath, child.why_not = placed.datapath, placed.why_not
         child.installed_at = self._loop.time()
-        if child.activate:
-            await self.activate(child)
+        if event.activate:
+            self._idle_others(child)
+            child.active = True
+        elif child.activate:
+            await self.activate(child)  # its peer used it while it was being installed
         self._installed(child)
 
     async def _burn(self, candidates: Sequence[Candidate], child: InstalledChild) -> None:

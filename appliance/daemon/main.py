@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from appliance import VERSION
-from appliance.config.load import load
 from appliance.config.model import Config
 from appliance.config.problem import ConfigError
 from appliance.console.protocol import (
@@ -31,12 +30,14 @@ from appliance.daemon.addresses import local_for
 from appliance.daemon.control import ControlLock, ControlServer
 from appliance.daemon.desired import Desired
 from appliance.daemon.gateway import Gateway
-from appliance.daemon.hardening import harden, trim_memory
+from appliance.daemon.hardening import harden
 from appliance.daemon.log import Log, stderr_writer
 from appliance.daemon.notify import notify
+from appliance.daemon.reader import Reading
 from appliance.daemon.reload import plan, problem_rows
 from appliance.daemon.translate import Reqids, desired_of
 from appliance.daemon.transport import Transport
+from appliance.datapath.soft.footprint import trim_memory
 from appliance.reasons import Reason, Refusal
 from appliance.sa.association import SecurityPolicy
 from appliance.sa.datapath import Datapath
@@ -56,7 +57,7 @@ def run(config_path: Path | str, control_path: Path | str | None = None) -> int:
     weak = harden()
     reqids = Reqids()
     try:
-        config = load(Path(config_path))
+        config = Reading(Path(config_path)).result()
         desired = desired_of(config, reqids, warn=lambda text: print(f"warning: {text}", file=sys.stderr))
     except ConfigError as error:
         for problem in error.problems:
@@ -252,7 +253,7 @@ class Daemon:
     async def reload(self) -> ReloadResult:
         """Read the configuration again and apply what differs. Raises Refusal; then nothing has changed."""
         async with self._reloading:
-            config, desired = await asyncio.to_thread(self._read)
+            config, desired = await asyncio.to_thread(self._read, Reading(self._config.path))
             change = plan(self._config, self._desired, config, desired)
             if not change.nothing:
                 before, after = self._desired.policies, desired.policies
@@ -274,8 +275,8 @@ class Daemon:
             self._log.add("info", "config", "reloaded", f"{config.path}: {text}")
             return result
 
-    def _read(self) -> tuple[Config, Desired]:
-        config = load(self._config.path)
+    def _read(self, reading: Reading) -> tuple[Config, Desired]:
+        config = reading.result()
         warnings: list[str] = []
         desired = desired_of(config, self._reqids, warn=warnings.append)
         for text in warnings:

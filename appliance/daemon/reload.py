@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from appliance.config.diff import diff
 from appliance.config.model import Config
 from appliance.config.problem import ConfigError, Problem
 from appliance.console.protocol import ProblemRow, ReloadResult
@@ -24,6 +23,8 @@ class Change:
 
 def plan(old: Config, was: Desired, new: Config, wanted: Desired) -> Change:
     """What a reload would change. Raises Refusal(RESTART_NEEDED): it touches what only a new daemon can apply."""
+    from appliance.config.diff import diff  # it brings the schema, which a daemon without reloads does not need
+
     difference = diff(old, new)
     if difference.restart:
         raise Refusal(

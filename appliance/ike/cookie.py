@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
+from hmac import compare_digest
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.hmac import HMAC
 
 from appliance.sa.selector import Address
 
@@ -41,7 +44,7 @@ class CookieJar:
         period = self._rotate(now)
         for candidate in (period, period - 1):
             if candidate in self._secrets and cookie[:1] == _version(candidate):
-                return hmac.compare_digest(cookie, self._cookie(candidate, nonce_i, address, port, spi_i))
+                return compare_digest(cookie, self._cookie(candidate, nonce_i, address, port, spi_i))
         return False
 
     def _rotate(self, now: float) -> int:
@@ -53,7 +56,9 @@ class CookieJar:
     def _cookie(self, period: int, nonce_i: bytes, address: Address, port: int | None, spi_i: bytes) -> bytes:
         place = b"" if port is None else port.to_bytes(2, "big")
         data = b"".join(len(part).to_bytes(2, "big") + part for part in (nonce_i, address.packed, place)) + spi_i
-        return _version(period) + hmac.digest(self._secrets[period], data, "sha256")
+        mac = HMAC(self._secrets[period], hashes.SHA256())
+        mac.update(data)
+        return _version(period) + mac.finalize()
 
 
 def _version(period: int) -> bytes:

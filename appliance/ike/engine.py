@@ -60,9 +60,8 @@ class Engine:
 
     def set_connections(self, connections: Iterable[ConnectionConfig]) -> None:
         """What is answered as responder from now on, and what IKE SAs that are up take their next values from."""
-        self._services.connections = tuple(connections)
-        by_name = {connection.name: connection for connection in self._services.connections}
-        self._services.connection_by_name = by_name
+        self._services.set_connections(connections)
+        by_name = self._services.connection_by_name
         for sa in self._services.ike_sas.values():
             if sa.connection is not None:
                 sa.connection = by_name.get(sa.connection.name, sa.connection)

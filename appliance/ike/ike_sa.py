@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -129,13 +128,13 @@ class IkeSa:
         self.local_id: Identity | None = None
         self.remote_id: Identity | None = None
         self.children: dict[int, ChildSa] = {}
-        self.early_deletes: deque[int] = deque(maxlen=MAX_EARLY_DELETES)
+        self.early_deletes: list[int] = []
         self.wanted_children: list[str] = []
         self.first_selectors: tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]] | None = None
         self.requests = Requests()
         self.responses = Responses()
         self.reassemblers: dict[tuple[bool, int], Reassembler] = {}
-        self.queue: deque[Exchange] = deque()
+        self.queue: list[Exchange] = []
         self.successor: IkeSa | None = None
         self.peer_successor: IkeSa | None = None
         self.predecessor: IkeSa | None = None
@@ -250,7 +249,7 @@ class IkeSa:
             exchange.abandon(self, now)
             return
         if first:
-            self.queue.appendleft(exchange)
+            self.queue.insert(0, exchange)
         else:
             self.queue.append(exchange)
         self.pump(now)
@@ -295,6 +294,7 @@ class IkeSa:
         """It is authenticated: start its clocks and tell."""
         settings = self.settings
         self.state = IkeState.ESTABLISHED
+        self.services.established.enter(self)
         self.established_at = self.last_inbound = now
         self.half_open_until = None
         self.init_request = self.init_response = b""
@@ -374,8 +374,7 @@ class IkeSa:
         """The newest other child for the same policy, in any IKE SA of the connection."""
         twins = [
             other
-            for sa in self.services.ike_sas.values()
-            if sa.connection_name == self.connection_name and sa.is_up
+            for sa in self.services.established.of_connection(self.connection_name)
             for other in sa.children.values()
             if other.config.reqid == child.config.reqid and other is not child
         ]
@@ -398,6 +397,7 @@ class IkeSa:
         self.requests.outstanding.clear()
         self.queue.clear()
         self.wipe()
+        self.services.established.leave(self)
         name = self.connection_name
         if name is not None and (was_up or (self.initiator and not superseded)):
             if superseded:

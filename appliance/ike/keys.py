@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.hmac import HMAC
 
 from appliance.sa.algorithms import (
     ENCRYPTION,
@@ -19,7 +21,11 @@ from appliance.sa.algorithms import (
 from appliance.sa.keys import KeyMaterial, wipe
 from appliance.sa.proposal import Transform, format_transform
 
-_PRF_HASH = {Prf.HMAC_SHA2_256: "sha256", Prf.HMAC_SHA2_384: "sha384", Prf.HMAC_SHA2_512: "sha512"}
+_PRF_HASH = {
+    Prf.HMAC_SHA2_256: hashes.SHA256(),
+    Prf.HMAC_SHA2_384: hashes.SHA384(),
+    Prf.HMAC_SHA2_512: hashes.SHA512(),
+}
 _PRF_LENGTH = {Prf.HMAC_SHA2_256: 32, Prf.HMAC_SHA2_384: 48, Prf.HMAC_SHA2_512: 64}
 _MAX_BLOCKS = 255
 
@@ -61,7 +67,10 @@ def prf_key_length(prf_id: Prf) -> int:
 
 def prf(prf_id: Prf, key: bytes | bytearray, *data: bytes | bytearray) -> bytes:
     """prf(key, data | data | …)."""
-    return hmac.digest(key, b"".join(data), _PRF_HASH[prf_id])
+    mac = HMAC(key, _PRF_HASH[prf_id])
+    for part in data:
+        mac.update(part)
+    return mac.finalize()
 
 
 def prf_plus(prf_id: Prf, key: bytes | bytearray, seed: bytes, length: int) -> bytes:

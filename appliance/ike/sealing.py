@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
+from hmac import compare_digest
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.hmac import HMAC
 
 from appliance.ike.errors import IntegrityFailure, MalformedMessage
 from appliance.sa.algorithms import ENCRYPTION, INTEGRITY, Encryption, Integrity
 from appliance.sa.keys import wipe
 
 _MAX_IV = (1 << 64) - 1
+_HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
 _PAD_LENGTH = 1  # the field behind the padding
 
 
@@ -107,7 +110,7 @@ class Sealer:
                 raise IntegrityFailure("the ICV does not verify (RFC 5282 §3)") from None
         else:
             body, icv = body[: -self.icv_length], body[-self.icv_length :]
-            if not hmac.compare_digest(self._icv(aad, body), icv):
+            if not compare_digest(self._icv(aad, body), icv):
                 raise IntegrityFailure("the ICV does not verify (RFC 7296 §3.14)")
             if inside % spec.block:
                 raise MalformedMessage(f"ciphertext of {inside} bytes is not in blocks of {spec.block}")
@@ -151,7 +154,10 @@ class Sealer:
 
     def _icv(self, aad: bytes, body: bytes) -> bytes:
         spec = INTEGRITY[self._integrity]
-        return hmac.digest(self._integrity_key, aad + body, spec.hash)[: spec.icv]
+        mac = HMAC(self._integrity_key, _HASHES[spec.hash])
+        mac.update(aad)
+        mac.update(body)
+        return mac.finalize()[: spec.icv]
 
     def __repr__(self) -> str:
         return f"Sealer({self._encryption.name}, {self._integrity.name}, keys …)"

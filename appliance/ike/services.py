@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from appliance.ike.connection import ConnectionConfig, Endpoint, EngineConfig, RekeyPolicy
+from appliance.ike.established import Established
 from appliance.ike.events import Notice, Output
 from appliance.reasons import Reason
+from appliance.sa.selector import Address
 
 if TYPE_CHECKING:
     from appliance.ike.ike_sa import IkeSa
 
 MAX_QUEUED_NOTICES = 1000
 """Notices beyond this many unread outputs are dropped and counted: nobody floods the log's memory."""
+
+MAX_ADDRESS_PAIRS = 1024
+"""Pairs of addresses whose connections are remembered; anybody can make up more."""
 
 STRANGER_INTERVAL = 1.0
 """Seconds between two notices about strangers."""
@@ -35,8 +40,10 @@ class Services:
     counters: Counter[str] = field(default_factory=Counter)
     connections: tuple[ConnectionConfig, ...] = ()
     connection_by_name: dict[str, ConnectionConfig] = field(default_factory=dict)
+    _candidates: dict[tuple[Address, Address], tuple[ConnectionConfig, ...]] = field(default_factory=dict)
     ike_sas: dict[int, IkeSa] = field(default_factory=dict)
     by_spi: dict[bytes, IkeSa] = field(default_factory=dict)
+    established: Established = field(default_factory=Established)
     owners: dict[int, IkeSa] = field(default_factory=dict)
     """Which IKE SA a Child SA is in, by the child's number."""
     touched: set[int] = field(default_factory=set)
@@ -105,8 +112,23 @@ class Services:
         if self.by_spi.get(sa.own_spi) is sa:
             del self.by_spi[sa.own_spi]
 
-    def candidates(self, local: Endpoint, remote: Endpoint) -> list[ConnectionConfig]:
+    def set_connections(self, connections: Iterable[ConnectionConfig]) -> None:
+        """What a peer may start, by its addresses and by name."""
+        self.connections = tuple(connections)
+        self.connection_by_name = {connection.name: connection for connection in self.connections}
+        self._candidates.clear()
+
+    def candidates(self, local: Endpoint, remote: Endpoint) -> tuple[ConnectionConfig, ...]:
         """Connections for a pair of addresses, those with named addresses before those for any."""
+        key = local.address, remote.address
+        known = self._candidates.get(key)
+        if known is None:
+            if len(self._candidates) >= MAX_ADDRESS_PAIRS:
+                self._candidates.clear()
+            known = self._candidates[key] = self._look_up(local, remote)
+        return known
+
+    def _look_up(self, local: Endpoint, remote: Endpoint) -> tuple[ConnectionConfig, ...]:
         found = [
             connection
             for connection in self.connections
@@ -114,4 +136,4 @@ class Services:
             and (not connection.remote_addresses or remote.address in connection.remote_addresses)
         ]
         found.sort(key=lambda c: (not c.remote_addresses, not c.local_addresses))
-        return found
+        return tuple(found)

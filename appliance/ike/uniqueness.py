@@ -18,12 +18,10 @@ def others(sa: IkeSa, *, any_connection: bool = False) -> list[IkeSa]:
     """Other established IKE SAs between the same identities; of the same connection, unless of any is asked for."""
     return [
         other
-        for other in sa.services.ike_sas.values()
+        for other in sa.services.established.of_peer(sa.remote_id)
         if other is not sa
-        and other.state is IkeState.ESTABLISHED
         and (any_connection or other.connection_name == sa.connection_name)
         and other.local_id == sa.local_id
-        and other.remote_id == sa.remote_id
     ]
 
 

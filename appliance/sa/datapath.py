@@ -56,10 +56,15 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class InstallRequest:
-    """One SA with its keys, which ``install`` consumes whatever happens."""
+    """One SA with its keys, which ``install`` consumes whatever happens.
+
+    ``activate`` has an outbound SA carry traffic as soon as all of the batch are installed, as ``activate_outbound``
+    would: for those whose peer is ready.
+    """
 
     sa: SecurityAssociation
     keys: KeyMaterial = field(repr=False)
+    activate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +183,7 @@ class Datapath(Protocol):
         """Tell what can be done here and now. Never raises."""
 
     async def install(self, requests: Sequence[InstallRequest]) -> None:
-        """Install SAs, inbound before outbound. Outbound ones carry nothing until activated.
+        """Install SAs, inbound before outbound. Outbound ones carry nothing until activated, here or later.
 
         Keys are consumed whatever happens, and wiped by the datapath when the SA goes.
         """

@@ -29,6 +29,7 @@ class IdentityType(IntEnum):
 
 _ADDRESS_SIZES: dict[int, int] = {IdentityType.IPV4_ADDR: 4, IdentityType.IPV6_ADDR: 16}
 _NAMES = (IdentityType.FQDN, IdentityType.RFC822_ADDR)
+_NAME_BYTES = bytes(range(0x21, 0x7F))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class Identity:
         if self.type in _ADDRESS_SIZES:
             return self.address is not None
         if self.type in _NAMES:
-            return 0 < len(self.data) <= 1024 and all(0x20 < byte < 0x7F for byte in self.data)
+            return 0 < len(self.data) <= 1024 and not self.data.translate(None, _NAME_BYTES)
         if self.type == IdentityType.DER_ASN1_DN:
             name = self._name()
             return bool(name) and not distinguished_name.has_nul(name or ())
@@ -136,6 +137,9 @@ class Identity:
         Domain names compare without case (RFC 4343); the local part of a mail address with it (RFC 5280 §7.5).
         Distinguished names compare by meaning. What is not valid, NUL in a name above all, matches nothing.
         """
+        both_names = self.type in _NAMES and pattern.type in _NAMES
+        if both_names and not pattern.data.startswith(b"*") and self.data.lower() != pattern.data.lower():
+            return False  # as for most of a thousand connections: told before anything dear
         if not self.is_valid or not pattern.is_valid or self.type == IdentityType.ANY:
             return False
         if pattern.type == IdentityType.ANY:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from appliance.reasons import Reason
 from appliance.sa.association import SecurityAssociation
@@ -104,7 +104,7 @@ async def _search(able: Sequence[Datapath], requests: Sequence[InstallRequest], 
     try:
         for datapath in able:
             attempt = [
-                InstallRequest(request.sa, KeyMaterial(encryption, integrity))
+                replace(request, keys=KeyMaterial(encryption, integrity))
                 for request, (encryption, integrity) in zip(requests, taken, strict=True)
             ]
             try:

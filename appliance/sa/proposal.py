@@ -7,7 +7,6 @@ A proposal's text is words joined by "-", each an alternative for its transform 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import IntEnum
 
 from appliance.sa.algorithms import (
@@ -228,6 +227,8 @@ def _parse_word(word: str, text: str) -> Transform:
         raise ValueError(f"{word!r} is refused: {_REFUSED[word]}")
     if "," in word or "!" in word:
         raise ValueError(f"{word!r}: write each proposal as a string of its own in the list, without ',' or '!'")
+    from difflib import get_close_matches
+
     near = get_close_matches(word, [*_WORDS, *_ALIASES], n=1)
     hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(_WORDS)
     raise ValueError(f"{word!r} is no algorithm; {hint}")

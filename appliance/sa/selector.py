@@ -134,7 +134,11 @@ class TrafficSelector:
         ports = self._common_ports(other)
         if ports is None:
             return None
-        return TrafficSelector(start, end, self.protocol or other.protocol, *ports)
+        protocol = self.protocol or other.protocol
+        common = (start, end, protocol, *ports)
+        if common == (self.start, self.end, self.protocol, self.start_port, self.end_port):
+            return self  # so most SAs keep the configuration's own selectors, and no copies
+        return TrafficSelector(*common)
 
     def _common_ports(self, other: TrafficSelector) -> tuple[int, int] | None:
         if self.any_port:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from appliance.config import diff, loads
-from appliance.config.diff import ConfigDiff, _effect
+from appliance.config.diff import ConfigDiff, _effect, diff
+from appliance.config.load import loads
 from appliance.config.model import Config
 from appliance.config.schema import ROOT, Effect, Key, Named, Rows, Table
 

@@ -15,9 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.config import Config, ConfigError, Problem, Secret, load, loads
 from appliance.config.document import EXAMPLE
-from appliance.config.model import Auth, CloseAction, Start
+from appliance.config.load import load, loads
+from appliance.config.model import Auth, CloseAction, Config, Start
+from appliance.config.problem import ConfigError, Problem
+from appliance.config.secret import Secret
 from appliance.reasons import Reason
 from appliance.sa.association import Mode, PolicyAction
 from appliance.sa.proposal import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, format_proposal

@@ -376,10 +376,13 @@ def test_run_has_the_daemons_exit_status(monkeypatch: pytest.MonkeyPatch, capsys
         asked.append((config, control))
         return len(asked)
 
+    left_out: list[bool] = []
+    monkeypatch.setattr("appliance.datapath.soft.footprint.leave_out_openssl", lambda: left_out.append(True))
     monkeypatch.setattr("appliance.daemon.main.run", daemon)
     assert main(["run", "--config", "gw.toml"]) == 1
     assert main(["run", "--config", "gw.toml", "--control", "/x"]) == 2
     assert asked == [(Path("gw.toml"), None), (Path("gw.toml"), Path("/x"))]
+    assert left_out == [True, True]
     monkeypatch.setitem(sys.modules, "appliance.daemon.main", None)
     assert main(["run", "--config", "gw.toml"]) == 1
     assert Reason.NOT_INSTALLED_PART.words in capsys.readouterr().err

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from appliance.reasons import Reason
 from appliance.sa.algorithms import Encryption, Integrity, Suite
-from appliance.sa.association import Direction, Mode, SaKey, SecurityPolicy, UdpEncapsulation
+from appliance.sa.association import Direction, Mode, SaKey, SecurityAssociation, SecurityPolicy, UdpEncapsulation
 from appliance.sa.datapath import (
     Acquire,
     Capabilities,
@@ -121,9 +121,17 @@ class MemoryDatapath:
             if request.sa.direction is Direction.OUT:
                 assert digest not in self.seen_keys, "an outbound key was installed twice"
                 self.seen_keys.add(digest)
-            active = request.sa.direction is Direction.IN
+            active = request.activate or request.sa.direction is Direction.IN
             self.sas[request.sa.key] = Sa(InstalledSa(sa=request.sa, usage=Usage(), active=active), digest)
+            if request.activate:
+                self._idle_others(request.sa)
         self.installs += 1
+
+    def _idle_others(self, sa: SecurityAssociation) -> None:
+        for other in self.sas.values():
+            installed = other.installed.sa
+            if installed.direction is Direction.OUT and installed.reqid == sa.reqid and installed.key != sa.key:
+                other.installed = replace(other.installed, active=False)
 
     async def activate_outbound(self, key: SaKey) -> None:
         await asyncio.sleep(0)
@@ -131,10 +139,8 @@ class MemoryDatapath:
         if key not in self.sas:
             raise DatapathRefusal(Reason.NOT_INSTALLED, str(key))
         mine = self.sas[key]
-        for other in self.sas.values():
-            sa = other.installed.sa
-            if sa.direction is Direction.OUT and sa.reqid == mine.installed.sa.reqid:
-                other.installed = replace(other.installed, active=other is mine)
+        mine.installed = replace(mine.installed, active=True)
+        self._idle_others(mine.installed.sa)
 
     async def remove(self, keys: Sequence[SaKey]) -> tuple[SaKey, ...]:
         await asyncio.sleep(0)

@@ -130,6 +130,25 @@ class DatapathContract:
 
         run(body())
 
+    def test_outbound_that_is_installed_as_active_takes_its_traffic_at_once(self) -> None:
+        async def body() -> None:
+            async with self.two() as pair:
+                await pair.protect()
+                await pair.connect()
+                assert await asyncio.to_thread(pair.ping)
+                old, new = pair.sa(0, Direction.OUT, 0x1001), pair.sa(0, Direction.OUT, 0x1011)
+                received = pair.sa(0, Direction.IN, 0x1011)
+                await pair.gateways[1].datapath.install([InstallRequest(received, keys(0x1011, received.suite))])
+                await pair.gateways[0].datapath.install([InstallRequest(new, keys(0x1011, new.suite), activate=True)])
+                assert await asyncio.to_thread(pair.ping)
+                dump = await pair.gateways[0].datapath.dump()
+                active = {row.sa.spi: row.active for row in dump.sas if row.sa.direction is Direction.OUT}
+                assert active == {0x1001: False, 0x1011: True}
+                usage = await pair.gateways[0].datapath.usage([old.key, new.key])
+                assert usage[old.key].packets == usage[new.key].packets == 3
+
+        run(body())
+
     def test_usage_and_the_event_of_first_use(self) -> None:
         async def body() -> None:
             async with self.two() as pair:

@@ -198,7 +198,7 @@ def test_keys_of_a_refused_sa_are_wiped(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(control.Control, "_state", watched)
     sa = inbound_state(0x1001, "10.2.0.0/24").sa
-    request = [wire.encode(sa), 20, 0]
+    request = [wire.encode(sa), 20, 0, False]
     with pytest.raises(Refusal):
         Control(engine).requests["install"]([request, request], bytearray(b"k" * 40), [])
     assert len(seen) == 2 and not any(any(key) for key in seen)

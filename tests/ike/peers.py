@@ -550,6 +550,10 @@ class Net:
     # Reading messages
 
     def learn_keys(self, peer: Peer) -> None:
+        services = peer.engine._services
+        up = {sa.ike_id for sa in services.ike_sas.values() if sa.is_up}
+        for by_peer_or_name in (services.established._of_peer, services.established._of_connection):
+            assert up == {sa.ike_id for table in by_peer_or_name.values() for sa in table.values() if sa.is_up}
         for sa in peer.engine._services.ike_sas.values():
             spis = sa.spi_i, sa.spi_r
             if sa.keys is None or sa.suite is None or spis in self._keys:

@@ -31,6 +31,7 @@ from appliance.ike.events import (
     Notice,
     Output,
 )
+from appliance.ike.services import Services
 from appliance.reasons import Reason
 from appliance.sa.association import SecurityAssociation
 from appliance.sa.identity import Identity
@@ -717,6 +718,23 @@ def _differences(a: Node, b: Node, name: str) -> list[str]:
     return found
 
 
+def _wrongly_established(services: Services) -> list[str]:
+    """Where the table of established IKE SAs differs from what the table of all of them says."""
+    up = [sa for sa in services.ike_sas.values() if sa.is_up]
+    table, found = services.established, []
+    for sa in up:
+        of_peer = {other.ike_id for other in up if other.remote_id == sa.remote_id}
+        if {other.ike_id for other in table.of_peer(sa.remote_id)} != of_peer:
+            found.append(f"the IKE SAs with {sa.remote_id} are {of_peer}, and not those that are looked up")
+        of_connection = {other.ike_id for other in up if other.connection_name == sa.connection_name}
+        if {other.ike_id for other in table.of_connection(sa.connection_name)} != of_connection:
+            found.append(f"the IKE SAs of {sa.connection_name} are {of_connection}, and not those that are looked up")
+    entries = sum(map(len, table._of_peer.values())), sum(map(len, table._of_connection.values()))
+    if entries != (len(up), len(up)):
+        found.append(f"{entries} entries of established IKE SAs and not {len(up)}")
+    return found
+
+
 def _leftovers(node: Node) -> list[str]:
     """What an engine or its datapath holds beyond one IKE SA of each connection and its children."""
     assert node.engine is not None
@@ -735,6 +753,7 @@ def _leftovers(node: Node) -> list[str]:
         "inbound SAs": (len(node.inbound), children),
     }
     found += [f"{count} {what} and not {wanted}" for what, (count, wanted) in sizes.items() if count != wanted]
+    found += _wrongly_established(services)
     for sa in services.ike_sas.values():
         held = {
             "reassemblers": len(sa.reassemblers),

@@ -94,7 +94,8 @@ def test_matching_is_by_type_and_meaning(identity: str, pattern: str, fits: bool
 
 
 @pytest.mark.parametrize(
-    "data", [b"gw-a.example\0.evil", b"\0", b"gw-a.example\0", b"gw\x1b[2J", b"g\xfc", b"", b"x" * 1025]
+    "data",
+    [b"gw-a.example\0.evil", b"\0", b"gw-a.example\0", b"gw\x1b[2J", b"g w", b"gw\x7f", b"g\xfc", b"", b"x" * 1025],
 )
 def test_control_characters_and_nul_never_match(data: bytes) -> None:
     for type_ in (IdentityType.FQDN, IdentityType.RFC822_ADDR):

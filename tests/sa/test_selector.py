@@ -74,6 +74,13 @@ def test_an_intersection_matches_what_both_match(
     assert common == b.intersection(a)
 
 
+def test_a_selector_that_the_other_contains_is_the_intersection_itself() -> None:
+    mine, same, wider = parse("10.1.0.0/24[tcp/80]"), parse("10.1.0.0/24[tcp/80]"), parse("10.0.0.0/8")
+    assert mine.intersection(same) is mine
+    assert mine.intersection(wider) is mine
+    assert parse("10.1.0.0/24").intersection(mine) == mine
+
+
 @given(selectors(), selectors())
 def test_a_selector_contains_its_intersections(a: TrafficSelector, b: TrafficSelector) -> None:
     common = a.intersection(b)

@@ -150,7 +150,7 @@ class SoftDatapath:
             # Joined at once: a buffer that grows leaves copies behind that nobody wipes.
             secret = bytearray().join(key for keys in taken for key in keys)
             items = [
-                [wire.encode(request.sa), len(encryption), len(integrity)]
+                [wire.encode(request.sa), len(encryption), len(integrity), request.activate]
                 for request, (encryption, integrity) in zip(requests, taken, strict=True)
             ]
             await self._ask("install", items, secret=secret)
@@ -271,21 +271,24 @@ class SoftDatapath:
             raise DatapathRefusal(Reason.DATAPATH_GONE, "it was not started or has ended")
         self._next += 1
         number = self._next
-        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Any] = loop.create_future()
         self._replies[number] = reply
+        timer = loop.call_later(self._timeout, self._late, reply, operation)
         in_doubt = operation in _IN_DOUBT
         try:
             self._push([operation, number, value], secret, fds)
-            async with asyncio.timeout(self._timeout):
-                return await reply
-        except TimeoutError:
-            raise DatapathRefusal(
-                Reason.DATAPATH_TIMEOUT, f"no answer to {operation} in {self._timeout:g} s", in_doubt=in_doubt
-            ) from None
+            return await reply
         except OSError as error:
             raise DatapathRefusal(Reason.DATAPATH_GONE, str(error.strerror), in_doubt=in_doubt) from None
         finally:
+            timer.cancel()
             self._replies.pop(number, None)
+
+    def _late(self, reply: asyncio.Future[Any], operation: str) -> None:
+        if not reply.done():
+            what = f"no answer to {operation} in {self._timeout:g} s"
+            reply.set_exception(DatapathRefusal(Reason.DATAPATH_TIMEOUT, what, in_doubt=operation in _IN_DOUBT))
 
     def _push(self, value: object, secret: bytearray | None = None, fds: list[int] | None = None) -> None:
         assert self._channel is not None

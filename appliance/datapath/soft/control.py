@@ -61,7 +61,7 @@ class Control:
         states: list[State] = []
         try:
             at = 0
-            for item, encryption_length, integrity_length in value:
+            for item, encryption_length, integrity_length, _ in value:
                 sa: SecurityAssociation = wire.decode(SecurityAssociation, item)
                 encryption = secret[at : at + encryption_length]
                 at += encryption_length
@@ -83,6 +83,9 @@ class Control:
             self._engine.core.sad.add(state)
             self._engine.watch(state)
         self._engine.outbound.forget_flows()
+        for state, (*_, activate) in zip(states, value, strict=True):
+            if activate and isinstance(state, OutboundState):
+                self._activate(state)
         return None
 
     def _state(
@@ -146,10 +149,13 @@ class Control:
         state = self._engine.core.sad.outbound.get(key)
         if state is None:
             raise Refusal(Reason.NOT_INSTALLED, str(key))
+        self._activate(state)
+        return None
+
+    def _activate(self, state: OutboundState) -> None:
         self._engine.core.sad.activate(state)
         self._engine.outbound.forget_flows()
         self._engine.outbound.release(state.sa.reqid)
-        return None
 
     def _remove(self, value: Any, secret: bytearray, fds: list[int]) -> object:
         removed = []

@@ -7,7 +7,6 @@ glue messages of both kinds together behind one that decides; what lands on the 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import socket
@@ -15,9 +14,13 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 from appliance.reasons import Reason, Refusal
 from appliance.sa.selector import Address
+
+if TYPE_CHECKING:
+    import asyncio
 
 IKE_PORT = 500
 NATT_PORT = 4500

@@ -50,7 +50,7 @@ class Spending:
     next_bytes: int = NEVER
     next_packets: int = NEVER
     dead: Reason | None = None
-    reached: set[tuple[ExpiryKind, bool]] = field(default_factory=set)
+    reached: frozenset[tuple[ExpiryKind, bool]] = frozenset()
 
     def __post_init__(self) -> None:
         self.set_limits()
@@ -77,7 +77,7 @@ class Spending:
         ):
             for limit, is_hard in ((soft, False), (hard, True)):
                 if limit and used >= limit and (kind, is_hard) not in self.reached:
-                    self.reached.add((kind, is_hard))
+                    self.reached |= {(kind, is_hard)}
                     found.append((kind, is_hard))
                     if is_hard:
                         self.dead = Reason.LIFETIME_EXPIRED

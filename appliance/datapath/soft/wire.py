@@ -12,21 +12,30 @@ import dataclasses
 import socket
 import struct
 from collections import deque
+from collections.abc import Callable
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from appliance.sa.algorithms import Suite
+from appliance.sa.association import Limits, UdpEncapsulation
 from appliance.sa.keys import wipe
+from appliance.sa.selector import TrafficSelector
 
 _HEADER = struct.Struct("!IIB")
 MAX_FRAME = 64 << 20
 _ENCODER = msgspec.msgpack.Encoder()
 _CHUNK = 1 << 16
 _FDS_ROOM = socket.CMSG_SPACE(64 * 4)
+_SHARED = (TrafficSelector, Suite, Limits, UdpEncapsulation)
+"""Small values that many SAs have in common: equal ones are decoded to one object."""
+_SHARED_VALUES = 4096
+_Convert = Callable[[Any], Any]
 
 
 class WireError(Exception):
@@ -38,48 +47,76 @@ def encode(value: object) -> object:
 
     Dataclasses become lists of their fields, enums their values, addresses their bytes.
     """
-    if isinstance(value, Enum):
-        return value.value
-    if value is None or isinstance(value, bool | int | float | str | bytes):
-        return value
-    if isinstance(value, IPv4Address | IPv6Address):
-        return value.packed
-    if isinstance(value, tuple | list):
-        return [encode(item) for item in value]
-    if dataclasses.is_dataclass(value):
-        kind: type = type(value)
-        return [encode(getattr(value, name)) for name in _field_names(kind)]
-    raise TypeError(f"{type(value).__name__} does not travel")
+    kind: Any = type(value)
+    return _encoder(kind)(value)
 
 
 def decode(kind: Any, value: Any) -> Any:
     """The inverse of ``encode`` for a value of type ``kind``. Raises WireError where it is not one."""
     try:
-        return _decode(kind, value)
+        return _decoder(kind)(value)
     except (TypeError, ValueError) as error:
         raise WireError(f"{kind}: {error}") from error
 
 
-def _decode(kind: Any, value: Any) -> Any:
+@cache
+def _encoder(kind: Any) -> _Convert:
+    """How values of a type are encoded: looked into once, since every SA has some fifty of them."""
+    if issubclass(kind, Enum):
+        return attrgetter("_value_")
+    if issubclass(kind, NoneType | bool | int | float | str | bytes):
+        return lambda value: value
+    if issubclass(kind, IPv4Address | IPv6Address):
+        return attrgetter("packed")
+    if issubclass(kind, tuple | list):
+        return lambda value: [encode(item) for item in value]
+    if dataclasses.is_dataclass(kind):
+        names = _field_names(cast(type, kind))
+        return lambda value: [encode(getattr(value, name)) for name in names]
+    raise TypeError(f"{kind.__name__} does not travel")
+
+
+@cache
+def _decoder(kind: Any) -> _Convert:
+    """How values of a type are decoded."""
     origin = get_origin(kind)
     if origin in (Union, UnionType):
-        members = get_args(kind)
-        if value is None and NoneType in members:
-            return None
-        members = tuple(member for member in members if member is not NoneType)
-        return ip_address(value) if members[0] in (IPv4Address, IPv6Address) else _decode(members[0], value)
+        members = [member for member in get_args(kind) if member is not NoneType]
+        inner = _address if members[0] in (IPv4Address, IPv6Address) else _decoder(members[0])
+        return inner if NoneType not in get_args(kind) else lambda value: None if value is None else inner(value)
     if origin is tuple:
-        return tuple(_decode(get_args(kind)[0], item) for item in value)
+        item = _decoder(get_args(kind)[0])
+        return lambda value: tuple([item(each) for each in value])
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind(value)
+        return kind
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = _hints(kind)
-        return kind(**{name: _decode(hint, item) for (name, hint), item in zip(hints.items(), value, strict=True)})
-    if kind is float and isinstance(value, int):
-        return float(value)
-    if not isinstance(value, kind):
+        return _dataclass_decoder(kind)
+
+    def checked(value: Any) -> Any:
+        if isinstance(value, kind):
+            return value
+        if kind is float and isinstance(value, int):
+            return float(value)
         raise TypeError(f"{value!r} is not {kind.__name__}")
-    return value
+
+    return checked
+
+
+def _dataclass_decoder(kind: type) -> _Convert:
+    fields = [(name, _decoder(hint)) for name, hint in _hints(kind).items()]
+
+    def whole(row: Any) -> Any:
+        return kind(**{name: convert(item) for (name, convert), item in zip(fields, row, strict=True)})
+
+    if kind not in _SHARED:
+        return whole
+    shared = lru_cache(maxsize=_SHARED_VALUES)(whole)
+    return lambda row: shared(tuple(row))
+
+
+@lru_cache(maxsize=_SHARED_VALUES)
+def _address(value: bytes) -> Any:
+    return ip_address(value)
 
 
 @cache
@@ -87,7 +124,6 @@ def _field_names(kind: type) -> tuple[str, ...]:
     return tuple(item.name for item in dataclasses.fields(cast(Any, kind)))
 
 
-@cache
 def _hints(kind: type) -> dict[str, Any]:
     hints = get_type_hints(kind)
     return {name: hints[name] for name in _field_names(kind)}

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-
-from cryptography import x509
+from typing import TYPE_CHECKING
 
 from appliance.ike.authentication.credential import PskCredential
 from appliance.ike.constants import AuthMethod, HashAlgorithm
 from appliance.sa.identity import Identity
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 SUPPORTED_HASHES = (
     HashAlgorithm.SHA2_256,

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from typing import TYPE_CHECKING
 
 from appliance.ike.authentication.credential import LocalCredential, PublicKeyCredential
 from appliance.ike.constants import CertEncoding
 from appliance.ike.payloads import CertPayload, CertReqPayload
 
+if TYPE_CHECKING:
+    from cryptography import x509
+
 
 def key_hash(certificate: x509.Certificate) -> bytes:
     """SHA-1 of the SubjectPublicKeyInfo, 20 bytes, by which a CERTREQ names a CA."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha1(key, usedforsecurity=False).digest()
 
@@ -34,6 +37,8 @@ def chain_for(credential: LocalCredential, requests: Iterable[CertReqPayload]) -
     """
     if not isinstance(credential, PublicKeyCredential):
         return ()
+    from cryptography.hazmat.primitives.serialization import Encoding
+
     trusted = {hash_ for request in requests for hash_ in request.key_hashes}
     chain = [credential.certificates[0]]
     for certificate in credential.certificates[1:]:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from appliance.ike.authentication.credential import PrivateKey
-from appliance.ike.constants import HashAlgorithm
+from appliance.ike.constants import AuthMethod, HashAlgorithm
 from appliance.sa import der
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
@@ -36,6 +36,13 @@ HASHES: dict[HashAlgorithm, hashes.HashAlgorithm] = {
     HashAlgorithm.SHA2_384: hashes.SHA384(),
     HashAlgorithm.SHA2_512: hashes.SHA512(),
 }
+
+ECDSA_METHODS: dict[str, tuple[AuthMethod, HashAlgorithm]] = {
+    "secp256r1": (AuthMethod.ECDSA_SHA256_P256, HashAlgorithm.SHA2_256),
+    "secp384r1": (AuthMethod.ECDSA_SHA384_P384, HashAlgorithm.SHA2_384),
+    "secp521r1": (AuthMethod.ECDSA_SHA512_P521, HashAlgorithm.SHA2_512),
+}
+"""The methods of RFC 4754 by curve, each with the only hash that it has."""
 
 _NULL = der.element(der.NULL, b"")
 _HASH_OIDS = {

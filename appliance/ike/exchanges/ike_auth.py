@@ -218,11 +218,11 @@ def _select(
     known = sa.services.connection_by_name
     candidates = [known[candidate.name] for candidate in sa.candidates if candidate.name in known]
     peer = Identity(theirs.id_type, theirs.data)
+    us = Identity(wanted.id_type, wanted.data) if wanted is not None else None
     found = [
         connection
         for connection in candidates
-        if (wanted is None or Identity(wanted.id_type, wanted.data).matches(connection.local_id))
-        and peer.matches(connection.remote_id)
+        if peer.matches(connection.remote_id) and (us is None or us.matches(connection.local_id))
     ]
     fitting = (connection for connection in found if has_child_for(connection, payloads))
     return next(fitting, found[0]) if len(found) > 1 else next(iter(found), None)

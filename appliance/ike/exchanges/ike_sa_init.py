@@ -269,8 +269,13 @@ class InitResponder:
         sa = IkeSa(services, initiator=False, local=local, remote=remote, now=now)
         # Many connections for one pair of addresses share their proposals: each tuple of them is compared once.
         distinct = {id(c.ike_proposals): c.ike_proposals for c in candidates}
-        fits = {key: choose_ike(offer, proposals) == chosen for key, proposals in distinct.items()}
-        sa.candidates = tuple(c for c in candidates if fits[id(c.ike_proposals)])
+        fits = {
+            key: proposals is connection.ike_proposals or choose_ike(offer, proposals) == chosen
+            for key, proposals in distinct.items()
+        }
+        if not all(fits.values()):
+            candidates = tuple(c for c in candidates if fits[id(c.ike_proposals)])
+        sa.candidates = candidates
         sa.suite = suite
         sa.spi_i = header.initiator_spi
         sa.nonce_i, sa.nonce_r = nonce.data, services.random(NONCE_LENGTH)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from appliance.ike.child_sa import ChildSa, ChildState
 from appliance.ike.constants import ExchangeType, NotifyType
-from appliance.ike.ike_sa import INBOUND_LINGER, IkeSa
+from appliance.ike.ike_sa import INBOUND_LINGER, MAX_EARLY_DELETES, IkeSa
 from appliance.ike.payloads import DeletePayload, NotifyPayload, Payload, all_of, notify
 from appliance.ike.states import IkeState
 from appliance.reasons import Reason
@@ -196,7 +196,7 @@ def _delete_by_peer(sa: IkeSa, spi: bytes) -> bytes | None:
     child = next((c for c in sa.children.values() if c.spi_out == number), None)
     if child is None:
         if any(r.exchange.exchange_type is ExchangeType.CREATE_CHILD_SA for r in sa.requests.outstanding.values()):
-            sa.early_deletes.append(number)
+            sa.early_deletes = [*sa.early_deletes, number][-MAX_EARLY_DELETES:]
         return None
     if child.state is ChildState.DELETING:
         return None  # our own request to delete it is under way: its answer ends it
@@ -221,12 +221,8 @@ def _stays(child: ChildSa) -> bool:
 def _has_another(sa: IkeSa) -> bool:
     """Whether the same peer has another IKE SA of the same connection, which was not made by a rekey of this one."""
     return sa.successor is None and any(
-        other is not sa
-        and other.is_up
-        and other.connection_name == sa.connection_name
-        and other.remote_id == sa.remote_id
-        and other is not sa.peer_successor
-        for other in sa.services.ike_sas.values()
+        other is not sa and other.connection_name == sa.connection_name and other is not sa.peer_successor
+        for other in sa.services.established.of_peer(sa.remote_id)
     )
 
 
