@@ -13,6 +13,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -84,12 +85,36 @@ def _be_reader(path: Path, pipe: int, mask: Collection[int]) -> NoReturn:
         os._exit(0)
 
 
+def _shared(config: Config) -> Config:
+    """The same with equal settings as one object, as they are after pickling, too."""
+    known: dict[Any, Any] = {}
+
+    def one(value: Any) -> Any:
+        return known.setdefault((type(value), value), value)
+
+    connections = tuple(
+        replace(
+            connection,
+            ike_proposals=one(connection.ike_proposals),
+            dpd=one(connection.dpd),
+            lifetime=one(connection.lifetime),
+            retransmit=one(connection.retransmit),
+            children=tuple(
+                replace(child, esp_proposals=one(child.esp_proposals), lifetime=one(child.lifetime))
+                for child in connection.children
+            ),
+        )
+        for connection in config.connections
+    )
+    return replace(config, connections=connections)
+
+
 def _read(path: Path) -> Config | tuple[Problem, ...] | str:
     """The configuration, what is wrong with it, or where the program failed (never with values)."""
     from appliance.config.load import load
 
     try:
-        return load(path)
+        return _shared(load(path))
     except ConfigError as error:
         return error.problems
     except Exception as error:

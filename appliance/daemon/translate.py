@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import TypeVar, cast
 
 from appliance.config.model import Auth, Child, Config, Connection, Encapsulation, Start
 from appliance.config.model import CloseAction as Close
@@ -20,11 +21,11 @@ from appliance.ike.connection import (
 from appliance.reasons import Refusal
 from appliance.sa.association import PolicyAction, SecurityPolicy
 from appliance.sa.identity import Identity
-from appliance.sa.proposal import Proposal
 
 PRIORITY_STEP = 1 << 16
 """Between two priorities of the configuration there is room for the file's order."""
 _NO_FRAGMENT_SIZE = 1280
+_Value = TypeVar("_Value", bound=Hashable)
 
 
 class Reqids:
@@ -39,13 +40,13 @@ class Reqids:
 
 
 class _Shared:
-    """Equal proposals as one object: a thousand connections seldom have a thousand different ones."""
+    """Equal values as one object: a thousand connections seldom have a thousand different proposals or lifetimes."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Proposal, ...], tuple[Proposal, ...]] = {}
+        self._known: dict[Hashable, Hashable] = {}
 
-    def of(self, proposals: tuple[Proposal, ...]) -> tuple[Proposal, ...]:
-        return self._known.setdefault(proposals, proposals)
+    def of(self, value: _Value) -> _Value:
+        return cast(_Value, self._known.setdefault(value, value))
 
 
 def desired_of(config: Config, reqids: Reqids, *, warn: Callable[[str], None] = lambda text: None) -> Desired:
@@ -116,26 +117,31 @@ def _connection(
     warn: Callable[[str], None],
 ) -> WantedConnection:
     credential, default_id = _credential(connection, warn)
+    local_id = _identity(connection.local.id) if connection.local.id is not None else default_id or Identity.any()
     remote_id = _identity(connection.remote.id)
     children = tuple(_child(connection, child, reqids, policies, shared) for child in connection.children)
     settings = ConnectionConfig(
         name=connection.name,
         local_addresses=connection.local.addresses,
         remote_addresses=connection.remote.addresses,
-        local_id=_identity(connection.local.id) if connection.local.id is not None else default_id or Identity.any(),
+        local_id=shared.of(local_id),
         remote_id=remote_id,
         credential=credential,
         remote_policy=_remote_policy(connection, remote_id, warn),
         ike_proposals=shared.of(connection.ike_proposals),
         children=tuple(child.config for child in children),
-        lifetime=RekeyPolicy(connection.lifetime.time, connection.lifetime.margin, connection.lifetime.jitter),
+        lifetime=shared.of(
+            RekeyPolicy(connection.lifetime.time, connection.lifetime.margin, connection.lifetime.jitter)
+        ),
         dpd_interval=connection.dpd.interval,
         dpd_timeout=connection.dpd.timeout,
-        retransmission=Retransmission(
-            timeout=connection.retransmit.timeout,
-            base=connection.retransmit.base,
-            maximum=connection.retransmit.limit,
-            give_up=connection.retransmit.give_up,
+        retransmission=shared.of(
+            Retransmission(
+                timeout=connection.retransmit.timeout,
+                base=connection.retransmit.base,
+                maximum=connection.retransmit.limit,
+                give_up=connection.retransmit.give_up,
+            )
         ),
         fragmentation=connection.fragment_size is not None,
         fragment_size=connection.fragment_size or _NO_FRAGMENT_SIZE,
@@ -161,7 +167,7 @@ def _child(
             remote_ts=child.remote_ts,
             proposals=shared.of(child.esp_proposals),
             mode=child.mode,
-            lifetime=RekeyPolicy(child.lifetime.time, child.lifetime.margin, child.lifetime.jitter),
+            lifetime=shared.of(RekeyPolicy(child.lifetime.time, child.lifetime.margin, child.lifetime.jitter)),
             bytes=child.lifetime.bytes,
             packets=child.lifetime.packets,
             replay_window=child.replay_window,

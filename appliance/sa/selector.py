@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -21,7 +20,7 @@ _PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "ipv6-icmp": 58, "icmpv6": 58, "sc
 _PROTOCOL_NAMES = {number: name for name, number in reversed(_PROTOCOLS.items())}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TrafficSelector:
     """One range of addresses, one protocol (0: any) and one range of ports.
 
@@ -93,10 +92,21 @@ class TrafficSelector:
         """Whether every port matches, and packets without ports too."""
         return self.start_port == 0 and self.end_port == 65535
 
-    @cached_property
+    @property
+    def _prefix_length(self) -> int | None:
+        """Bits of the prefix, if the range is one network."""
+        size = int(self.end) - int(self.start) + 1
+        if size & (size - 1) or int(self.start) % size:
+            return None
+        return self.start.max_prefixlen + 1 - size.bit_length()
+
+    @property
     def networks(self) -> tuple[Network, ...]:
-        """The address range as the fewest networks."""
+        """The address range as the fewest networks. Not kept: few ask, and there are thousands of selectors."""
         start, end = self.start, self.end
+        prefix_length = self._prefix_length
+        if prefix_length is not None:
+            return (ip_network((start.packed, prefix_length)),)
         if isinstance(start, IPv4Address) and isinstance(end, IPv4Address):
             return tuple(summarize_address_range(start, end))
         assert isinstance(start, IPv6Address) and isinstance(end, IPv6Address)
@@ -151,12 +161,13 @@ class TrafficSelector:
         return (low, high) if low <= high else None
 
     def __str__(self) -> str:
-        networks = self.networks
-        if len(networks) == 1:
-            network = networks[0]
-            address = str(network[0]) if network.num_addresses == 1 else str(network)
-        else:
+        prefix_length = self._prefix_length
+        if prefix_length is None:
             address = f"{self.start}-{self.end}"
+        elif prefix_length == self.start.max_prefixlen:
+            address = str(self.start)
+        else:
+            address = f"{self.start}/{prefix_length}"
         if self.protocol == 0 and self.any_port:
             return address
         protocol = _PROTOCOL_NAMES.get(self.protocol, str(self.protocol) if self.protocol else "any")

@@ -39,6 +39,16 @@ def test_what_is_read_is_what_load_gives_secrets_and_warnings_included(tmp_path:
     assert secret is not None and secret.reveal() == b"the very key"
 
 
+def test_equal_settings_of_many_connections_come_out_as_one_object(tmp_path: Path) -> None:
+    text = configuration("a", extra='dpd = { interval = "10s" }')
+    file = write(tmp_path, text + text.replace("schema = 1", "").replace("site", "other").replace(".0.0/24", ".9.0/24"))
+    one, other = Reading(file).result().connections
+    for name in ("ike_proposals", "dpd", "lifetime", "retransmit"):
+        assert getattr(one, name) is getattr(other, name)
+    assert one.children[0].lifetime is other.children[0].lifetime
+    assert one.dpd.interval == 10.0
+
+
 def test_all_mistakes_come_out_with_their_places(tmp_path: Path) -> None:
     file = write(
         tmp_path, configuration("a").replace("local_ts", "local_st").replace("schema = 1", "schema = 1\nx = 2")
