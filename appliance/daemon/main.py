@@ -47,9 +47,6 @@ if TYPE_CHECKING:
     from appliance.datapath.soft.client import SoftDatapath
 
 OK, FAILED, BAD_CONFIGURATION = 0, 1, 2
-_GUARD_STAYS = (
-    "the guard stays, so protected traffic is dropped until the daemon runs (esplanade guard --remove takes it away)"
-)
 
 
 def run(config_path: Path | str, control_path: Path | str | None = None) -> int:
@@ -159,7 +156,6 @@ class Daemon:
             self._transport.attach()
         except BaseException:
             await gateway.abandon()
-            self._log.add("warning", "daemon", "guard-stays", f"the daemon does not start; {_GUARD_STAYS}")
             raise
         trim_memory()
         self._ready = True
@@ -175,7 +171,11 @@ class Daemon:
             task.cancel()
         await self.gateway.stop()
         await control.close()
-        self._log.add("info", "daemon", "stopped", f"stopped; {_GUARD_STAYS}")
+        self._log.add(
+            "info", "daemon", "stopped",
+            "stopped; the guard stays, so protected traffic is dropped until the daemon runs again"
+            " (esplanade guard --remove takes it away)",
+        )  # fmt: skip
 
     def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What nobody caught: a line in the log, and the daemon runs on."""

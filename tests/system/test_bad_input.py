@@ -46,7 +46,6 @@ def test_a_second_daemon_is_refused(sites: SiteToSite) -> None:
     second = Gateway(sites.gw_a, duo.text_a, name="second")
     said = start_and_fail(second)
     assert "another" in said or "in use" in said
-    assert "guard" not in said  # it is the first one's, which runs
     duo.assert_traffic(1)
 
 
@@ -62,9 +61,6 @@ def test_no_tun_is_named(sites: SiteToSite) -> None:
     assert done.returncode not in (0, -15)
     assert "Traceback" not in done.stderr + done.stdout
     assert "/dev/net/tun" in done.stderr + done.stdout
-    # The guard was put up first: who starts in vain has to know why nothing passes now.
-    assert "the guard stays" in done.stderr and "esplanade guard --remove" in done.stderr
-    assert "esplanade" in sites.gw_a.run(["nft", "list", "tables"]).stdout
 
 
 def test_no_root_is_named(sites: SiteToSite) -> None:
