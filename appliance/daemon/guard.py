@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from appliance.config.model import Config
 from appliance.daemon.translate import Reqids, policies_of
+from appliance.reasons import Refusal
 from appliance.sa.association import SecurityPolicy
 
 
@@ -28,3 +29,13 @@ def remove() -> None:
     from appliance.datapath.soft.guard import remove_guard
 
     remove_guard()
+
+
+def stands() -> bool:
+    """Whether a guard is up, a former daemon's or that of boot too. False also where nft cannot tell."""
+    from appliance.datapath.soft.guard import guard_status
+
+    try:
+        return guard_status().installed
+    except Refusal:
+        return False

@@ -59,9 +59,11 @@ def run(config_path: Path | str, control_path: Path | str | None = None) -> int:
     except ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
+        _tell_of_guard()
         return BAD_CONFIGURATION
     except Refusal as refusal:
         _complain(refusal)
+        _tell_of_guard()
         return BAD_CONFIGURATION
     for problem in config.warnings:
         print(problem, file=sys.stderr)
@@ -73,11 +75,14 @@ def run(config_path: Path | str, control_path: Path | str | None = None) -> int:
         return asyncio.run(daemon.run())
     except Refusal as refusal:
         _complain(refusal)
+        if refusal.reason is not Reason.DAEMON_RUNS:  # that one carries what is protected
+            _tell_of_guard()
         return FAILED
     except KeyboardInterrupt:
         return FAILED
     except Exception as error:
         log.internal("daemon", "the daemon ends", error)
+        _tell_of_guard()
         return FAILED
 
 
@@ -344,3 +349,13 @@ def _timed(write: Callable[[str], None]) -> Callable[[str], None]:
 
 def _complain(refusal: Refusal) -> None:
     print(f"error: {refusal} [{refusal.reason.name}]\n  remedy: {refusal.remedy}", file=sys.stderr)
+
+
+def _tell_of_guard() -> None:
+    """What a failed start means for the traffic: this time's guard stays, and so does an earlier one."""
+    if guard.stands():
+        print(
+            "the guard is up and stays: what the configuration protects is dropped while no daemon carries it\n"
+            "  to lift it, so that it may leave in the clear: esplanade guard --remove",
+            file=sys.stderr,
+        )

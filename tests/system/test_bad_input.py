@@ -15,11 +15,12 @@ from appliance.console.protocol import State
 from tests.lab import config, topology
 from tests.lab.capture import Capture, Kind
 from tests.lab.gateway import ESPLANADE, Gateway, cli
-from tests.lab.ping import ping
+from tests.lab.ping import answers, ping
 from tests.lab.topology import SiteToSite
 from tests.system.duo import A, B, Duo
 
 ROOT = Path(__file__).parents[2]
+LIFT = "esplanade guard --remove"
 
 
 def start_and_fail(gateway: Gateway) -> str:
@@ -38,7 +39,23 @@ def test_port_in_use_names_the_port(sites: SiteToSite) -> None:
         said = start_and_fail(duo.a)
     assert "500" in said
     assert "192.0.2.1" in said
+    # No guard is up: nothing to lift.
+    assert LIFT not in said
     duo.a.start()
+
+
+def test_a_failed_start_says_that_the_guard_of_boot_stays(sites: SiteToSite) -> None:
+    duo = Duo(sites)
+    assert cli(sites.gw_a, "guard", "--config", str(duo.a.config)).status == 0
+    with sites.gw_a.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("192.0.2.1", 500))
+        assert LIFT in start_and_fail(duo.a)
+    secret = duo.a.directory / "psk"
+    duo.a.write(duo.text_a.replace(f'psk = "{config.PSK}"', f'psk_file = "{secret}"'))
+    said = start_and_fail(duo.a)
+    assert str(secret) in said
+    assert LIFT in said
+    assert "protects is dropped" in said
 
 
 def test_a_second_daemon_is_refused(sites: SiteToSite) -> None:
@@ -46,6 +63,11 @@ def test_a_second_daemon_is_refused(sites: SiteToSite) -> None:
     second = Gateway(sites.gw_a, duo.text_a, name="second")
     said = start_and_fail(second)
     assert "another" in said or "in use" in said
+    # One that knows of the first by its control socket speaks of no guard: the first carries the traffic.
+    argv = [str(ESPLANADE), "run", "--config", str(duo.a.config), "--control", str(duo.a.control)]
+    third = sites.gw_a.run(argv, check=False, timeout=20)
+    assert third.returncode == 1
+    assert LIFT not in third.stderr
     duo.assert_traffic(1)
 
 
@@ -61,6 +83,12 @@ def test_no_tun_is_named(sites: SiteToSite) -> None:
     assert done.returncode not in (0, -15)
     assert "Traceback" not in done.stderr + done.stdout
     assert "/dev/net/tun" in done.stderr + done.stdout
+    # It fails closed, says so, and what it names undoes it.
+    assert "protects is dropped" in done.stderr
+    assert LIFT in done.stderr
+    assert ping(sites.host_a, topology.HOST_B, count=2, interval=0.02, timeout=0.3).received == 0
+    assert cli(sites.gw_a, "guard", "--remove").status == 0
+    assert answers(sites.host_a, topology.HOST_B, within=2) is not None
 
 
 def test_no_root_is_named(sites: SiteToSite) -> None:
