@@ -221,7 +221,6 @@ class IkeSettings:
     port: int
     port_nat: int
     cookie_threshold: int
-    half_open_per_peer: int
     half_open_limit: int
     half_open_timeout: float
     max_ike_sas: int

@@ -480,12 +480,6 @@ _IKE = Table(
             effect=Effect.LIVE,
             help="from so many on, initiators must return a cookie (RFC 7296 §2.6)",
         ),
-        "half_open_per_peer": Key(
-            type=values.integer(1, 1_000_000, "half-open IKE SAs"),
-            default=20,
-            effect=Effect.LIVE,
-            help="above cookie_threshold one address (in IPv6 a network of 64 bits) may have so many",
-        ),
         "half_open_limit": Key(
             type=values.integer(1, 1_000_000, "half-open IKE SAs"),
             default=1000,

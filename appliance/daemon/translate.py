@@ -67,7 +67,6 @@ def desired_of(config: Config, reqids: Reqids, *, warn: Callable[[str], None] = 
             ike_port=config.ike.port,
             nat_port=config.ike.port_nat,
             cookie_threshold=config.ike.cookie_threshold,
-            half_open_per_peer=config.ike.half_open_per_peer,
             half_open_limit=config.ike.half_open_limit,
             half_open_timeout=config.ike.half_open_timeout,
             max_ike_sas=config.ike.max_ike_sas,

@@ -20,7 +20,6 @@ from appliance.ike.exchanges import ike_sa_init
 from appliance.ike.exchanges.create_child import CreateChild
 from appliance.ike.exchanges.informational import DeleteIke, delete_child
 from appliance.ike.exchanges.rekey_ike import RekeyIke
-from appliance.ike.half_open import HalfOpen
 from appliance.ike.ike_sa import IkeSa
 from appliance.ike.message import HEADER_LENGTH, Header, InvalidMajorVersion, encode_message, parse_header
 from appliance.ike.payloads import NotifyPayload, parse_payloads
@@ -51,7 +50,7 @@ class Engine:
         wall_clock: Callable[[float], datetime],
     ) -> None:
         self._services = Services(config, random, allocate_spi, release_spi, wall_clock)
-        self._init = ike_sa_init.InitResponder(self._services, CookieJar(random), HalfOpen(self._services))
+        self._init = ike_sa_init.InitResponder(self._services, CookieJar(random))
         self._timers: list[tuple[float, int]] = []
         self._scheduled: dict[int, float] = {}
         self._next_error = 0.0
@@ -266,7 +265,7 @@ class Engine:
         if not header.initiator or header.responder_spi != bytes(8) or header.message_id != 0:
             services.count(Reason.INVALID_SYNTAX)
             return
-        answered = self._init.half_open.get(digest(data))
+        answered = self._init.answered.get(digest(data))
         if answered is not None:
             services.counters["retransmissions-answered"] += 1
             answered.transmit([answered.init_response], local, remote)
@@ -313,7 +312,8 @@ class Engine:
             sa = services.ike_sas.get(ike_id)
             deadline = sa.deadline() if sa is not None else None
             if sa is not None and sa.init_key and sa.state is not IkeState.HALF_OPEN:
-                self._init.half_open.remove(sa)
+                self._init.answered.pop(sa.init_key, None)
+                sa.init_key = b""
             if deadline is None:
                 self._scheduled.pop(ike_id, None)
             elif self._scheduled.get(ike_id) != deadline:

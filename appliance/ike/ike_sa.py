@@ -57,7 +57,6 @@ class IkeSa:
         "failure",
         "first_selectors",
         "fragmentation",
-        "half_open_peer",
         "half_open_until",
         "hold_children_until",
         "ike_id",
@@ -143,7 +142,6 @@ class IkeSa:
         self.created_at = now
         self.established_at: float | None = None
         self.last_inbound = now
-        self.half_open_peer = b""
         self.half_open_until: float | None = None
         self.hold_children_until = now
         self.rekey_at: float | None = None

@@ -100,7 +100,6 @@ class Reason(Enum):
     PEER_ERROR = 274
     MESSAGE_UNVERIFIED = 275
     UNEXPECTED_MESSAGE = 276
-    HALF_OPEN_PEER_LIMIT = 277
     CONFIG_INVALID = 300
     CONFIG_UNREADABLE = 301
     CONFIG_SYNTAX = 302
@@ -621,11 +620,6 @@ _TEXT: dict[int, tuple[str, str, str]] = {
         "failure",
         "an IKE message does not fit the state of its IKE SA",
         "look at the peer's implementation if it happens often",
-    ),
-    277: (
-        "refusal",
-        "too many half-open IKE SAs of one address",
-        "somebody there begins handshakes without end; for many peers behind one address see ike.half_open_per_peer",
     ),
     300: (
         "refusal",

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import tracemalloc
 from dataclasses import replace
-from ipaddress import ip_address
 
 import pytest
 
-from appliance.ike.connection import Endpoint, EngineConfig
+from appliance.ike.connection import EngineConfig
 from appliance.ike.constants import ExchangeType, NotifyType
 from appliance.ike.events import IkeDown, Notice
 from appliance.ike.message import Header, encode_message
@@ -242,74 +241,3 @@ def test_half_open_ike_sas_are_limited_even_with_good_cookies() -> None:
     net.settle(lambda message: message.exchange == "IKE_AUTH" or (message.has("KE") and message.sender is net.b))
     assert len(net.b.ike_views) == 5
     assert net.b.counted("HALF_OPEN_LIMIT") == 3
-
-
-def test_an_address_that_returns_cookies_leaves_room_for_others() -> None:
-    """Whoever can receive at one address gets a share of the table."""
-    anybody = mirror(connection(), remote_addresses=())
-    net = Net(b=anybody, b_config=EngineConfig(cookie_threshold=3, half_open_per_peer=5, half_open_limit=100))
-    for _ in range(12):
-        net.a.initiate(net.a_connection)
-    net.settle(lambda message: message.exchange == "IKE_AUTH" or (message.has("KE") and message.sender is net.b))
-    assert len(net.b.ike_views) == 3 + 5
-    assert net.b.counted("HALF_OPEN_PEER_LIMIT") == 4 and net.b.counted("HALF_OPEN_LIMIT") == 0
-    assert [n.reason for n in net.b.of(Notice) if n.reason] == [Reason.HALF_OPEN_PEER_LIMIT]  # once, not four times
-    request = next(m for m in net.log if m.exchange == "IKE_SA_INIT" and m.sender is net.a)
-    assert request.header is not None and request.payloads is not None
-    elsewhere = endpoint("192.0.2.200")
-    header = replace(request.header, initiator_spi=bytes(range(8)))
-    net.b.receive(encode_message(header, request.payloads), request.destination, elsewhere)
-    assert net.log[-1].names == ("N(COOKIE)",) and net.log[-1].payloads is not None
-    net.b.receive(encode_message(header, [*net.log[-1].payloads, *request.payloads]), request.destination, elsewhere)
-    assert net.log[-1].names[0] == "SA" and len(net.b.ike_views) == 9
-    # Those that come to nothing make room again.
-    net.drop_all()
-    net.advance(100)
-    assert net.b.ike_views == []
-    net.a.initiate(net.a_connection)
-    net.settle()
-    assert net.a.ike
-
-
-def test_requests_in_somebodys_name_do_not_take_his_room() -> None:
-    """Before cookies are asked anybody can write any address into a request."""
-    net = Net(b_config=EngineConfig(cookie_threshold=8, half_open_per_peer=1))
-    net.a.initiate(net.a_connection)
-    request = net.next()
-    for number in range(1, 101):
-        net.b.receive(number.to_bytes(8, "big") + request.data[8:], request.destination, request.source)
-    assert len(net.b.ike_views) == 8
-    net.settle()
-    assert net.a.ike
-
-
-def test_hosts_of_one_ipv6_network_share_its_room() -> None:
-    """A host may have 2^64 addresses of its own (RFC 4291 §2.5.1)."""
-    here = ip_address("2001:db8::2")
-    own = replace(mirror(connection(), remote_addresses=()), local_addresses=(here,))
-    net = Net(b=own, b_config=EngineConfig(cookie_threshold=0, half_open_per_peer=2))
-    net.a.initiate(net.a_connection, to="192.0.2.2")
-    request = net.next()
-    assert request.header is not None and request.payloads is not None
-    opened = []
-    for number, address in enumerate(["2001:db8:1::1", "2001:db8:1::2", "2001:db8:1::3", "2001:db8:1:1::1"]):
-        peer, header = endpoint(address), replace(request.header, initiator_spi=(number + 1).to_bytes(8, "big"))
-        net.b.receive(encode_message(header, request.payloads), Endpoint(here, 500), peer)
-        assert net.log[-1].payloads is not None
-        net.b.receive(encode_message(header, [*net.log[-1].payloads, *request.payloads]), Endpoint(here, 500), peer)
-        opened.append(len(net.b.ike_views))
-    assert opened == [1, 2, 2, 3]
-
-
-def test_a_flood_is_told_when_it_begins_and_when_it_is_over() -> None:
-    net = Net(b_config=EngineConfig(cookie_threshold=8))
-    net.a.initiate(net.a_connection)
-    request = net.next()
-    for number in range(1, 101):
-        net.b.receive(number.to_bytes(8, "big") + request.data[8:], request.destination, request.source)
-    begun = [notice.text for notice in net.b.of(Notice)]
-    assert len(begun) == 1 and begun[0].startswith("8 half-open IKE SAs") and "ike.cookie_threshold = 8" in begun[0]
-    net.drop_all()
-    net.advance(100)
-    told = [notice.text for notice in net.b.of(Notice)]
-    assert len(told) == 2 and told[1] == "4 half-open IKE SAs: the flood is over, 92 cookies were asked"

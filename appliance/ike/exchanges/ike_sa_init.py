@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from appliance.ike.authentication import SUPPORTED_HASHES
 from appliance.ike.choose import (
@@ -22,7 +22,6 @@ from appliance.ike.cookie import CookieJar
 from appliance.ike.events import Datagram
 from appliance.ike.exchanges import ike_auth
 from appliance.ike.exchanges.child_negotiation import error_of, reason_of
-from appliance.ike.half_open import HalfOpen
 from appliance.ike.ike_sa import IkeSa, error
 from appliance.ike.ke import InvalidKeyExchange, generate
 from appliance.ike.keys import derive_ike_keys
@@ -211,7 +210,8 @@ class InitResponder:
 
     services: Services
     cookies: CookieJar
-    half_open: HalfOpen
+    answered: dict[bytes, IkeSa] = field(default_factory=dict)
+    """Half-open IKE SAs by the digest of the request that made them."""
 
     def handle_request(
         self, header: Header, data: bytes, payloads: Sequence[Payload], local: Endpoint, remote: Endpoint, now: float
@@ -223,21 +223,16 @@ class InitResponder:
             services.count(Reason.INVALID_SYNTAX)
             self.answer_error(header, error(NotifyType.INVALID_SYNTAX), local, remote)
             return
-        config, half_open = services.config, len(self.half_open)
-        pressed = half_open >= config.cookie_threshold
-        if pressed and not self._cookie_is_good(header, payloads, nonce, remote, now):
-            self.half_open.ask_cookie()
+        half_open = len(self.answered)
+        if half_open >= services.config.cookie_threshold and not self._cookie_is_good(
+            header, payloads, nonce, remote, now
+        ):
+            services.counters["cookies-asked"] += 1
             cookie = self.cookies.make(nonce.data, remote.address, remote.port, header.initiator_spi, now)
             self.answer_error(header, [NotifyPayload(NotifyType.COOKIE, cookie)], local, remote)
             return
-        if half_open >= config.half_open_limit or len(services.ike_sas) >= config.max_ike_sas:
+        if half_open >= services.config.half_open_limit or len(services.ike_sas) >= services.config.max_ike_sas:
             services.count(Reason.HALF_OPEN_LIMIT)
-            return
-        if pressed and self.half_open.of_peer(remote.address) >= config.half_open_per_peer:
-            # It can receive at its address, so cookies do not hold it: others need the room.
-            services.count(Reason.HALF_OPEN_PEER_LIMIT)
-            text = f"{remote} has {config.half_open_per_peer} half-open IKE SAs, and gets no more for now"
-            services.notice_stranger(text, Reason.HALF_OPEN_PEER_LIMIT, now)
             return
         candidates = services.candidates(local, remote)
         if not candidates:
@@ -290,10 +285,11 @@ class InitResponder:
             *ike_auth.certificate_requests(sa.candidates),
         ]
         sa.init_response = encode_message(sa.header(ExchangeType.IKE_SA_INIT, 0, response=True), answer)
+        sa.init_key = digest(data)
         sa.half_open_until = now + services.config.half_open_timeout
         sa.responses.expected = 1
         services.register(sa)
-        self.half_open.add(digest(data), sa, returned_cookie=pressed)
+        self.answered[sa.init_key] = sa
         sa.transmit([sa.init_response])
 
     def _cookie_is_good(
