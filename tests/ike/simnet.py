@@ -726,7 +726,7 @@ def _leftovers(node: Node) -> list[str]:
         "IKE SAs": (len(services.ike_sas), ups),
         "IKE SPIs": (len(services.by_spi), ups),
         "scheduled": (len(node.engine._scheduled), ups),
-        "half-open requests": (len(node.engine._init.answered), 0),
+        "half-open requests": (len(node.engine._init.half_open), 0),
         "outputs": (len(services.outputs), 0),
         "touched": (len(services.touched), 0),
         "SPIs": (len(node.spis), children),
