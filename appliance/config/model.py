@@ -222,6 +222,7 @@ class IkeSettings:
     port_nat: int
     cookie_threshold: int
     half_open_limit: int
+    half_open_per_address: int
     half_open_timeout: float
     max_ike_sas: int
     window: int

@@ -486,6 +486,13 @@ _IKE = Table(
             effect=Effect.LIVE,
             help="at so many no more are taken",
         ),
+        "half_open_per_address": Key(
+            type=values.integer(1, 1_000_000, "half-open IKE SAs"),
+            default=32,
+            effect=Effect.LIVE,
+            help="from so many of one address (IPv6: of one /64) on, it must return a cookie; at so many that did, no "
+            "more are taken from there. Peers behind one NAT share it",
+        ),
         "half_open_timeout": Key(
             type=values.duration(1, 10 * MINUTE),
             default="30s",

@@ -68,6 +68,7 @@ def desired_of(config: Config, reqids: Reqids, *, warn: Callable[[str], None] = 
             nat_port=config.ike.port_nat,
             cookie_threshold=config.ike.cookie_threshold,
             half_open_limit=config.ike.half_open_limit,
+            half_open_per_address=config.ike.half_open_per_address,
             half_open_timeout=config.ike.half_open_timeout,
             max_ike_sas=config.ike.max_ike_sas,
         ),

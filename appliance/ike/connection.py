@@ -109,13 +109,15 @@ class ConnectionConfig:
 class EngineConfig:
     """What holds for the whole engine.
 
-    From ``cookie_threshold`` half-open IKE SAs on, initiators must return a cookie (RFC 7296 §2.6); at
-    ``half_open_limit`` no more are taken; a half-open one lives ``half_open_timeout`` seconds.
+    From ``cookie_threshold`` half-open IKE SAs on, initiators must return a cookie (RFC 7296 §2.6), and from
+    ``half_open_per_address`` on those of that address; at so many that returned one, no more are taken from there, and
+    at ``half_open_limit`` from nobody. A half-open one lives ``half_open_timeout`` seconds.
     """
 
     ike_port: int = 500
     nat_port: int = 4500
     cookie_threshold: int = 32
     half_open_limit: int = 1000
+    half_open_per_address: int = 32
     half_open_timeout: float = 30.0
     max_ike_sas: int = 20_000

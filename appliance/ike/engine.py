@@ -114,6 +114,7 @@ class Engine:
                 timers.handle(sa, now)
                 self._services.touched.add(ike_id)
             self._settle()
+        self._init.flood.handle_timer(now)
 
     # Outputs
 
@@ -121,7 +122,8 @@ class Engine:
         """When ``handle_timer`` is to be called next."""
         while self._timers and self._scheduled.get(self._timers[0][1]) != self._timers[0][0]:
             heapq.heappop(self._timers)
-        return self._timers[0][0] if self._timers else None
+        due = [] if self._init.flood.deadline is None else [self._init.flood.deadline]
+        return min([*due, self._timers[0][0]] if self._timers else due, default=None)
 
     def next_output(self) -> Output | None:
         """The next datagram or event, in order."""
@@ -265,7 +267,7 @@ class Engine:
         if not header.initiator or header.responder_spi != bytes(8) or header.message_id != 0:
             services.count(Reason.INVALID_SYNTAX)
             return
-        answered = self._init.answered.get(digest(data))
+        answered = self._init.half_open.get(digest(data))
         if answered is not None:
             services.counters["retransmissions-answered"] += 1
             answered.transmit([answered.init_response], local, remote)
@@ -312,7 +314,7 @@ class Engine:
             sa = services.ike_sas.get(ike_id)
             deadline = sa.deadline() if sa is not None else None
             if sa is not None and sa.init_key and sa.state is not IkeState.HALF_OPEN:
-                self._init.answered.pop(sa.init_key, None)
+                self._init.half_open.remove(sa.init_key)
                 sa.init_key = b""
             if deadline is None:
                 self._scheduled.pop(ike_id, None)

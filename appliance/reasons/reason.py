@@ -100,6 +100,8 @@ class Reason(Enum):
     PEER_ERROR = 274
     MESSAGE_UNVERIFIED = 275
     UNEXPECTED_MESSAGE = 276
+    HALF_OPEN_PER_ADDRESS = 277
+    IKE_SA_LIMIT = 278
     CONFIG_INVALID = 300
     CONFIG_UNREADABLE = 301
     CONFIG_SYNTAX = 302
@@ -539,7 +541,7 @@ _TEXT: dict[int, tuple[str, str, str]] = {
     260: (
         "refusal",
         "too many half-open IKE SAs",
-        "somebody floods UDP 500; see ike.half_open_limit",
+        "somebody floods UDP 500 from many addresses; see ike.half_open_limit",
     ),
     261: (
         "failure",
@@ -620,6 +622,16 @@ _TEXT: dict[int, tuple[str, str, str]] = {
         "failure",
         "an IKE message does not fit the state of its IKE SA",
         "look at the peer's implementation if it happens often",
+    ),
+    277: (
+        "refusal",
+        "too many half-open IKE SAs of one address",
+        "somebody floods UDP 500 from there, or many peers are behind one NAT; see ike.half_open_per_address",
+    ),
+    278: (
+        "refusal",
+        "too many IKE SAs",
+        "raise ike.max_ike_sas if so many peers are meant to be here",
     ),
     300: (
         "refusal",

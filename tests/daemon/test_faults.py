@@ -128,3 +128,35 @@ def test_a_flood_of_first_messages_delays_no_peer_rfc7296_2_6() -> None:
             assert len(b.gateway.engine.ike_sas()) < 40, "half-open ones went"
 
     run(main())
+
+
+def test_a_flood_is_in_the_log_once_when_it_starts_and_once_when_it_is_over() -> None:
+    anybody = configuration("b", start="respond").replace('address = "192.0.2.1", ', "")
+    limits = "[ike]\ncookie_threshold = 10\nhalf_open_per_address = 5\n"
+
+    async def main() -> None:
+        async with pair(configuration("a"), anybody + limits) as (_a, b, network):
+            random = Random(9)
+            start = next(d.data for d in network.sent if d.data[8:16] == bytes(8))
+
+            def told() -> list[str]:
+                return [entry.text for entry in b.log if "flood of IKE_SA_INIT" in entry.text]
+
+            for number in range(2000):
+                stranger = Endpoint(ip_address(0xC6336400 + number % 256), 500)
+                b.gateway.ike.receive(random.randbytes(8) + start[8:], endpoint(b.address), stranger)
+                await asyncio.sleep(0.01)
+            [began] = told()
+            assert "ike.cookie_threshold = 10" in began
+            change = await b.reload(anybody + limits.replace("= 5", "= 6"))
+            assert change.result.changed == ["ike.half_open_per_address"]
+            await asyncio.sleep(50)
+            assert told() == [began]
+            await asyncio.sleep(60)
+            [_, over] = told()
+            counters = {row.name: row.value for row in await b.gateway.show.counters()}
+            assert f"is over after 20 s: {counters['cookies-asked']} cookies were asked for" in over
+            [row] = await b.gateway.show.connections()
+            assert row.children[0].state is State.ESTABLISHED
+
+    run(main())

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from appliance.console.protocol import State
 from tests.lab import config, topology
@@ -21,6 +22,9 @@ from tests.system.duo import A, B, Duo
 
 ROOT = Path(__file__).parents[2]
 LIFT = "esplanade guard --remove"
+_POINT = ec.generate_private_key(ec.SECP384R1()).public_key().public_numbers()
+PUBLIC_VALUE = _POINT.x.to_bytes(48) + _POINT.y.to_bytes(48)
+"""As KE payloads have it (RFC 5903 §7)."""
 
 
 def start_and_fail(gateway: Gateway) -> str:
@@ -190,8 +194,8 @@ remote_ts = ["10.99.0.0/24"]
 
 
 def ike_sa_init() -> bytes:
-    """An IKE_SA_INIT request as a flooder sends it: well formed, a fresh SPI, a random public value."""
-    nonce, public = secrets.token_bytes(32), secrets.token_bytes(96)
+    """An IKE_SA_INIT request as a flooder sends it: well formed, a fresh SPI, a public value that is a point."""
+    nonce, public = secrets.token_bytes(32), PUBLIC_VALUE
     # Proposal 1, IKE: AES-GCM-16-256, PRF-HMAC-SHA2-384, ECP-384 (RFC 7296 §3.3).
     transforms = [(1, 20, struct.pack("!HH", 0x800E, 256)), (2, 6, b""), (4, 20, b"")]
     body = b""
@@ -207,7 +211,7 @@ def ike_sa_init() -> bytes:
 
 
 def test_a_flood_of_ike_sa_init_meets_cookies_rfc7296_2_6(sites: SiteToSite) -> None:
-    duo = Duo(sites).start().up()
+    duo = Duo(sites, any_peer=True).start().up()
     sites.middle.ip("addr add 192.0.2.66/24 dev switch")
     with Capture(sites.middle, "side-b") as wire, sites.middle.socket(socket.AF_INET, socket.SOCK_DGRAM) as flood:
         flood.bind(("192.0.2.66", 500))
@@ -228,6 +232,9 @@ def test_a_flood_of_ike_sa_init_meets_cookies_rfc7296_2_6(sites: SiteToSite) -> 
     full = [f for f in answers if len(f.data) > 14 + 20 + 8 + 28 + 104]
     assert sent > 500
     assert len(full) < 200, (len(full), len(answers), sent)
+    told = [row.text for row in duo.b.log_rows() if "flood of IKE_SA_INIT" in row.text]
+    assert len(told) == 1
+    assert "ike.cookie_threshold = 32" in told[0]
     # A peer that can receive gets in despite of it.
     duo.a.terminate(A)
     duo.a.initiate(A)

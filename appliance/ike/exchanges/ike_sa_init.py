@@ -22,6 +22,8 @@ from appliance.ike.cookie import CookieJar
 from appliance.ike.events import Datagram
 from appliance.ike.exchanges import ike_auth
 from appliance.ike.exchanges.child_negotiation import error_of, reason_of
+from appliance.ike.flood import Flood
+from appliance.ike.half_open import HalfOpen
 from appliance.ike.ike_sa import IkeSa, error
 from appliance.ike.ke import InvalidKeyExchange, generate
 from appliance.ike.keys import derive_ike_keys
@@ -210,8 +212,11 @@ class InitResponder:
 
     services: Services
     cookies: CookieJar
-    answered: dict[bytes, IkeSa] = field(default_factory=dict)
-    """Half-open IKE SAs by the digest of the request that made them."""
+    half_open: HalfOpen = field(default_factory=HalfOpen)
+    flood: Flood = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.flood = Flood(self.services, self.half_open)
 
     def handle_request(
         self, header: Header, data: bytes, payloads: Sequence[Payload], local: Endpoint, remote: Endpoint, now: float
@@ -223,16 +228,19 @@ class InitResponder:
             services.count(Reason.INVALID_SYNTAX)
             self.answer_error(header, error(NotifyType.INVALID_SYNTAX), local, remote)
             return
-        half_open = len(self.answered)
-        if half_open >= services.config.cookie_threshold and not self._cookie_is_good(
-            header, payloads, nonce, remote, now
-        ):
+        proven = self._cookie_is_good(header, payloads, nonce, remote, now)
+        if not proven and self._wants_cookie(remote):
             services.counters["cookies-asked"] += 1
+            if services.config.cookie_threshold:  # with 0 everybody is asked, always
+                self.flood.cookie(remote, now)
             cookie = self.cookies.make(nonce.data, remote.address, remote.port, header.initiator_spi, now)
             self.answer_error(header, [NotifyPayload(NotifyType.COOKIE, cookie)], local, remote)
             return
-        if half_open >= services.config.half_open_limit or len(services.ike_sas) >= services.config.max_ike_sas:
-            services.count(Reason.HALF_OPEN_LIMIT)
+        limit = self._limit(remote, proven=proven)
+        if limit is not None:
+            services.count(limit)
+            if limit is not Reason.IKE_SA_LIMIT:
+                self.flood.refused(limit, remote, now)
             return
         candidates = services.candidates(local, remote)
         if not candidates:
@@ -289,8 +297,23 @@ class InitResponder:
         sa.half_open_until = now + services.config.half_open_timeout
         sa.responses.expected = 1
         services.register(sa)
-        self.answered[sa.init_key] = sa
+        self.half_open.add(sa.init_key, sa, proven=proven)
         sa.transmit([sa.init_response])
+
+    def _wants_cookie(self, remote: Endpoint) -> bool:
+        """Whether there are so many half-open IKE SAs, here or of this source, that it has to prove its address."""
+        config = self.services.config
+        many = len(self.half_open) >= config.cookie_threshold
+        return many or self.half_open.of_source(remote.address) >= config.half_open_per_address
+
+    def _limit(self, remote: Endpoint, *, proven: bool) -> Reason | None:
+        """The limit that keeps another IKE SA out. One source's is for its proven ones: others may be forged."""
+        services = self.services
+        if proven and self.half_open.proven(remote.address) >= services.config.half_open_per_address:
+            return Reason.HALF_OPEN_PER_ADDRESS
+        if len(self.half_open) >= services.config.half_open_limit:
+            return Reason.HALF_OPEN_LIMIT
+        return Reason.IKE_SA_LIMIT if len(services.ike_sas) >= services.config.max_ike_sas else None
 
     def _cookie_is_good(
         self, header: Header, payloads: Sequence[Payload], nonce: NoncePayload, remote: Endpoint, now: float
