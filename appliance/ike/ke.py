@@ -41,6 +41,22 @@ class KeyExchange(Protocol):
         """The shared secret with the peer's Key Exchange Data, as SKEYSEED takes it. Raises InvalidKeyExchange."""
 
 
+def respond(method: KeyExchangeMethod, random: Random, peer: bytes) -> tuple[bytes, bytes]:
+    """A responder's half with the peer's Key Exchange Data: our public value, and the shared secret.
+
+    The peer's value is looked at first: anybody can send one that is invalid, and to find that out is little work, to
+    make a private value much. Raises InvalidKeyExchange, and ValueError for NONE.
+    """
+    if method in _ECP:
+        _ecp_point(method, peer)
+    elif method in _MODP:
+        _modp_value(method, peer)
+    elif method is not KeyExchangeMethod.NONE:
+        _check_length(method, peer)
+    own = generate(method, random)
+    return own.public, own.shared(peer)
+
+
 def generate(method: KeyExchangeMethod, random: Random) -> KeyExchange:
     """A fresh private value from ``random`` and its public value. Raises ValueError for NONE."""
     if method in _MODP:
@@ -134,18 +150,24 @@ class _Modp:
             self.public = self._private.exchange(dh.DHPublicNumbers(_GENERATOR, numbers).public_key())
 
     def shared(self, peer: bytes) -> bytes:
-        _check_length(self.method, peer)
-        value = int.from_bytes(peer, "big")
+        value = _modp_value(self.method, peer)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
             numbers = _modp_numbers(self.method)
-            if not 2 <= value <= numbers.p - 2:  # RFC 6989 §2.1; 0, 1 and p-1 make the secret known
-                raise InvalidKeyExchange(f"{self.method.name} public value outside 2 to p-2 (RFC 6989 §2.1)")
             try:
                 # Filled with zeros in front to the length of the prime, as RFC 7296 §2.14 has it.
                 return self._private.exchange(dh.DHPublicNumbers(value, numbers).public_key())
             except ValueError as error:
                 raise InvalidKeyExchange(f"{self.method.name} public value: {error}") from None
+
+
+def _modp_value(method: KeyExchangeMethod, peer: bytes) -> int:
+    """A peer's public value. Raises InvalidKeyExchange."""
+    _check_length(method, peer)
+    value = int.from_bytes(peer, "big")
+    if not 2 <= value <= _modp_numbers(method).p - 2:  # RFC 6989 §2.1; 0, 1 and p-1 make the secret known
+        raise InvalidKeyExchange(f"{method.name} public value outside 2 to p-2 (RFC 6989 §2.1)")
+    return value
 
 
 _ECP: dict[KeyExchangeMethod, tuple[ec.EllipticCurve, int, int]] = {
@@ -183,14 +205,18 @@ class _Ecp:
         self.public = numbers.x.to_bytes(size, "big") + numbers.y.to_bytes(size, "big")
 
     def shared(self, peer: bytes) -> bytes:
-        _check_length(self.method, peer)
-        curve, size, _ = _ECP[self.method]
-        x, y = int.from_bytes(peer[:size], "big"), int.from_bytes(peer[size:], "big")
-        try:
-            point = ec.EllipticCurvePublicNumbers(x, y, curve).public_key()
-            return self._private.exchange(ec.ECDH(), point)
-        except ValueError:  # a coordinate beyond the field, or a point off the curve (RFC 6989 §2.3)
-            raise InvalidKeyExchange(f"{self.method.name} public value is not on the curve (RFC 6989 §2.3)") from None
+        return self._private.exchange(ec.ECDH(), _ecp_point(self.method, peer))
+
+
+def _ecp_point(method: KeyExchangeMethod, peer: bytes) -> ec.EllipticCurvePublicKey:
+    """A peer's public value. Raises InvalidKeyExchange."""
+    _check_length(method, peer)
+    curve, size, _ = _ECP[method]
+    x, y = int.from_bytes(peer[:size], "big"), int.from_bytes(peer[size:], "big")
+    try:
+        return ec.EllipticCurvePublicNumbers(x, y, curve).public_key()
+    except ValueError:  # a coordinate beyond the field, or a point off the curve (RFC 6989 §2.3)
+        raise InvalidKeyExchange(f"{method.name} public value is not on the curve (RFC 6989 §2.3)") from None
 
 
 class _Curve25519:

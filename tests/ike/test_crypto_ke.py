@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.ike import ke as module
-from appliance.ike.ke import InvalidKeyExchange, generate, public_length
+from appliance.ike.ke import InvalidKeyExchange, generate, public_length, respond
 from appliance.sa.algorithms import KeyExchangeMethod
 from tests.ike.vectors import records
 
@@ -254,3 +254,21 @@ def test_none_exchanges_no_keys() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_private_values_are_not_shown(method: K) -> None:
     assert "private" not in repr(generate(method, seeded(1))).lower()
+
+
+@pytest.mark.parametrize("method", [m for m in KeyExchangeMethod if m is not KeyExchangeMethod.NONE])
+def test_a_responder_makes_no_private_value_for_an_invalid_one_rfc6989_2(method: KeyExchangeMethod) -> None:
+    theirs = generate(method, Random(1).randbytes)
+    public, secret = respond(method, Random(2).randbytes, theirs.public)
+    assert secret == theirs.shared(public)
+
+    def never(length: int) -> bytes:
+        raise AssertionError(f"{length} bytes for a private value")
+
+    size = public_length(method)
+    invalid = [theirs.public[1:], theirs.public + b"\0"]
+    if method not in (KeyExchangeMethod.CURVE25519, KeyExchangeMethod.CURVE448):  # there any value is a point
+        invalid += [bytes(size), bytes(size - 1) + b"\1", b"\xff" * size]
+    for value in invalid:
+        with pytest.raises(InvalidKeyExchange):
+            respond(method, never, value)

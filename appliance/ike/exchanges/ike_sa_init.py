@@ -25,7 +25,7 @@ from appliance.ike.exchanges.child_negotiation import error_of, reason_of
 from appliance.ike.flood import Flood
 from appliance.ike.half_open import HalfOpen
 from appliance.ike.ike_sa import IkeSa, error
-from appliance.ike.ke import InvalidKeyExchange, generate
+from appliance.ike.ke import InvalidKeyExchange, generate, respond
 from appliance.ike.keys import derive_ike_keys
 from appliance.ike.message import Header, encode_message
 from appliance.ike.nat import nat_hash
@@ -262,9 +262,8 @@ class InitResponder:
             wanted = suite.ke.to_bytes(2, "big")
             self.answer_error(header, error(NotifyType.INVALID_KE_PAYLOAD, wanted), local, remote)
             return
-        own = generate(suite.ke, services.random)
         try:
-            shared = own.shared(ke.data)
+            public, shared = respond(suite.ke, services.random, ke.data)
         except InvalidKeyExchange:
             services.count(Reason.INVALID_SYNTAX)
             self.answer_error(header, error(NotifyType.INVALID_SYNTAX), local, remote)
@@ -287,7 +286,7 @@ class InitResponder:
         _learn(sa, payloads)
         answer: list[Payload] = [
             chosen.to_wire(b""),
-            KePayload(suite.ke, own.public),
+            KePayload(suite.ke, public),
             NoncePayload(sa.nonce_r),
             *_common_notifications(sa, announce_hashes=bool(sa.peer_hashes)),
             *ike_auth.certificate_requests(sa.candidates),
