@@ -50,6 +50,7 @@ class IkeSa:
         "created_at",
         "dead_at",
         "delete_at",
+        "deleted_for",
         "dpd_at",
         "early_deletes",
         "established_at",
@@ -151,6 +152,7 @@ class IkeSa:
         self.keepalive_at: float | None = None
         self.dead_at: float | None = None
         self.delete_at: tuple[float, Reason] | None = None
+        self.deleted_for: tuple[Reason, str] | None = None
 
     # What it is
 
@@ -437,6 +439,10 @@ class IkeSa:
         for child_id in old.children:
             self.services.owners[child_id] = self
         old.children = {}
+        if self.deleted_for is not None:
+            # Its own deletion is under way: what it takes over ends with it, as what it had did (§1.4.1).
+            for child in list(self.children.values()):
+                self.remove_child(child, *self.deleted_for)
         waiting = list(old.queue)
         old.queue.clear()
         for exchange in waiting:

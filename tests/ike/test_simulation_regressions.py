@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from appliance.ike.connection import RekeyPolicy, Unique
-from appliance.ike.events import Datagram
+from appliance.ike.events import ChildDown, Datagram
 from appliance.ike.states import IkeState
 from appliance.reasons import Reason
 from tests.ike.peers import Net, connection
@@ -219,3 +219,29 @@ def test_a_child_that_the_peer_does_not_know_is_made_anew_only_if_it_has_no_twin
     assert left.child_id != first
     asked = [message.names[0] for message in net.log if message.exchange == "CREATE_CHILD_SA" and message.is_request]
     assert asked == ["N(REKEY_SA)"] + ["SA"] * (1 - twins)
+
+
+def test_children_that_an_ike_sa_takes_over_while_it_is_deleted_end_with_it_rfc7296_1_4_1() -> None:
+    """Both rekey at once, and the successor that stays is being deleted already when that is known."""
+    net = Net().establish()
+    for peer, nonces in ((net.a, [0x01, 0x80]), (net.b, [0x81, 0x82])):  # A's own successor loses
+        peer.nonces.extend(nonces)
+        peer.rekey_ike()
+    for request in tuple(net.flight):
+        net.deliver(request)
+    answer = next(message for message in net.flight if message.sender is net.b)
+    old = min(view.ike_id for view in net.a.ike_views)
+    theirs = net.a.engine._services.ike_sas[old].peer_successor
+    assert theirs is not None and not theirs.children
+    net.a.engine.delete_ike(theirs.ike_id, net.now, Reason.TERMINATED)
+    net.a.collect()
+    assert theirs.state is IkeState.DELETING and net.a.children
+    net.deliver(answer)
+    assert net.a.engine._services.ike_sas[old].successor is theirs
+    assert net.a.last(ChildDown).reason is Reason.TERMINATED
+    assert not theirs.children and not net.a.children
+    # Nothing is due again and again while the answer to the deletion does not come.
+    net.drop_all()
+    net.a.engine.handle_timer(net.now)
+    due = net.a.engine.next_timer()
+    assert due is not None and due > net.now

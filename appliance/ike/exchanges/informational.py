@@ -59,7 +59,7 @@ class DeleteIke:
         """The Delete payload; the children end here and now."""
         if sa.state in (IkeState.DELETING, IkeState.DEAD):
             return None
-        sa.state = IkeState.DELETING
+        sa.state, sa.deleted_for = IkeState.DELETING, (self.reason, self.detail)
         sa.rekey_at = sa.dpd_at = sa.keepalive_at = sa.expires_at = sa.delete_at = None
         for child in list(sa.children.values()):
             sa.remove_child(child, self.reason, self.detail)
