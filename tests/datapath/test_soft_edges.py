@@ -67,7 +67,7 @@ def test_guard_keeps_the_policies_order() -> None:
             policy("p", "10.1.0.0/24", "10.2.0.0/24", priority=10),
             policy("b", "10.1.0.0/24", "10.2.0.9", PolicyAction.BYPASS, 5),
         ],
-        tun="tun", mark=1, ports=(500,),
+        1, tun="tun", mark=1, ports=(500,),
     )  # fmt: skip
     outward = rules.partition("chain outward")[2].partition("}")[0]
     assert outward.index("accept") < outward.index("drop")

@@ -332,5 +332,5 @@ def test_the_guard_lets_ike_in_by_the_ports_that_are_configured(tmp_path: Path) 
         gateway = lab.namespace("gw")
         with inside(gateway):
             guard.apply(load(file))
-        rules = gateway.run(["nft", "list", "chain", "inet", "esplanade_guard", "arrive"]).stdout
+        rules = gateway.run(["nft", "list", "chain", "inet", "esplanade_guard_1", "arrive"]).stdout
     assert "udp dport { 4600, 4601 } accept" in rules

@@ -3,6 +3,10 @@
 What leaves by an interface other than the TUN device without our mark, and what arrives by one, is held against the
 policies in their order. Rules are for the whole selector: where nftables cannot say it as finely (ICMP types, fragments
 without ports), more is dropped rather than less.
+
+A guard is one table, ``esplanade_guard_N``. A new one stands before the old one goes: nftables' transactions are atomic
+for rules but not for what is in sets, so a table that replaces another in one transaction lets packets through while
+its sets are still empty (some microseconds a transaction: measured, and tested in ``test_soft_guard.py``).
 """
 
 from __future__ import annotations
@@ -12,13 +16,14 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 from appliance.datapath.soft.ingress import IKE_PORT, NATT_PORT, OWN_MARK
 from appliance.reasons import Reason, Refusal
 from appliance.sa.association import PolicyAction, SecurityPolicy
 from appliance.sa.selector import TrafficSelector
 
-TABLE = "esplanade_guard"
+_TABLE = "esplanade_guard_"
 _NEIGHBOURS = "nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect"
 _HOME = {4: "{ 224.0.0.0/4, 255.255.255.255 }", 6: "{ fe80::/10, ff00::/8 }"}
 _WITH_PORTS = (6, 17, 132)
@@ -45,36 +50,61 @@ def install_guard(
     *,
     tun: str = "esplanade0",
     mark: int = OWN_MARK,
-    table: str = TABLE,
     ports: Sequence[int] = (IKE_PORT, NATT_PORT),
 ) -> None:
-    """Put the guard up for these policies, in place of an older one, in one step. Counters start anew.
+    """Put the guard up for these policies, then take an older one away. Counters start anew.
 
     ``ports`` are those of our own IKE. Raises Refusal: NO_NFTABLES, NO_PRIVILEGE.
     """
-    _nft(["-f", "-"], guard_rules(policies, tun=tun, mark=mark, table=table, ports=ports))
+    older = _standing()
+    while True:
+        number = max(older, default=0) + 1
+        try:
+            _nft(["-f", "-"], guard_rules(policies, number, tun=tun, mark=mark, ports=ports))
+            break
+        except Refusal:
+            # Whoever took that number meanwhile has put a guard up of its own, and ours comes after it.
+            before, older = older, _standing()
+            if older == before:
+                raise
+    _remove(older)
 
 
-def remove_guard(*, table: str = TABLE) -> None:
+def remove_guard() -> None:
     """Take the guard away. Idempotent. Raises Refusal: NO_NFTABLES, NO_PRIVILEGE."""
-    _nft(["-f", "-"], f"table inet {table}\ndelete table inet {table}\n")
+    _remove(_standing())
 
 
-def guard_status(*, table: str = TABLE) -> GuardStatus:
+def guard_status() -> GuardStatus:
     """Tell whether the guard stands. Raises Refusal: NO_NFTABLES, NO_PRIVILEGE."""
-    rows = json.loads(_nft(["-j", "list", "counters"], "") or '{"nftables": []}')["nftables"]
-    found = {
-        row["counter"]["name"]: int(row["counter"]["packets"])
-        for row in rows
-        if "counter" in row and row["counter"]["table"] == table
-    }
-    return GuardStatus(bool(found), found.get("leaving", 0), found.get("arriving", 0))
+    dropped = {"leaving": 0, "arriving": 0}
+    counters = [row for row in _listed("counters", "counter") if row["table"].startswith(_TABLE)]
+    for row in counters:
+        dropped[row["name"]] += int(row["packets"])
+    return GuardStatus(bool(counters), dropped["leaving"], dropped["arriving"])
 
 
-def guard_rules(
-    policies: Sequence[SecurityPolicy], *, tun: str, mark: int, table: str = TABLE, ports: Sequence[int]
-) -> str:
-    """The guard as nft(8) reads it: removes the old table and makes the new one in one transaction."""
+def _standing() -> list[int]:
+    """The numbers of the guards there are: more than one only while one takes another's place."""
+    names = [row["name"].removeprefix(_TABLE) for row in _listed("tables", "table") if row["name"].startswith(_TABLE)]
+    return [int(name) for name in names if name.isdecimal()]
+
+
+def _remove(numbers: Sequence[int]) -> None:
+    # "table" first, so that one that somebody else took away meanwhile is no error.
+    lines = [f"{verb} inet {_TABLE}{number}" for number in numbers for verb in ("table", "delete table")]
+    if lines:
+        _nft(["-f", "-"], "\n".join([*lines, ""]))
+
+
+def _listed(what: str, kind: str) -> list[dict[str, Any]]:
+    rows = json.loads(_nft(["-j", "list", what], "") or '{"nftables": []}')["nftables"]
+    return [row[kind] for row in rows if kind in row]
+
+
+def guard_rules(policies: Sequence[SecurityPolicy], number: int, *, tun: str, mark: int, ports: Sequence[int]) -> str:
+    """The guard of this number as nft(8) reads it, which fails if there is one already."""
+    table = f"{_TABLE}{number}"
     ordered = sorted(policies, key=lambda policy: policy.priority)
     build = _Build()
     for version in (4, 6):
@@ -88,8 +118,7 @@ def guard_rules(
     errors = [f"{name} type {{ {types} }} jump quoting{version}" for version, (name, types, *_) in _ERRORS.items()]
     return "\n".join(
         [
-            f"table inet {table}",
-            f"delete table inet {table}",
+            f"create table inet {table}",
             f"table inet {table} {{",
             "counter leaving { }",
             "counter arriving { }",
