@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import socket
 import struct
 import threading
@@ -17,6 +18,8 @@ from tests.lab.namespace import Namespace
 ETH_P_ALL = 0x0003
 SOL_PACKET, PACKET_STATISTICS = 263, 6
 SO_RCVBUFFORCE = 33
+SO_TIMESTAMPNS = 35
+TIMESPEC = struct.Struct("@ll")
 ETHERTYPE_IPV4, ETHERTYPE_ARP, ETHERTYPE_IPV6 = 0x0800, 0x0806, 0x86DD
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -34,7 +37,8 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame: seconds since the epoch, whether this end sent it, and its bytes from the Ethernet header."""
+    """One frame: when the kernel had it (seconds since the epoch), whether this end sent it, its bytes from the
+    Ethernet header."""
 
     time: float
     outgoing: bool
@@ -101,9 +105,10 @@ class Capture:
         self.frames: list[Frame] = []
         self.missed = 0
         self._snap = snap
-        self._stop = threading.Event()
+        self._until = math.inf
         self._socket = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20) if _may_force() else None
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self._socket.bind((interface, ETH_P_ALL))
         self._socket.settimeout(0.05)
         self._thread = threading.Thread(target=self._collect, name=f"capture-{self.name}", daemon=True)
@@ -112,13 +117,18 @@ class Capture:
     def _collect(self) -> None:
         while True:
             try:
-                data, address = self._socket.recvfrom(self._snap)
+                data, notes, _, address = self._socket.recvmsg(self._snap, socket.CMSG_SPACE(TIMESPEC.size))
             except TimeoutError:
-                # Only an empty queue ends it, so what was on the wire before stop() is in.
-                if self._stop.is_set():
+                # Nothing is waiting, so what was on the wire before stop() is in.
+                if self._until < math.inf:
                     return
                 continue
-            self.frames.append(Frame(time.time(), address[2] == socket.PACKET_OUTGOING, data))
+            seconds, nanoseconds = TIMESPEC.unpack(notes[0][2])
+            captured = seconds + nanoseconds * 1e-9
+            # The line may never be quiet; what comes after stop() is not asked for.
+            if captured > self._until:
+                return
+            self.frames.append(Frame(captured, address[2] == socket.PACKET_OUTGOING, data))
 
     def __enter__(self) -> Capture:
         return self
@@ -130,8 +140,8 @@ class Capture:
 
     def stop(self) -> Capture:
         """Ends the capture and writes the pcap file. Returns itself."""
-        if not self._stop.is_set():
-            self._stop.set()
+        if self._until == math.inf:
+            self._until = time.time()
             self._thread.join()
             statistics = self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
             self.missed = struct.unpack("=II", statistics)[1]

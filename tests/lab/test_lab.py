@@ -49,6 +49,18 @@ def test_without_protection_plaintext_crosses_and_is_seen() -> None:
         assert capture.path.stat().st_size > 24
 
 
+def test_a_capture_ends_although_the_line_is_never_quiet() -> None:
+    with Lab() as lab:
+        sites = SiteToSite(lab)
+        with flow.Flow(sites.host_a, sites.host_b, topology.HOST_B, rate=300) as sent:
+            with Capture(sites.middle, "side-a") as capture:
+                time.sleep(0.2)
+            ended = time.time()
+            assert sent.stop().sent > len(capture.frames)
+        assert len(capture.frames) > 40
+        assert all(ended - 1 < frame.time < ended for frame in capture.frames)
+
+
 def test_a_cut_link_passes_nothing_and_a_repaired_one_everything() -> None:
     with Lab() as lab:
         sites = SiteToSite(lab)
