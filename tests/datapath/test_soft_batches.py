@@ -27,6 +27,7 @@ from appliance.datapath.soft.segment import ROOM, Super, build_rows
 from appliance.datapath.soft.sender import Burst
 from appliance.datapath.soft.spd import Ambiguous, Spd
 from appliance.datapath.soft.tun import GSO_UDP_L4, VNET_HEADER, Tun
+from appliance.datapath.soft.unseal import Opener
 from appliance.datapath.soft.window import BatchWindow
 from appliance.esp.checksum import internet_checksum, pseudo_header
 from appliance.esp.drop import Drop
@@ -108,6 +109,15 @@ def state(suite: Suite) -> OutboundState:
     return OutboundState(sa, cipher, Spending(sa, 0.0), sock, ("192.0.2.2", 4500), [], last=1 << 63)
 
 
+def inbound_state(sa: SecurityAssociation, *, port: int = 4500) -> InboundState:
+    """The other end's, with the key that ``state`` has."""
+    cipher = make_cipher(sa.suite, bytearray(range(sa.suite.encryption_key_length)), bytearray())
+    window = BatchWindow(64, esn=sa.suite.esn)
+    return InboundState(
+        sa, cipher, Spending(sa, 0.0), window, ("192.0.2.1", port), ranges(sa.local_ts), ranges(sa.remote_ts)
+    )
+
+
 AEADS = [
     Suite(kind, 256, esn=esn) for kind in (Encryption.AES_GCM_16, Encryption.CHACHA20_POLY1305) for esn in (True, False)
 ]
@@ -139,6 +149,24 @@ def test_batch_is_what_the_golden_model_makes_packet_by_packet(suite: Suite, ver
         ]
         assert bytes(burst.view[: burst.used]) == b"".join(expected)
         assert ours.sequence == golden.sequence
+
+
+@pytest.mark.parametrize("suite", AEADS, ids=str)
+def test_a_batch_is_sealed_and_opened_whole_or_fails(suite: Suite) -> None:
+    """Each packet has its place in several lists of views; were one too short, the rest would pass as it is."""
+    sealer, burst, ours = Sealer(), Burst(), state(suite)
+    sealer.seal_rows(ours, sealer.scratch[: 5 * 64].reshape(5, 64), burst)
+    opener = Opener(bytearray(burst.view[: burst.used]))
+    theirs = inbound_state(replace(ours.sa, direction=Direction.IN))
+    places = range(0, burst.used, 96)
+    assert opener.open_rows(theirs, places, 96, 0).tobytes() == sealer.scratch[: 5 * 64].tobytes()
+    del opener._nonce_views[4:]
+    with pytest.raises(RuntimeError):
+        opener.open_rows(theirs, places, 96, 0)
+    sealer._slots(64).clear()
+    with pytest.raises(RuntimeError):
+        sealer.seal_rows(ours, sealer.scratch[: 5 * 64].reshape(5, 64), burst)
+    assert (burst.count, ours.sequence) == (5, 10)  # nothing is sent, and no number is used again
 
 
 @given(data=st.binary(min_size=20, max_size=200), esn=st.booleans(), tfc=st.integers(0, 250))
@@ -373,12 +401,7 @@ def through_inbound(parts: list[bytes], back: OutboundState | None = None) -> li
         everything = tuple(TrafficSelector.parse(text) for text in ("0.0.0.0/0", "::/0"))
         sa = replace(state(suite).sa, direction=Direction.IN, local_ts=everything, remote_ts=everything)
         key = bytes(range(suite.encryption_key_length))
-        core.sad.add(
-            InboundState(
-                sa, make_cipher(suite, bytearray(key), bytearray()), Spending(sa, 0.0),
-                BatchWindow(64, esn=False), ("192.0.2.1", 4500), ranges(sa.local_ts), ranges(sa.remote_ts),
-            )
-        )  # fmt: skip
+        core.sad.add(inbound_state(sa))
         if back is not None:
             core.sad.add(back)
             core.sad.activate(back)
@@ -416,12 +439,7 @@ def test_native_packets_of_many_senders_come_out_in_their_order_each_by_its_own_
     for spi in (0x1001, 0x1002):
         networks = tuple(TrafficSelector.parse(text) for text in ("10.1.0.0/24", "10.2.0.0/24"))
         sa = replace(state(suite).sa, direction=Direction.IN, spi=spi, local_ts=networks, remote_ts=networks)
-        core.sad.add(
-            InboundState(
-                sa, make_cipher(suite, bytearray(key), bytearray()), Spending(sa, 0.0),
-                BatchWindow(64, esn=False), ("192.0.2.1", 0), ranges(networks), ranges(networks),
-            )
-        )  # fmt: skip
+        core.sad.add(inbound_state(sa, port=0))
         goldens.append(OutboundSa(spi, transform(20, 0, key, b""), esn=False))
     expected, lengths, outers = [], [], []
     coalescer = Coalescer(core)
@@ -548,12 +566,7 @@ def test_an_authenticated_peer_cannot_break_the_receiver(inner: list[tuple[int, 
         out = state(suite)
         sa = replace(out.sa, direction=Direction.IN, mode=Mode.TUNNEL if tunnel else Mode.TRANSPORT)
         key = bytes(range(suite.encryption_key_length))
-        core.sad.add(
-            InboundState(
-                sa, make_cipher(suite, bytearray(key), bytearray()), Spending(sa, 0.0),
-                BatchWindow(64, esn=False), ("192.0.2.1", 4500), ranges(sa.local_ts), ranges(sa.remote_ts),
-            )
-        )  # fmt: skip
+        core.sad.add(inbound_state(sa))
         inbound = Inbound(core, Coalescer(core))
         golden = OutboundSa(sa.spi, transform(20, 0, key, b""), esn=False)
         starts = (b"", b"\x45", b"\x60", packet(4, 6, b"", flags=2)[:30], packet(6, 6, b"", flags=2)[:50])

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from struct import Struct
 
 import numpy as np
@@ -71,7 +70,9 @@ class Sealer:
         else:
             heads = heads[start : start + count]
         bodies = bodies[start : start + count]
-        deque(map(cipher.encrypt_into, self._nonce_views, self._slots(width), heads, bodies), maxlen=0)
+        written = sum(map(cipher.encrypt_into, self._nonce_views, self._slots(width), heads, bodies))
+        if written != count * (width + 16):  # map ends with the shortest list, and nothing unsealed may follow
+            raise RuntimeError(f"{written} bytes were sealed of {count} rows of {width}")
         burst.used += count * size
         burst.count += count
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import numpy as np
 
 from appliance.datapath.soft.cipher import AeadCipher
@@ -60,8 +58,10 @@ class Opener:
             heads = self._aad_views[:count]
         else:
             heads = heads[first : first + count]
-        deque(map(cipher.decrypt_into, self._nonce_views, bodies[first : first + count], heads, plains), maxlen=0)
         width = size - _OVERHEAD
+        opened = sum(map(cipher.decrypt_into, self._nonce_views, bodies[first : first + count], heads, plains))
+        if opened != count * width:  # map ends with the shortest list, and nothing unchecked may follow
+            raise RuntimeError(f"{opened} bytes were opened of {count} packets of {width}")
         return self._plain[: count * width].reshape(count, width)
 
     def _slots(self, size: int, places: range) -> tuple[list[memoryview], list[memoryview], list[memoryview]]:
