@@ -97,13 +97,11 @@ def _prepare_streams() -> None:
 
 def _run(options: Namespace) -> int:
     try:
-        from appliance.datapath.soft.footprint import leave_out_openssl
+        from appliance.daemon.start import run
 
-        leave_out_openssl()
-        from appliance.daemon.main import run
+        return run(options.config, options.control)
     except ModuleNotFoundError as error:
         raise Refusal(Reason.NOT_INSTALLED_PART, str(error)) from None
-    return int(run(options.config, options.control))
 
 
 def _check(options: Namespace) -> int:

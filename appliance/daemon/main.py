@@ -30,14 +30,14 @@ from appliance.daemon.addresses import local_for
 from appliance.daemon.control import ControlLock, ControlServer
 from appliance.daemon.desired import Desired
 from appliance.daemon.gateway import Gateway
-from appliance.daemon.hardening import harden
 from appliance.daemon.log import Log, stderr_writer
 from appliance.daemon.notify import notify
 from appliance.daemon.reader import Reading
 from appliance.daemon.reload import plan, problem_rows
 from appliance.daemon.translate import Reqids, desired_of
 from appliance.daemon.transport import Transport
-from appliance.datapath.soft.footprint import trim_memory
+from appliance.process.footprint import trim_memory
+from appliance.process.hardening import harden
 from appliance.reasons import Reason, Refusal
 from appliance.sa.association import SecurityPolicy
 from appliance.sa.datapath import Datapath

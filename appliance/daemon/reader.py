@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from appliance.config.model import Config
 from appliance.config.problem import ConfigError, Problem
 from appliance.config.secret import Secret
-from appliance.daemon.hardening import harden
+from appliance.process.hardening import harden
 from appliance.reasons import Reason, Refusal
 
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

@@ -266,7 +266,7 @@ _TEXT: dict[int, tuple[str, str, str]] = {
     21: (
         "drop",
         "ESP takes whole datagrams, and this is a fragment (RFC 4303 §3.3.4 and §3.4.1)",
-        "use tunnel mode for fragmented traffic, or lower the MTU so that nothing is fragmented",
+        "lower the MTU so that nothing is fragmented, or use tunnel mode, which carries fragments as they are",
     ),
     22: (
         "drop",

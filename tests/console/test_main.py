@@ -377,7 +377,7 @@ def test_run_has_the_daemons_exit_status(monkeypatch: pytest.MonkeyPatch, capsys
         return len(asked)
 
     left_out: list[bool] = []
-    monkeypatch.setattr("appliance.datapath.soft.footprint.leave_out_openssl", lambda: left_out.append(True))
+    monkeypatch.setattr("appliance.daemon.start.leave_out_openssl", lambda: left_out.append(True))
     monkeypatch.setattr("appliance.daemon.main.run", daemon)
     assert main(["run", "--config", "gw.toml"]) == 1
     assert main(["run", "--config", "gw.toml", "--control", "/x"]) == 2

@@ -263,7 +263,7 @@ def test_the_daemon_is_not_dumpable_and_imports_nothing_heavy() -> None:
         "import sys, ctypes, resource\n"
         "from appliance.daemon import main\n"
         "import appliance.datapath.soft.client, appliance.datapath.soft.ingress, appliance.datapath.soft.guard\n"
-        "from appliance.daemon.hardening import harden\n"
+        "from appliance.process.hardening import harden\n"
         "harden()\n"
         "libc = ctypes.CDLL(None)\n"
         "print(libc.prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE))\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from appliance.datapath.soft.footprint import leave_out_openssl
+from appliance.process.footprint import leave_out_openssl
 
 if __name__ == "__main__":
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported: its threads would only take memory

@@ -16,10 +16,10 @@ from appliance.datapath.soft import wire
 from appliance.datapath.soft.cipher import supported_suites
 from appliance.datapath.soft.control import Control
 from appliance.datapath.soft.engine import Engine, Way
-from appliance.datapath.soft.footprint import trim_memory
-from appliance.datapath.soft.hardening import harden
 from appliance.datapath.soft.options import SoftOptions
 from appliance.datapath.soft.tun import open_tun
+from appliance.process.footprint import trim_memory
+from appliance.process.hardening import harden
 from appliance.reasons import Reason, Refusal
 from appliance.sa.association import Mode
 from appliance.sa.datapath import Capabilities, DatapathEvent, Missing
@@ -147,7 +147,7 @@ class Process:
         self._control = Control(self._engine)
         self._poll.register(tun.fd, select.EPOLLIN)
         trim_memory()
-        missing = [Missing(what.partition(":")[0], Reason.NO_PRIVILEGE, what) for what in self._missing]
+        missing = [Missing("hardening", Reason.NO_PRIVILEGE, what) for what in self._missing]
         if not tun.tso:
             missing.append(Missing("segmentation offload", Reason.NO_TUN, "the kernel's TUN devices have none"))
         elif not tun.uso:

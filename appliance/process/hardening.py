@@ -14,7 +14,7 @@ _MCL_ONFAULT = 4
 _NOT_LOCKED = "memory is not locked and keys may be swapped out: {} (run as root, or with CAP_IPC_LOCK)"
 
 
-def harden() -> list[str]:
+def harden() -> tuple[str, ...]:
     """Make this process non-dumpable and lock its memory. Returns what could not be done, one line each."""
     problems: list[str] = []
     libc = ctypes.CDLL(None, use_errno=True)
@@ -26,11 +26,11 @@ def harden() -> list[str]:
         problems.append(f"core dumps stay possible: {error}")
     if not _may_lock_all():
         problems.append(_NOT_LOCKED.format("its amount is limited"))
-        return problems
+        return tuple(problems)
     # On fault: only pages that are used are locked, so that an interpreter does not grow by what it never touches.
     if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) != 0:
         problems.append(_NOT_LOCKED.format(os.strerror(ctypes.get_errno())))
-    return problems
+    return tuple(problems)
 
 
 def _may_lock_all() -> bool:

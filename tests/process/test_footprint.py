@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from appliance.datapath.soft.footprint import _clean_mappings
+from appliance.process.footprint import _clean_mappings
 
 SMAPS = """\
 55550000-55552000 r--p 00000000 fe:00 11 /usr/bin/python3
@@ -38,8 +38,8 @@ def test_code_is_given_back_although_it_was_locked_and_still_runs() -> None:
     before, after, sealed = script(
         "import re\n"
         "from pathlib import Path\n"
-        "from appliance.datapath.soft.footprint import trim_memory\n"
-        "from appliance.datapath.soft.hardening import harden\n"
+        "from appliance.process.footprint import trim_memory\n"
+        "from appliance.process.hardening import harden\n"
         "from cryptography.hazmat.primitives.ciphers.aead import AESGCM\n"
         "import numpy\n"
         "def code():\n"
@@ -58,7 +58,7 @@ def test_code_is_given_back_although_it_was_locked_and_still_runs() -> None:
 def test_the_daemon_and_the_datapath_load_one_openssl_and_no_certificates_or_parsers_before_they_need_them() -> None:
     left_out = "{'ssl', '_ssl', '_hashlib', 'cryptography.x509', 'email', 'tomllib', 'difflib', 'numpy'}"
     loaded = "sorted(name for name in " + left_out + " if sys.modules.get(name) is not None)"
-    start = "import sys\nfrom appliance.datapath.soft.footprint import leave_out_openssl\nleave_out_openssl()\n"
+    start = "import sys\nfrom appliance.process.footprint import leave_out_openssl\nleave_out_openssl()\n"
     libraries = "print('libcrypto' in open('/proc/self/maps').read())\n"
     assert script(f"{start}import appliance.daemon.main\nprint({loaded})\n{libraries}") == ["[]", "False"]
     datapath = f"{start}import appliance.datapath.soft.process\nprint({loaded}, 'asyncio' in sys.modules)\n{libraries}"
@@ -73,5 +73,5 @@ def test_hashes_and_macs_are_the_same_without_pythons_own_openssl() -> None:
         "print(prf(Prf.HMAC_SHA2_384, b'key', b'a', b'b').hex())\n"
         "print(hashlib.sha1(b'a', usedforsecurity=False).hexdigest(), hashlib.sha256(b'a').hexdigest())\n"
     )
-    without = "from appliance.datapath.soft.footprint import leave_out_openssl\nleave_out_openssl()\n" + text
+    without = "from appliance.process.footprint import leave_out_openssl\nleave_out_openssl()\n" + text
     assert script(without) == script(text)
