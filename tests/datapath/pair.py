@@ -65,7 +65,7 @@ class Pair:
     """Both ends. SAs get the SPI that is asked for, and keys made from it."""
 
     lab: Lab
-    gateways: tuple[Gateway, Gateway]
+    gateways: tuple[Gateway, ...]
 
     def sa(
         self,
@@ -169,41 +169,50 @@ def keys(spi: int, suite: Suite) -> KeyMaterial:
     )
 
 
+def two_hosts(lab: Lab, *, mtu: int = 1500) -> list[Namespace]:
+    """Two namespaces joined by a link. Their inner addresses are on lo."""
+    spaces = [lab.namespace("left"), lab.namespace("right")]
+    lab.link(spaces[0], "wan", spaces[1], "wan", mtu=mtu)
+    for number, space in enumerate(spaces):
+        space.sysctl(ipv6__conf__all__accept_dad=0, ipv6__conf__default__accept_dad=0)
+        for version, bits, whole in ((4, 24, 32), (6, 64, 128)):
+            nodad = " nodad" if version == 6 else ""
+            space.ip(
+                f"addr add {OUTER[version][number]}/{bits} dev wan{nodad}",
+                f"addr add {INNER[version][number]}/{whole} dev lo{nodad}",
+            )
+        space.ip(f"route add default via {OUTER[4][1 - number]}", f"route add default via {OUTER[6][1 - number]}")
+    return spaces
+
+
+@asynccontextmanager
+async def gateway(number: int, space: Namespace, options: SoftOptions | None = None) -> AsyncIterator[Gateway]:
+    """A soft datapath in a namespace, with its sockets."""
+    heard: list[Datagram] = []
+    opened: list[Ingress] = []
+    with inside(space):
+        datapath = SoftDatapath(options, on_ike=heard.append)
+    try:
+        with inside(space):
+            await datapath.start()
+            opened += [open_ingress(ip_address(OUTER[version][number])) for version in (4, 6)]
+        for ingress in opened:
+            await datapath.add_ingress(ingress)
+        yield Gateway(number, space, datapath, opened, heard)
+    finally:
+        await datapath.close()
+        for ingress in opened:
+            ingress.close()
+
+
 @asynccontextmanager
 async def pair(
     options: SoftOptions | None = None, *, mtu: int = 1500, setup: Callable[[Lab, list[Namespace]], None] | None = None
 ) -> AsyncIterator[Pair]:
-    """Two gateways that are hosts themselves: their inner addresses are on lo."""
+    """Two gateways that are hosts themselves."""
     with Lab() as lab:
-        spaces = [lab.namespace("left"), lab.namespace("right")]
-        lab.link(spaces[0], "wan", spaces[1], "wan", mtu=mtu)
-        for number, space in enumerate(spaces):
-            space.sysctl(ipv6__conf__all__accept_dad=0, ipv6__conf__default__accept_dad=0)
-            for version, bits, whole in ((4, 24, 32), (6, 64, 128)):
-                nodad = " nodad" if version == 6 else ""
-                space.ip(
-                    f"addr add {OUTER[version][number]}/{bits} dev wan{nodad}",
-                    f"addr add {INNER[version][number]}/{whole} dev lo{nodad}",
-                )
-            space.ip(f"route add default via {OUTER[4][1 - number]}", f"route add default via {OUTER[6][1 - number]}")
+        spaces = two_hosts(lab, mtu=mtu)
         if setup is not None:
             setup(lab, spaces)
-        gateways: list[Gateway] = []
-        try:
-            for number, space in enumerate(spaces):
-                heard: list[Datagram] = []
-                with inside(space):
-                    datapath = SoftDatapath(options, on_ike=heard.append)
-                    gateway = Gateway(number, space, datapath, ike=heard)
-                    gateways.append(gateway)
-                    await datapath.start()
-                    for version in (4, 6):
-                        gateway.ingress.append(open_ingress(ip_address(OUTER[version][number])))
-                for ingress in gateway.ingress:
-                    await datapath.add_ingress(ingress)
-            yield Pair(lab, (gateways[0], gateways[1]))
-        finally:
-            for gateway in gateways:
-                await gateway.datapath.close()
-                for ingress in gateway.ingress:
-                    ingress.close()
+        async with gateway(0, spaces[0], options) as left, gateway(1, spaces[1], options) as right:
+            yield Pair(lab, (left, right))

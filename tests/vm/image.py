@@ -1,0 +1,166 @@
+"""The disk of the virtual machine: Debian 13 with its cloud kernel, built once for each recipe and kept.
+
+What is in it is said here and nowhere else. The tree under test is not: it comes on a disk of its own at each boot.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import gzip
+import hashlib
+import json
+import lzma
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.vm.cpio import Archive
+
+ROOT = Path(__file__).parents[2]
+SUITE = "trixie"
+PACKAGES = (
+    "linux-image-cloud-amd64",
+    "busybox-static",
+    "charon-systemd",
+    "ethtool",
+    "iperf3",
+    "iproute2",
+    "iputils-ping",
+    "kmod",
+    "libcharon-extra-plugins",
+    "libstrongswan-extra-plugins",
+    "libstrongswan-standard-plugins",
+    "nftables",
+    "procps",
+    "python3",
+    "strongswan-swanctl",
+    "util-linux",
+)
+PYTHON = "3.13"
+"""Debian 13's."""
+NOT_INSIDE = ("mypy", "ruff")
+SIZE = "2G"
+PLACE = "opt/python"
+"""Where Python packages are, from the root."""
+COMMANDS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "mmdebstrap": "mmdebstrap",
+    "mkfs.ext4": "e2fsprogs",
+}
+SBIN = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+
+
+class ImageError(Exception):
+    """The machine's disk could not be built; the text has the command and the end of what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What a machine boots from."""
+
+    kernel: Path
+    initrd: Path
+    disk: Path
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Why no virtual machine can be had here, or None. Tests skip with these words."""
+    missing = [package for command, package in COMMANDS.items() if shutil.which(command, path=SBIN) is None]
+    if missing:
+        return f"missing for a virtual machine: {', '.join(missing)} (tools/setup.sh system vm)"
+    if os.geteuid() != 0 and not _place().exists():
+        return "the virtual machine's disk is built by root only (make test-vm as root, once)"
+    return None
+
+
+def image() -> Image:
+    """The image of the recipe as it is now, from the cache or built. Raises ImageError."""
+    place = _place()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(place.with_suffix(".lock")):
+        if not place.exists():
+            building = place.with_suffix(".building")
+            shutil.rmtree(building, ignore_errors=True)
+            building.mkdir()
+            try:
+                _build(building)
+                building.rename(place)
+            finally:
+                shutil.rmtree(building, ignore_errors=True)
+    return Image(place / "vmlinuz", place / "initrd", place / "disk")
+
+
+def requirements() -> list[str]:
+    """What the tests inside import, as pyproject.toml has it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted: list[str] = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    return [line for line in wanted if not line.startswith(NOT_INSIDE)]
+
+
+def _place() -> Path:
+    recipe = json.dumps([SUITE, PACKAGES, PYTHON, requirements(), SIZE, Path(__file__).read_text()])
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "esplanade" / f"vm-{digest}"
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _build(place: Path) -> None:
+    root = place / "root"
+    _run(["mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}", SUITE, str(root)])
+    # Wheels only: nothing of the machine's has to run, so the host's Python may be another.
+    _run(
+        [
+            sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input",
+            "--only-binary=:all:", f"--python-version={PYTHON}", "--implementation=cp", "--no-compile",
+            "--platform=manylinux_2_28_x86_64", "--platform=manylinux2014_x86_64", f"--target={root / PLACE}",
+            *requirements(),
+        ]
+    )  # fmt: skip
+    [kernel] = (root / "boot").glob("vmlinuz-*")
+    version = kernel.name.removeprefix("vmlinuz-")
+    shutil.copy(kernel, place / "vmlinuz")
+    [block] = (root / "lib/modules" / version).rglob("virtio_blk.ko*")
+    data = block.read_bytes()
+    (place / "initrd").write_bytes(_initrd(root, lzma.decompress(data) if block.suffix == ".xz" else data))
+    # Compiled here by nobody: done inside at the first boot it would be done at each.
+    _run(["chroot", str(root), "python3", "-m", "compileall", "-q", f"/{PLACE}"], check=False)
+    for waste in ("boot", "var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"):
+        shutil.rmtree(root / waste, ignore_errors=True)
+    with (place / "disk").open("wb"):
+        _run(["mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-d", str(root), str(place / "disk"), SIZE])
+    shutil.rmtree(root)
+
+
+def _initrd(root: Path, block: bytes) -> bytes:
+    """The one module that the kernel lacks for its disk, and a shell that loads it and goes on there."""
+    archive = Archive()
+    for folder in ("bin", "dev", "root"):
+        archive.folder(folder)
+    archive.file("bin/busybox", (root / "bin/busybox").read_bytes(), 0o755)
+    archive.file("virtio_blk.ko", block, 0o644)
+    archive.file("init", (Path(__file__).parent / "initrd-init.sh").read_bytes(), 0o755)
+    return gzip.compress(archive.finish(), 1, mtime=0)
+
+
+def _run(argv: list[str], *, check: bool = True) -> None:
+    done = subprocess.run(
+        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env={**os.environ, "PATH": SBIN}
+    )
+    if check and done.returncode != 0:
+        end = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-15:])
+        raise ImageError(f"{' '.join(argv[:6])} … ended with {done.returncode}:\n{end}")
