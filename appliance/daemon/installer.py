@@ -198,7 +198,8 @@ class Installer:
         for candidate in candidates:
             if candidate.datapath is not None:
                 with contextlib.suppress(DatapathRefusal):
-                    await bounded(candidate.datapath.remove([child.outbound.key, child.inbound.key]), "remove")
+                    keys = [k for k in (child.outbound.key, child.inbound.key) if self._by_key.get(k) in (None, child)]
+                    await bounded(candidate.datapath.remove(keys), "remove")
 
     async def _down(self, event: ChildDown) -> None:
         child = self._by_id.get(event.child_id)
@@ -215,7 +216,8 @@ class Installer:
             await self._remove(child, keys)
             return
         # The peer's last packets may still be on their way: only the inbound SA stays for them.
-        self._by_key.pop(child.outbound.key, None)
+        if self._by_key.get(child.outbound.key) is child:
+            del self._by_key[child.outbound.key]
         self._lingering[child.child_id] = self._loop.call_later(event.linger, self._lingered, child)
         await self._remove(child, [child.outbound.key])
 
@@ -287,8 +289,11 @@ class Installer:
 
     def _enter(self, child: InstalledChild) -> None:
         self._by_id[child.child_id] = child
-        self._by_key[child.inbound.key] = child
-        self._by_key[child.outbound.key] = child
+        for key in (child.inbound.key, child.outbound.key):
+            # Two peers behind one NAT may choose one SPI: the datapath refuses the second, the first keeps its key.
+            holder = self._by_key.get(key)
+            if holder is None or holder.leaving:
+                self._by_key[key] = child
         self._by_reqid.setdefault(child.outbound.reqid, []).append(child)
         self._held_spis.add(child.inbound.spi)
 

@@ -150,6 +150,7 @@ class Daemon:
         try:
             self._transport.receive = gateway.ike.receive
             self._transport.stray_esp = self._stray_esp
+            self._transport.stray_too_big = self._stray_too_big
             await gateway.start_datapaths()
             if not gateway.datapaths.ready:
                 raise gateway.datapaths.refusal()
@@ -327,6 +328,10 @@ class Daemon:
     def _stray_esp(self, datagram: Any) -> None:
         if self._soft is not None:
             self._soft.inject_esp(datagram)
+
+    def _stray_too_big(self, error: Any) -> None:
+        if self._soft is not None:
+            self._soft.inject_too_big(error)
 
 
 def _summary(result: ReloadResult) -> str:

@@ -15,7 +15,7 @@ from appliance.sa.selector import Address
 
 if TYPE_CHECKING:
     from appliance.datapath.soft.ingress import Datagram as Received
-    from appliance.datapath.soft.ingress import Ingress
+    from appliance.datapath.soft.ingress import Ingress, TooBig
 
 ANY_ADDRESS = (IPv4Address(0), IPv6Address(0))
 
@@ -30,6 +30,7 @@ class Transport:
         self.ingresses: list[Ingress] = []
         self.receive: Callable[[bytes, Endpoint, Endpoint], None] = lambda data, local, remote: None
         self.stray_esp: Callable[[Received], None] = lambda datagram: None
+        self.stray_too_big: Callable[[TooBig], None] = lambda error: None
         self._by_version: dict[int, Ingress] = {}
         self._ports = ike_port, nat_port
         self._mark = mark
@@ -72,7 +73,12 @@ class Transport:
         """Start to receive."""
         loop = asyncio.get_running_loop()
         for ingress in self.ingresses:
-            ingress.attach(loop, self.received, lambda datagram: self.stray_esp(datagram))
+            ingress.attach(
+                loop,
+                self.received,
+                lambda datagram: self.stray_esp(datagram),
+                lambda error: self.stray_too_big(error),
+            )
 
     def received(self, datagram: Received) -> None:
         """An IKE message came, by a socket or by way of the datapath."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from math import inf
 
 from appliance.ike import receive, timers
 from appliance.ike.connection import ChildConfig, ConnectionConfig, Endpoint, EngineConfig
@@ -318,7 +319,8 @@ class Engine:
                 sa.init_key = b""
             if deadline is None:
                 self._scheduled.pop(ike_id, None)
-            elif self._scheduled.get(ike_id) != deadline:
+            elif deadline < self._scheduled.get(ike_id, inf):
+                # A later one is found when the earlier has come: each message would leave an entry behind otherwise.
                 self._scheduled[ike_id] = deadline
                 heapq.heappush(self._timers, (deadline, ike_id))
         services.touched.clear()

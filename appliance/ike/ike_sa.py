@@ -57,6 +57,7 @@ class IkeSa:
         "expires_at",
         "failure",
         "first_selectors",
+        "forced_encapsulation",
         "fragmentation",
         "half_open_until",
         "hold_children_until",
@@ -124,7 +125,7 @@ class IkeSa:
         self.peer_hashes: frozenset[HashAlgorithm] = frozenset()
         self.certificate_requests: tuple[Payload, ...] = ()
         self.fragmentation = False
-        self.nat_local = self.nat_remote = False
+        self.nat_local = self.nat_remote = self.forced_encapsulation = False
         self.local_id: Identity | None = None
         self.remote_id: Identity | None = None
         self.children: dict[int, ChildSa] = {}
@@ -174,7 +175,7 @@ class IkeSa:
     @property
     def encapsulated(self) -> bool:
         """Whether ESP goes in UDP: there is a NAT, or encapsulation was forced (RFC 7296 §2.23)."""
-        return self.nat_local or self.nat_remote
+        return self.nat_local or self.nat_remote or self.forced_encapsulation
 
     @property
     def encapsulation(self) -> tuple[UdpEncapsulation | None, UdpEncapsulation | None]:
@@ -371,12 +372,16 @@ class IkeSa:
             self.services.emit(ChildActivate(twin.child_id, twin.outbound.key))
 
     def twin(self, child: ChildSa) -> ChildSa | None:
-        """The newest other child for the same policy, in any IKE SA of the connection."""
+        """The newest other child for the same traffic with the same peer, in any IKE SA of the connection."""
         twins = [
             other
             for sa in self.services.established.of_connection(self.connection_name)
             for other in sa.children.values()
-            if other.config.reqid == child.config.reqid and other is not child
+            if other.config.reqid == child.config.reqid
+            and other is not child
+            and sa.remote_id == self.remote_id
+            and other.inbound.local_ts == child.inbound.local_ts
+            and other.inbound.remote_ts == child.inbound.remote_ts
         ]
         return max(twins, key=lambda other: other.child_id, default=None)
 
@@ -397,7 +402,10 @@ class IkeSa:
         self.requests.outstanding.clear()
         self.queue.clear()
         self.wipe()
+        self.init_request = self.init_response = b""
+        self.init_offer, self.certificate_requests = None, ()
         self.services.established.leave(self)
+        self.services.bury(self)
         name = self.connection_name
         if name is not None and (was_up or (self.initiator and not superseded)):
             if superseded:
@@ -500,11 +508,10 @@ class IkeSa:
         """When this IKE SA next has something to do by itself."""
         if self.state is IkeState.DEAD:
             return self.dead_at
-        times = [
-            time
-            for time in (self.half_open_until, self.rekey_at, self.expires_at, self.dpd_at, self.keepalive_at)
-            if time is not None
-        ]
+        clocks = [self.half_open_until]
+        if self.is_up:  # no other state acts on these
+            clocks += [self.rekey_at, self.expires_at, self.dpd_at, self.keepalive_at]
+        times = [time for time in clocks if time is not None]
         times += [request.next_at for request in self.requests.outstanding.values()]
         # What was due at the last pump and is still here waits for an answer, not for a time.
         times += [exchange.not_before for exchange in self.queue if exchange.not_before > self.pumped_at]
@@ -512,8 +519,9 @@ class IkeSa:
             times.append(self.failure[2])
         if self.delete_at is not None:
             times.append(self.delete_at[0])
-        for child in self.children.values():
-            times += [child.rekey_at, child.expires_at]
+        if self.is_up:
+            for child in self.children.values():
+                times += [child.rekey_at, child.expires_at]
         return min(times, default=None)
 
     def view(self) -> IkeView:

@@ -8,10 +8,10 @@ from appliance.ike.connection import Endpoint
 from appliance.ike.constants import ExchangeType, NotifyType, PayloadType
 from appliance.ike.errors import IntegrityFailure, MalformedMessage, UnsupportedCritical
 from appliance.ike.exchanges import create_child, ike_auth, informational
-from appliance.ike.fragment import Reassembler
+from appliance.ike.fragment import Reassembler, fragment_number
 from appliance.ike.ike_sa import IkeSa, error
 from appliance.ike.message import Header, open_message
-from appliance.ike.payloads import Payload, parse_payloads
+from appliance.ike.payloads import Payload, notify, parse_payloads
 from appliance.ike.states import IkeState, Kind, accepts
 from appliance.ike.window import digest
 from appliance.reasons import Reason
@@ -53,7 +53,15 @@ def protected(sa: IkeSa, header: Header, data: bytes, local: Endpoint, remote: E
         return
     if kind is Kind.RESPONSE:
         request = sa.requests.outstanding.pop(header.message_id)
+        if header.exchange == ExchangeType.CREATE_CHILD_SA and notify(payloads, NotifyType.INVALID_SYNTAX) is not None:
+            # §2.21.3: fatal, and the peer has deleted it already.
+            request.exchange.abandon(sa, now)
+            sa.services.count(Reason.INVALID_SYNTAX)
+            sa.end(Reason.INVALID_SYNTAX, f"said by {sa.remote}", now, retry=True)
+            return
         request.exchange.response(sa, payloads, now)
+        if not sa.expects_child:
+            sa.early_deletes = []
         sa.pump(now)
     else:
         _request(sa, header, payloads, request_digest, local, remote, now)
@@ -64,11 +72,25 @@ def _repeat_response(sa: IkeSa, header: Header, data: bytes, local: Endpoint, re
     cached = sa.responses.cache.get(header.message_id)
     if cached is None:
         return False
-    if cached.request_digest == digest(data):
+    if cached.request_digest == digest(data) or _is_fragmented_anew(sa, header, data):
         sa.services.counters["retransmissions-answered"] += 1
         sa.transmit(cached.datagrams, local, remote)
     else:
         sa.services.counters["retransmissions-ignored"] += 1
+    return True
+
+
+def _is_fragmented_anew(sa: IkeSa, header: Header, data: bytes) -> bool:
+    """Whether this is the first fragment of a request that came before in others (RFC 7383 §2.5.2, §2.6.1)."""
+    if header.next_payload != PayloadType.SKF or sa.sealer_in is None:
+        return False
+    try:
+        number, total = fragment_number(data, header)
+        if number != 1:
+            return False
+        Reassembler(max_fragments=total).add(data, header, sa.sealer_in)
+    except (IntegrityFailure, MalformedMessage):
+        return False
     return True
 
 
@@ -127,7 +149,10 @@ def _malformed(
     critical = isinstance(problem, UnsupportedCritical)
     reason = Reason.UNSUPPORTED_CRITICAL_PAYLOAD if critical else Reason.INVALID_SYNTAX
     sa.services.count(reason)
-    sa.services.notice("warning", f"{reason.words}: {problem}", sa, reason)
+    if sa.state is IkeState.HALF_OPEN:
+        sa.services.notice_stranger(f"{reason.words}: {problem}", reason, now, sa)
+    else:
+        sa.services.notice("warning", f"{reason.words}: {problem}", sa, reason)
     if header.response:
         sa.requests.outstanding.pop(header.message_id).exchange.abandon(sa, now)
         if sa.is_up:
@@ -159,6 +184,8 @@ def _request(
             end = sa.failure[0], sa.failure[1]
     elif exchange is ExchangeType.CREATE_CHILD_SA:
         answer = create_child.handle_request(sa, payloads, now)
+        if notify(answer, NotifyType.INVALID_SYNTAX) is not None:
+            end = Reason.INVALID_SYNTAX, f"in a request of {sa.remote}"  # §2.21.3: fatal
     else:
         outcome = informational.handle_request(sa, payloads, now)
         answer, end = outcome.payloads, outcome.end

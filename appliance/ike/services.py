@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MAX_QUEUED_NOTICES = 1000
 """Notices beyond this many unread outputs are dropped and counted: nobody floods the log's memory."""
 
+MAX_DEAD = 1024
+"""Dead IKE SAs that are kept to repeat their last responses; anybody can make more, the oldest goes then."""
+
 MAX_ADDRESS_PAIRS = 1024
 """Pairs of addresses whose connections are remembered; anybody can make up more."""
 
@@ -44,6 +47,7 @@ class Services:
     ike_sas: dict[int, IkeSa] = field(default_factory=dict)
     by_spi: dict[bytes, IkeSa] = field(default_factory=dict)
     established: Established = field(default_factory=Established)
+    dead: dict[int, IkeSa] = field(default_factory=dict)
     owners: dict[int, IkeSa] = field(default_factory=dict)
     """Which IKE SA a Child SA is in, by the child's number."""
     touched: set[int] = field(default_factory=set)
@@ -63,13 +67,18 @@ class Services:
         connection = sa.connection_name if sa is not None else None
         self.emit(Notice(level, text, connection, sa.ike_id if sa is not None else None, reason))
 
-    def notice_stranger(self, text: str, reason: Reason, now: float) -> None:
-        """Queue a line about somebody who did not authenticate: seldom, since anybody can cause them."""
+    def notice_stranger(
+        self, text: str | Callable[[], str], reason: Reason, now: float, sa: IkeSa | None = None
+    ) -> None:
+        """Queue a line about somebody who did not authenticate: seldom, since anybody can cause them.
+
+        A text that is work to make is made when it is wanted.
+        """
         if now < self.next_stranger_notice:
             self.counters["notices-suppressed"] += 1
             return
         self.next_stranger_notice = now + STRANGER_INTERVAL
-        self.notice("warning", text, reason=reason)
+        self.notice("warning", text if isinstance(text, str) else text(), sa, reason)
 
     def count(self, reason: Reason) -> None:
         """Count a refusal or a drop by its reason."""
@@ -106,9 +115,19 @@ class Services:
         self.by_spi[sa.own_spi] = sa
         self.touched.add(sa.ike_id)
 
+    def bury(self, sa: IkeSa) -> None:
+        """Note that an IKE SA is dead. The oldest of too many is forgotten."""
+        if sa.ike_id in self.ike_sas:
+            self.dead[sa.ike_id] = sa
+        if len(self.dead) > MAX_DEAD:
+            oldest = next(iter(self.dead.values()))
+            self.touched.add(oldest.ike_id)
+            self.forget(oldest)
+
     def forget(self, sa: IkeSa) -> None:
         """Take an IKE SA out of the tables."""
         self.ike_sas.pop(sa.ike_id, None)
+        self.dead.pop(sa.ike_id, None)
         if self.by_spi.get(sa.own_spi) is sa:
             del self.by_spi[sa.own_spi]
 

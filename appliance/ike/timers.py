@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from appliance.ike import uniqueness
 from appliance.ike.child_sa import ChildSa, ChildState
 from appliance.ike.constants import ExchangeType, name
 from appliance.ike.events import Datagram
@@ -39,8 +40,10 @@ def handle(sa: IkeSa, now: float) -> None:
         return
     if sa.delete_at is not None and now >= sa.delete_at[0]:
         reason = sa.delete_at[1]
-        sa.delete_at = None
-        sa.enqueue(DeleteIke(reason, ""), now, first=True)
+        redundant = uniqueness.is_redundant(sa, now) if reason is Reason.DUPLICATE_IKE_SA else True
+        sa.delete_at = (now + uniqueness.GRACE, reason) if redundant is None else None
+        if redundant:
+            sa.enqueue(DeleteIke(reason, ""), now, first=True)
     if sa.state is IkeState.ESTABLISHED:
         _established(sa, now)
     sa.pump(now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from appliance.ike.connection import Unique
-from appliance.ike.exchanges.informational import DeleteIke, delete_and_forget
+from appliance.ike.exchanges.informational import DeleteIke, Informational, delete_and_forget
 from appliance.ike.ike_sa import IkeSa
 from appliance.ike.states import IkeState
 from appliance.reasons import Reason
@@ -72,8 +72,29 @@ def enforce(sa: IkeSa, now: float) -> None:
                 loser.enqueue(DeleteIke(Reason.DUPLICATE_IKE_SA, ""), now, first=True)
             elif not loser.contested:
                 loser.delete_at = (now + GRACE, Reason.DUPLICATE_IKE_SA)
+                _ask(sa if loser is other else other, now)
         else:
             other.enqueue(DeleteIke(Reason.REPLACED, ""), now, first=True)
+
+
+def is_redundant(sa: IkeSa, now: float) -> bool | None:
+    """Whether the peer has another one that lives: it was heard of since this one came up. None: nobody knows yet.
+
+    A peer that restarted without saying so has made this one in place of the other, which is dead then (§2.4).
+    """
+    assert sa.established_at is not None
+    left = others(sa)
+    if any(other.last_inbound > sa.established_at for other in left):
+        return True
+    for other in left:
+        _ask(other, now)
+    return None if left else False
+
+
+def _ask(sa: IkeSa, now: float) -> None:
+    """Check liveness now, unless an answer is awaited anyway."""
+    if not sa.requests.outstanding and not sa.queue:
+        sa.enqueue(Informational(), now)
 
 
 def _at_once(other: IkeSa, now: float) -> bool:

@@ -8,6 +8,7 @@ several attributes are read from DER and shown, but not read from text.
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 
 from appliance.sa import der
 
@@ -78,6 +79,7 @@ def parse_text(text: str) -> bytes:
     return der.element(der.SEQUENCE, b"".join(rdns))
 
 
+@lru_cache(maxsize=256)  # the name that a peer claims is held against that of each connection
 def parse_der(data: bytes) -> Name:
     """The name in a DER ``Name``. Raises ValueError if it is not exactly one, or larger than names need be."""
     if len(data) > _MAX_DER:

@@ -20,7 +20,6 @@ from appliance.datapath.soft.inbound import Inbound
 from appliance.datapath.soft.mmsg import pack_control
 from appliance.datapath.soft.options import SoftOptions
 from appliance.datapath.soft.packet import finish_checksum, fragment_ipv4, parse
-from appliance.datapath.soft.pmtu import PathMtu
 from appliance.datapath.soft.sad import InboundState, OutboundState, Spending, ranges
 from appliance.datapath.soft.seal import SPARE, Sealer, seal_one
 from appliance.datapath.soft.segment import ROOM, Super, build_rows
@@ -576,26 +575,5 @@ def test_an_authenticated_peer_cannot_break_the_receiver(inner: list[tuple[int, 
                 inbound.inject(golden.seal(start + data, next_header), ("192.0.2.1", 4500), bytes(4))
                 count += 1
         assert core.counters["rx_packets"] == count
-    finally:
-        os.close(core.tun.fd)
-
-
-def test_forged_icmp_cannot_push_the_path_mtu_below_its_floor_rfc4301_8_2() -> None:
-    core = quiet()
-    try:
-        out = state(Suite(Encryption.AES_GCM_16, 128))
-        core.sad.add(out)
-        learnt = PathMtu(core)
-        learnt._hear("192.0.2.2", 68, bytes.fromhex("0badc0de"))
-        assert learnt.of(out) == 1500
-        learnt._hear("192.0.2.99", 68, b"")
-        assert learnt.of(out) == 1500
-        learnt._hear("192.0.2.2", 68, out.sa.spi.to_bytes(4))
-        assert learnt.of(out) == 576 == out.path_mtu
-        learnt._hear("192.0.2.2", 9000, out.sa.spi.to_bytes(4))
-        assert learnt.of(out) == 576
-        core.now += 601
-        learnt.age()
-        assert learnt.of(out) == 1500 == out.path_mtu
     finally:
         os.close(core.tun.fd)

@@ -271,7 +271,10 @@ def test_ike_and_esp_on_one_port_go_their_ways_rfc3948_2_2() -> None:
             await p.connect()
             got: list[bytes] = []
             ingress = p.gateways[1].ingress[0]
-            ingress.attach(asyncio.get_running_loop(), lambda d: got.append(d.data), p.gateways[1].datapath.inject_esp)
+            datapath = p.gateways[1].datapath
+            ingress.attach(
+                asyncio.get_running_loop(), lambda d: got.append(d.data), datapath.inject_esp, datapath.inject_too_big
+            )
             pinging = asyncio.create_task(asyncio.to_thread(p.ping, count=100, extra=("-i", "0.002")))
             for number in range(50):
                 p.gateways[0].ingress[0].send(b"%03d" % number * 40, ip_address(OUTER[4][1]), 4500, natt=True)

@@ -37,7 +37,7 @@ from appliance.ike.events import (
 )
 from appliance.ike.fragment import Reassembler, fragment_number
 from appliance.ike.ike_sa import IkeSa
-from appliance.ike.message import HEADER_LENGTH, Header, open_message, parse_header
+from appliance.ike.message import HEADER_LENGTH, Header, open_message, parse_header, seal_message
 from appliance.ike.payloads import NotifyPayload, Payload, parse_payloads
 from appliance.ike.sealing import Sealer
 from appliance.ike.views import ChildView, IkeView
@@ -649,3 +649,14 @@ def every_order(messages: Sequence[T]) -> Iterator[tuple[T, ...]]:
     one, two = messages
     yield one, two
     yield two, one
+
+
+def say(to: Peer, sa: IkeSa, exchange: ExchangeType, mid: int, payloads: Sequence[Payload], *, response: bool) -> None:
+    """Deliver an authentic message of the peer's ``sa`` that its engine did not make."""
+    data = seal_message(sa.header(exchange, mid, response=response), payloads, sa.sealer_out)
+    to.receive(data, sa.remote, sa.local)
+
+
+def sa_of(peer: Peer, state: str = "established") -> list[IkeSa]:
+    """A peer's IKE SAs in a state."""
+    return [sa for sa in peer.engine._services.ike_sas.values() if sa.state.value == state]

@@ -115,9 +115,10 @@ def test_ipv6_outside_with_a_small_mtu_on_the_way(lab: Lab, middle: Middle) -> N
     assert moved.bits_per_second > 1e6
 
 
-def test_the_path_mtu_is_learnt_and_told_rfc4301_8_2(lab: Lab) -> None:
-    sites = SiteToSite(lab, Middle.ROUTER, mtu=1300)
-    duo = Duo(sites).start().up()
+@pytest.mark.parametrize("middle", [Middle.ROUTER, Middle.NAT])
+def test_the_path_mtu_is_learnt_and_told_rfc4301_8_2(lab: Lab, middle: Middle) -> None:
+    sites = SiteToSite(lab, middle, mtu=1300)
+    duo = Duo(sites, any_peer=middle is Middle.NAT).start().up()
     told = False
     for _ in range(10):
         result = ping(sites.host_a, topology.HOST_B, size=1372, count=1, timeout=0.5, dont_fragment=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import appliance
 from appliance.datapath.soft import wire
-from appliance.datapath.soft.ingress import Datagram, Ingress
+from appliance.datapath.soft.ingress import Datagram, Ingress, TooBig
 from appliance.datapath.soft.options import SoftOptions
 from appliance.datapath.soft.steering import Steering
 from appliance.reasons import Reason, Refusal
@@ -123,6 +123,12 @@ class SoftDatapath:
         if self._channel is not None and self._channel.queued < _INJECTED_WAITING:
             with contextlib.suppress(OSError):
                 self._push(["esp", 0, wire.encode(datagram)])
+
+    def inject_too_big(self, error: TooBig) -> None:
+        """Hand over an ICMP error about ESP in UDP that came to the IKE side of the port."""
+        if self._channel is not None and self._channel.queued < _INJECTED_WAITING:
+            with contextlib.suppress(OSError):
+                self._push(["too_big", 0, wire.encode(error)])
 
     async def probe(self) -> Capabilities:
         """Tell what can be done here and now. Never raises. Before ``start``: whether it could start."""

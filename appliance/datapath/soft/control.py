@@ -12,7 +12,7 @@ from typing import Any
 from appliance.datapath.soft import wire
 from appliance.datapath.soft.cipher import make_cipher
 from appliance.datapath.soft.engine import Engine
-from appliance.datapath.soft.ingress import Datagram, source_of
+from appliance.datapath.soft.ingress import Datagram, TooBig, source_of
 from appliance.datapath.soft.sad import InboundState, OutboundState, Spending, State, ranges
 from appliance.datapath.soft.window import BatchWindow
 from appliance.reasons import Reason, Refusal
@@ -42,6 +42,7 @@ class Control:
             "dump": self._dump,
             "counters": self._counters,
             "esp": self._esp,
+            "too_big": self._too_big,
         }
 
     def _add_ingress(self, value: Any, secret: bytearray, fds: list[int]) -> object:
@@ -101,8 +102,7 @@ class Control:
             raise Refusal(Reason.TABLE_FULL, f"{core.options.max_sas} SAs")
         if not 64 <= sa.replay_window <= 4096:
             raise Refusal(Reason.REPLAY_WINDOW_UNSUPPORTED, f"{sa.replay_window} packets; 64 to 4096 are supported")
-        if sa.source.version != sa.destination.version:
-            raise Refusal(Reason.MODE_UNSUPPORTED, "the outer addresses are of two families")
+        _of_one_family(sa.source, sa.destination)
         if sa.protocol.value != 50:
             raise Refusal(Reason.MODE_UNSUPPORTED, "AH")
         if sa.mode is Mode.TRANSPORT and sa.tfc_padding:
@@ -188,6 +188,7 @@ class Control:
         state = core.sad.get(key)
         if state is None:
             raise Refusal(Reason.NOT_INSTALLED, str(key))
+        _of_one_family(source, destination)
         sa = replace(state.sa, source=source, destination=destination, encapsulation=encapsulation)
         if sa.key != key and core.sad.get(sa.key) is not None:
             raise Refusal(Reason.ALREADY_INSTALLED, str(sa.key))
@@ -238,8 +239,17 @@ class Control:
     def _counters(self, value: Any, secret: bytearray, fds: list[int]) -> object:
         return dict(self._engine.core.counters) | {"cpu_microseconds": int(time.process_time() * 1e6)}
 
+    def _too_big(self, value: Any, secret: bytearray, fds: list[int]) -> object:
+        self._engine.path_mtu.hear(wire.decode(TooBig, value))
+        return None
+
     def _esp(self, value: Any, secret: bytearray, fds: list[int]) -> object:
         datagram: Datagram = wire.decode(Datagram, value)
         peer = str(datagram.source), datagram.source_port
         self._engine.inject(datagram.data, peer, datagram.destination.packed)
         return None
+
+
+def _of_one_family(source: Address, destination: Address) -> None:
+    if source.version != destination.version:
+        raise Refusal(Reason.MODE_UNSUPPORTED, "the outer addresses are of two families")

@@ -76,7 +76,7 @@ class Engine:
             if sock is not None:
                 self.sender.forget(sock)
                 for state in self.core.sad.outbound.values():
-                    if state.sock is sock:
+                    if state.sock is sock and state.spent.dead is None:
                         state.spent.dead = Reason.SEND_FAILED
                 sock.close()
         self._own()
@@ -109,18 +109,22 @@ class Engine:
 
     def read_tun(self) -> None:
         """Take a batch from the TUN device."""
-        self.outbound.read(BUDGET)
-        self.sender.flush()
+        try:
+            self.outbound.read(BUDGET)
+        finally:
+            self.sender.flush()
 
     def read_socket(self, sock: socket.socket, way: Way, *, error: bool) -> None:
         """Take a batch from a socket."""
         if error:
             self.path_mtu.errors(sock)
-        if sock is way.raw:
-            self.inbound.read_raw(sock, BUDGET)
-        else:
-            self.inbound.read_udp(sock, way.address, way.natt_port, BUDGET)
-        self._coalescer.flush()
+        try:
+            if sock is way.raw:
+                self.inbound.read_raw(sock, BUDGET)
+            else:
+                self.inbound.read_udp(sock, way.address, way.natt_port, BUDGET)
+        finally:
+            self._coalescer.flush()
 
     def inject(self, data: bytes, peer: tuple[str, int], local: bytes) -> None:
         """An ESP packet that came to the IKE socket."""

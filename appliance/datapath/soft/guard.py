@@ -19,6 +19,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from appliance.datapath.soft.ingress import IKE_PORT, NATT_PORT, OWN_MARK
+from appliance.datapath.soft.packet import EXTENSIONS
 from appliance.reasons import Reason, Refusal
 from appliance.sa.association import PolicyAction, SecurityPolicy
 from appliance.sa.selector import TrafficSelector
@@ -27,6 +28,7 @@ _TABLE = "esplanade_guard_"
 _NEIGHBOURS = "nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect"
 _HOME = {4: "{ 224.0.0.0/4, 255.255.255.255 }", 6: "{ fe80::/10, ff00::/8 }"}
 _WITH_PORTS = (6, 17, 132)
+_HIDING = ", ".join(str(number) for number in sorted((*EXTENSIONS, 44, 51)))
 # ICMP errors by family: their types, and where in bits from the ICMP header the quoted source and destination stand.
 _ERRORS = {
     4: ("icmp", "destination-unreachable, source-quench, redirect, time-exceeded, parameter-problem", 160, 192, 32),
@@ -232,6 +234,10 @@ class _Build:
                     if not side.any_port
                 )
             lines.append(f"{match}{ports} {_verdict(action, counter)}")
+            if local.version == 6 and protocol and action is not PolicyAction.BYPASS:
+                # Nor does it show its protocol where extension headers are behind the fragment header.
+                hidden = f"ip6 saddr {from_} ip6 daddr {to} frag nexthdr {{ {_HIDING} }} frag frag-off != 0"
+                lines.append(f"{hidden} {_verdict(action, counter)}")
             if ported and action is not PolicyAction.BYPASS:
                 # A later fragment shows no ports: closed rather than open.
                 later = "ip frag-off & 0x1fff != 0" if local.version == 4 else "frag frag-off != 0"

@@ -250,7 +250,8 @@ class Inbound:
             state.used = True
             self._core.emit(InboundUsed(state.sa.key))
         if newest and peer != state.peer and state.sa.encapsulation is not None and peer[1]:
-            if state.reported != peer:
+            # An SA has addresses of one family: where its peer is cannot be where the other one is.
+            if state.reported != peer and _family(peer) == state.sa.destination.version:
                 state.reported = peer
                 self._core.emit(MappingChanged(state.sa.key, ip_address(peer[0]), peer[1]))
         elif state.reported is not None and newest:
@@ -279,6 +280,8 @@ class Inbound:
             next_header, payload = strip_trailer(plaintext)
             if state.tunnel:
                 packet = self._inner(next_header, payload, tos)
+            elif state.sa.encapsulation is not None and _family(peer) != state.sa.destination.version:
+                raise Drop(Reason.SELECTOR_MISMATCH)
             else:
                 packet = _rebuilt(state, next_header, payload, peer, tos)
         except Drop as drop:
@@ -327,7 +330,7 @@ class Inbound:
             length, inner = _U16.unpack_from(payload, 2)[0], payload[1]
         else:
             length, inner = 40 + _U16.unpack_from(payload, 4)[0], (_U16.unpack_from(payload)[0] >> 4) & 0xFF
-        if length > len(payload):
+        if not 20 <= length <= len(payload):
             raise Drop(Reason.MALFORMED_IP)
         packet = payload[:length]
         if tos & 3:
@@ -385,6 +388,7 @@ class Inbound:
         high = window.infer(lows[0])
         if (
             state.spent.dead is not None
+            or state.spent.crosses(count, count * size)
             or high <= window.highest
             or any(later <= earlier for earlier, later in pairwise(lows))
         ):
@@ -449,6 +453,10 @@ class Inbound:
         if not allowed:
             return 0
         return self._coalescer.rows(rows, first, length, upper, protocol)
+
+
+def _family(peer: tuple[str, int]) -> int:
+    return 6 if ":" in peer[0] else 4
 
 
 def _rebuilt(state: InboundState, next_header: int, payload: bytes, peer: tuple[str, int], tos: int) -> bytes:

@@ -2,7 +2,8 @@
 
 On the NAT traversal port two sockets share the port (SO_REUSEPORT) and a small filter in the kernel tells IKE from ESP
 (RFC 3948 §2.2), so that each goes to the process that wants it without passing through the other. Receive offload may
-glue messages of both kinds together behind one that decides; what lands on the wrong side is handed over.
+glue messages of both kinds together behind one that decides; what lands on the wrong side is handed over. So are ICMP
+errors about ESP: the kernel does not ask the filter about them, and gives each peer's to one socket or the other.
 """
 
 from __future__ import annotations
@@ -39,9 +40,12 @@ _IPV6_MTU_DISCOVER = 23
 _IPV6_RECVERR = 25
 _PMTUDISC_DONT = 0
 _PMTUDISC_PROBE = 3
+_PMTUDISC_OMIT = 5
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _UDP_GRO = 104
 _BUFFER = 4 << 20
+_EXTENDED_ERROR = struct.Struct("=IBBBBII")  # struct sock_extended_err: number, origin, type, code, -, info, data
+_FROM_LOCAL, _FROM_ICMP, _FROM_ICMPV6 = 1, 2, 3
 _SO_RCVBUFFORCE = 33
 _SO_SNDBUFFORCE = 32
 
@@ -55,6 +59,18 @@ class Datagram:
     source_port: int
     destination: Address
     destination_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class TooBig:
+    """An ICMP error: packets to this address are too big for a link of ``mtu`` bytes, 0 if its router does not say.
+
+    ``quoted`` is as much as there is of the payload that it is about.
+    """
+
+    address: Address
+    mtu: int
+    quoted: bytes = field(repr=False)
 
 
 def demultiplex(payload: bytes | memoryview) -> tuple[bytes | None, bytes | None]:
@@ -101,10 +117,18 @@ class Ingress:
         loop: asyncio.AbstractEventLoop,
         on_ike: Callable[[Datagram], None],
         on_esp: Callable[[Datagram], None],
+        on_too_big: Callable[[TooBig], None],
     ) -> None:
-        """Call ``on_ike`` for each IKE message, ``on_esp`` for each ESP packet that came to the IKE side by chance."""
+        """Call ``on_ike`` for each IKE message, and the others for what came to the IKE side by chance.
+
+        That is ESP packets, and ICMP errors about ESP packets.
+        """
 
         def read(sock: socket.socket) -> None:
+            if sock is self.natt:
+                for error in read_errors(sock):
+                    if error.quoted[:4] != NON_ESP_MARKER:
+                        on_too_big(error)
             for kind, datagram in self.receive(sock):
                 (on_ike if kind == "ike" else on_esp)(datagram)
 
@@ -162,12 +186,18 @@ class Ingress:
         self, sock: socket.socket, payload: bytes, destination: Address, port: int, source: Address | None
     ) -> None:
         ancillary = source_of(source) if source is not None and self.address.is_unspecified else []
-        try:
-            sock.sendmsg([payload], ancillary, 0, (str(destination), port))
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            raise Refusal(Reason.SEND_FAILED, f"IKE to {destination} port {port}: {error.strerror}") from error
+        for attempt in range(3):
+            try:
+                sock.sendmsg([payload], ancillary, 0, (str(destination), port))
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                # An ICMP error that was queued for the socket, whoever it is about, is told once to whoever comes next.
+                if attempt == 2:
+                    words = f"IKE to {destination} port {port}: {error.strerror}"
+                    raise Refusal(Reason.SEND_FAILED, words) from error
+            else:
+                return
 
     def close(self) -> None:
         """Close the sockets and give the ports back. Idempotent."""
@@ -202,6 +232,7 @@ def open_ingress(
         natt = _udp(address, natt_port, mark, share=True)
         opened.append(natt)
         _attach_filter(natt)
+        _queue_errors(natt)
         esp = _udp(address, natt_port, mark, share=True)
         opened.append(esp)
         prepare_for_esp(esp)
@@ -212,6 +243,26 @@ def open_ingress(
             sock.close()
         raise
     return Ingress(address, ike_port, natt_port, ike=ike, natt=natt, esp=esp, raw=raw, lock=lock)
+
+
+def read_errors(sock: socket.socket, budget: int = 16) -> list[TooBig]:
+    """Read what errors the kernel has queued for a socket: those that say what is too big.
+
+    The kernel has matched them with the socket's own address and port only.
+    """
+    found = []
+    for _ in range(budget):
+        try:
+            data, ancillary, _, address = sock.recvmsg(576, 512, socket.MSG_ERRQUEUE)
+        except OSError:
+            break
+        for level, kind, value in ancillary:
+            if (level, kind) not in ((socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR)):
+                continue
+            number, origin, *_, info, _ = _EXTENDED_ERROR.unpack_from(value)
+            if number == errno.EMSGSIZE and origin in (_FROM_LOCAL, _FROM_ICMP, _FROM_ICMPV6) and address:
+                found.append(TooBig(ip_address(address[0].partition("%")[0]), int(info), bytes(data)))
+    return found
 
 
 def source_of(address: Address) -> list[tuple[int, int, bytes]]:
@@ -238,14 +289,25 @@ def prepare_for_esp(sock: socket.socket) -> None:
             sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
         except OSError:  # no CAP_NET_ADMIN over the initial namespace: up to the system's limit then
             sock.setsockopt(socket.SOL_SOCKET, fallback, _BUFFER)
+    _queue_errors(sock)
     if sock.family == socket.AF_INET:
         sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
-        sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
         sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
     else:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
-        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+
+
+def _queue_errors(sock: socket.socket) -> None:
+    """Have the kernel keep ICMP errors for ``read_errors``. No DF is set by this.
+
+    With PMTUDISC_DONT an IPv4 socket would not hear of packets that are too big; an IPv6 one hears with that only.
+    """
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_OMIT)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
 
 
 def _family(address: Address) -> int:

@@ -12,6 +12,7 @@ from appliance.datapath.soft.bypass import Bypass
 from appliance.datapath.soft.core import Core
 from appliance.datapath.soft.packet import (
     ESP,
+    EXTENSIONS,
     TCP,
     UDP,
     Flow,
@@ -41,6 +42,8 @@ from appliance.sa.datapath import Acquire
 _U16 = Struct("!H")
 _FLOWS = 16384
 _FRAGMENTS = 1024
+_HELD = 8 << 20
+"""Bytes that wait for SAs, all together."""
 _LONGEST = 65535 - 8 - 40  # what UDP and IP headers leave to ESP
 _SMALLEST_IPV6_MTU = 1280
 _GSO_TYPES = {GSO_TCPV4: (4, TCP), GSO_TCPV6: (6, TCP)}
@@ -80,8 +83,9 @@ class Outbound:
         self._view = memoryview(self._buffer)
         self._scratch = self._sealer.scratch
         self._flows: dict[bytes, Verdict] = {}
-        self._fragments: OrderedDict[tuple[int, int, int, int], tuple[int, int | None, int | None]] = OrderedDict()
+        self._fragments: OrderedDict[tuple[int, int, int, int], tuple[int, Flow]] = OrderedDict()
         self._waiting: dict[str, Waiting] = {}
+        self._held = 0
         self._icmp_tokens = 100.0
         self._icmp_time = 0.0
         self.own_addresses: set[int] = set()
@@ -141,6 +145,7 @@ class Outbound:
             policy = self._core.spd.get(name)
             if policy is None or policy.reqid == reqid:
                 waiting = self._waiting.pop(name)
+                self._held -= sum(map(len, waiting.packets))
                 if self._core.now - waiting.since <= self._core.options.acquire_hold:
                     self._again(waiting.packets)
                 else:
@@ -156,9 +161,10 @@ class Outbound:
         for name, waiting in list(self._waiting.items()):
             if waiting.packets and self._core.now - waiting.since > hold:
                 self._core.drop(Reason.NO_SA, len(waiting.packets))
+                self._held -= sum(map(len, waiting.packets))
                 waiting.packets.clear()
             if self._core.now - waiting.asked > max(hold, self._core.options.acquire_interval):
-                del self._waiting[name]
+                self._held -= sum(map(len, self._waiting.pop(name).packets))
 
     def _again(self, packets: deque[bytes]) -> None:
         for packet in packets:
@@ -172,7 +178,10 @@ class Outbound:
         if flow is None:
             return None
         if flow.fragment is not None:
-            flow = self._with_ports(flow)
+            whole = self._with_ports(flow)
+            if whole is None:
+                return Verdict(reason=Reason.FRAGMENT)
+            flow = whole
         verdict = self._decide(flow, data)
         # Fragments are decided one by one: their key has no ports. ICMP too, for the sake of what it quotes.
         key = flow_key(data)
@@ -214,20 +223,26 @@ class Outbound:
             return False
         return flow.protocol == ESP or (flow.protocol == UDP and flow.source_port in self.own_ports)
 
-    def _with_ports(self, flow: Flow) -> Flow:
-        """A fragment with the ports of its first one, if that came (RFC 4301 §7)."""
+    def _with_ports(self, flow: Flow) -> Flow | None:
+        """A fragment with the protocol and ports of its first one, if that came (RFC 4301 §7).
+
+        None if it did not, and not even the protocol can be seen: extension headers are behind the fragment header.
+        """
         assert flow.fragment is not None
         table, now = self._fragments, self._core.now
         if flow.offset == 0:
-            table[flow.fragment] = (int(now), flow.source_port, flow.destination_port)
+            table[flow.fragment] = (int(now), flow)
             table.move_to_end(flow.fragment)
             if len(table) > _FRAGMENTS:
                 table.popitem(last=False)
             return flow
         known = table.get(flow.fragment)
         if known is None or now - known[0] > 30:
-            return flow
-        return replace(flow, source_port=known[1], destination_port=known[2])
+            return None if flow.version == 6 and flow.protocol in EXTENSIONS else flow
+        first = known[1]
+        return replace(
+            flow, protocol=first.protocol, source_port=first.source_port, destination_port=first.destination_port
+        )
 
     def _without_sa(self, verdict: Verdict, start: int, end: int) -> None:
         core = self._core
@@ -258,11 +273,15 @@ class Outbound:
                 )
             )
         if len(waiting.packets) >= core.options.acquire_queue:
-            waiting.packets.popleft()
+            self._held -= len(waiting.packets.popleft())
             core.drop(Reason.NO_SA)
+        if self._held + end - start + VNET > _HELD:
+            core.drop(Reason.NO_MEMORY)
+            return
         if not waiting.packets:
             waiting.since = core.now
         waiting.packets.append(bytes(self._view[start - VNET : end]))
+        self._held += end - start + VNET
 
     # Packets
 
@@ -291,10 +310,13 @@ class Outbound:
         if state.sequence >= state.last:
             self._core.drop(Reason.SEQUENCE_EXHAUSTED)
             return
+        if state.spent.dead is not None:
+            self._core.drop(state.spent.dead)
+            return
         tfc = min(state.sa.tfc_padding, state.inner_mtu) if state.tunnel else 0
         size = state.sealed_length(max(length, tfc))
         tos, df = _outer(state, tos, df)
-        if size > state.path_mtu:
+        if size + state.overhead > state.path_mtu:
             # Only where an inner packet must not be cut and cannot be smaller: IPv6 at its minimum MTU.
             df = df and length <= state.inner_mtu
         burst = self._sender.burst(state, size, tos, df)
@@ -398,7 +420,8 @@ class Outbound:
             if gso_size < 8:
                 return False
         packet = Super(data, version, protocol, upper, header, gso_size)
-        if not state.tunnel or state.sa.tfc_padding > header:
+        one_by_one = not state.tunnel or state.sa.tfc_padding > header
+        if one_by_one or state.spent.crosses(packet.count, len(data) + packet.count * header):
             self._rows_singly(state, packet)
             return True
         tos = data[1] if version == 4 else (_U16.unpack_from(data)[0] >> 4) & 0xFF

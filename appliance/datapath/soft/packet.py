@@ -11,7 +11,8 @@ TCP, UDP, ICMP, ICMPV6, ESP = 6, 17, 1, 58, 50
 _U16 = Struct("!H")
 _PORTS = Struct("!HH")
 _WITH_PORTS = frozenset((TCP, UDP, 33, 132, 136))
-_EXTENSIONS = frozenset((0, 43, 60, 135))
+EXTENSIONS = frozenset((0, 43, 60, 135))
+"""IPv6 extension headers that say what comes next (RFC 8200 §4.1, RFC 6275 §6.1); the fragment header is not here."""
 _FRAGMENT_HEADER = 44
 
 
@@ -70,7 +71,7 @@ def _parse_ipv6(packet: Octets, length: int) -> Flow | None:
     protocol, header = packet[6], 40
     fragment, offset, more = None, 0, False
     for _ in range(8):  # more extension headers than that are no honest packet
-        if protocol in _EXTENSIONS:
+        if protocol in EXTENSIONS:
             if length < header + 8:
                 return None
             protocol, header = packet[header], header + 8 + packet[header + 1] * 8
@@ -85,6 +86,9 @@ def _parse_ipv6(packet: Octets, length: int) -> Flow | None:
                 break
         else:
             break
+    else:
+        if protocol in EXTENSIONS or protocol == _FRAGMENT_HEADER:
+            return None
     if header > length:
         return None
     ports = (None, None) if offset else _ports(packet, header, protocol)

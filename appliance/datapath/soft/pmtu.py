@@ -5,17 +5,14 @@ from __future__ import annotations
 import contextlib
 import socket
 from dataclasses import dataclass
-from struct import Struct
 
 from appliance.datapath.soft.core import Core
+from appliance.datapath.soft.ingress import TooBig, read_errors
 from appliance.datapath.soft.sad import OutboundState
 
-_EXTENDED_ERROR = Struct("=IBBBBII")
-_ICMP, _ICMP6 = 2, 3
-_IP_RECVERR, _IPV6_RECVERR = 11, 25
 _IP_MTU, _IPV6_MTU = 14, 24
-_EMSGSIZE = 90
-_LOCAL = 1
+_MOST = 4096
+"""Destinations of which something is known."""
 
 
 @dataclass(slots=True)
@@ -37,18 +34,9 @@ class PathMtu:
         return self._core.options.path_mtu if learnt is None else learnt.mtu
 
     def errors(self, sock: socket.socket) -> None:
-        """Read what ICMP errors the kernel has queued for a socket; it has matched them with what the socket sent."""
-        for _ in range(16):
-            try:
-                data, ancillary, _, address = sock.recvmsg(576, 512, socket.MSG_ERRQUEUE)
-            except OSError:
-                return
-            for level, kind, value in ancillary:
-                if (level, kind) not in ((socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR)):
-                    continue
-                number, origin, *_, info, _ = _EXTENDED_ERROR.unpack_from(value)
-                if number == _EMSGSIZE and origin in (_ICMP, _ICMP6, _LOCAL) and info and address:
-                    self._hear(str(address[0]), int(info), bytes(data))
+        """Read what ICMP errors the kernel has queued for a socket."""
+        for error in read_errors(sock):
+            self.hear(error)
 
     def refused(self, state: OutboundState) -> None:
         """The kernel found a packet bigger than its device takes: ask what that is."""
@@ -70,15 +58,19 @@ class PathMtu:
                 del self._learnt[address]
                 self._apply(address, self._core.options.path_mtu)
 
-    def _hear(self, address: str, mtu: int, quoted: bytes) -> None:
-        """An ICMP message is believed if it names one of our destinations and, where it quotes it, one of our SPIs."""
+    def hear(self, error: TooBig) -> None:
+        """An ICMP message is believed if it names one of our destinations and, where it quotes it, one of our SPIs.
+
+        One without an MTU is from a router older than RFC 1191, and means the least that we go down to (its §5).
+        """
+        address, quoted = str(error.address), error.quoted
         states = [state for state in self._core.sad.outbound.values() if state.target[0] == address]
         if not states:
             return
         if len(quoted) >= 4 and not any(state.sa.spi == int.from_bytes(quoted[:4]) for state in states):
             return
         self._core.counters["icmp_too_big_heard"] += 1
-        self._learn(address, mtu)
+        self._learn(address, error.mtu)
 
     def _learn(self, address: str, mtu: int) -> None:
         options = self._core.options
@@ -88,8 +80,10 @@ class PathMtu:
         current = options.path_mtu if learnt is None else learnt.mtu
         if mtu >= current and learnt is None:
             return
-        if len(self._learnt) >= 4096:
-            self._learnt.pop(next(iter(self._learnt)))
+        if learnt is None and len(self._learnt) >= _MOST:
+            oldest = next(iter(self._learnt))
+            del self._learnt[oldest]
+            self._apply(oldest, options.path_mtu)
         self._learnt[address] = _Learnt(min(mtu, current), self._core.now)
         self._apply(address, min(mtu, current))
 

@@ -11,6 +11,8 @@ from appliance.reasons import Reason
 
 MOST = 64
 """Datagrams that may be incomplete at a time; the oldest gives way."""
+PIECES = 256
+"""Fragments of one datagram: more than any link's MTU makes of it."""
 LIFETIME = 15.0
 """Seconds that a datagram may take (RFC 791 §3.2)."""
 _IPV6_FRAGMENT_END = 48  # an IPv6 header with nothing but the fragment header behind it
@@ -54,7 +56,8 @@ class Reassembler:
         ends = datagram.end if flow.more else end
         overlaps = any(at < end and flow.offset < at + len(known) for at, known in datagram.pieces.items())
         beyond = ends is not None and max([end, *(at + len(known) for at, known in datagram.pieces.items())]) > ends
-        if overlaps or beyond or (not flow.more and datagram.end not in (None, end)) or end > 65535:
+        many = len(datagram.pieces) >= PIECES
+        if many or overlaps or beyond or (not flow.more and datagram.end not in (None, end)) or end > 65535:
             del self._datagrams[flow.fragment]
             raise Drop(Reason.ESP_FRAGMENT)
         datagram.end = ends

@@ -67,6 +67,13 @@ class Spending:
         ]
         return min(limits, default=NEVER)
 
+    def crosses(self, packets: int, size: int) -> bool:
+        """Whether a hard limit is among so many packets more, ``size`` bytes together: they go one by one then."""
+        hard = self.sa.lifetime.hard
+        return bool(
+            (hard.packets and self.packets + packets > hard.packets) or (hard.bytes and self.bytes + size > hard.bytes)
+        )
+
     def crossed(self) -> list[tuple[ExpiryKind, bool]]:
         """Limits of bytes and packets that were reached since the last call; at a hard one the SA is dead."""
         lifetime = self.sa.lifetime
@@ -87,7 +94,10 @@ class Spending:
 
 @dataclass(slots=True)
 class OutboundState:
-    """One outbound SA. ``sequence`` is of the packet sent last, ``inner_mtu`` the longest packet that fits the path."""
+    """One outbound SA. ``sequence`` is of the packet sent last, ``inner_mtu`` the longest packet that fits the path.
+
+    ``overhead`` is what stands before ESP in the outer packet.
+    """
 
     sa: SecurityAssociation
     cipher: Cipher
@@ -100,6 +110,7 @@ class OutboundState:
     last: int = _LOW
     headroom: int = NEVER
     path_mtu: int = 1500
+    overhead: int = 28
     inner_mtu: int = 1438
     local: Ranges = ()
     remote: Ranges = ()
@@ -119,8 +130,8 @@ class OutboundState:
         """Compute ``inner_mtu`` for a path MTU (RFC 4301 §8.2.1)."""
         self.path_mtu = mtu
         outer = 20 if self.sa.destination.version == 4 else 40
-        room = mtu - outer - (8 if self.sa.encapsulation else 0)
-        body = room - 8 - self.cipher.iv_length - self.cipher.icv_length
+        self.overhead = outer + (8 if self.sa.encapsulation else 0)
+        body = mtu - self.overhead - 8 - self.cipher.iv_length - self.cipher.icv_length
         largest = body - body % self.cipher.alignment - 2
         # In transport mode the packet's own header stays outside.
         self.inner_mtu = largest if self.tunnel else largest + outer

@@ -20,7 +20,7 @@ MOST_SEGMENTS = 64  # UDP_MAX_SEGMENTS of Linux before 6.9; later ones take 128
 MOST_BYTES = 65000  # under 65535 with the outer headers of either version
 _SOL_UDP, _UDP_SEGMENT = 17, 103
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER = 10, 23
-_PMTUDISC_DONT, _PMTUDISC_PROBE = 0, 3
+_PMTUDISC_DONT, _PMTUDISC_PROBE, _PMTUDISC_OMIT = 0, 3, 5
 _U16 = struct.Struct("=H")
 _INT = struct.Struct("=i")
 _POOL = 16
@@ -223,16 +223,19 @@ class Sender:
         return 0
 
     def _set_df(self, sock: socket.socket, df: bool) -> None:
-        """Have the kernel set DF, or let it fragment. PROBE sets DF whatever the kernel believes of the path."""
+        """Have the kernel set DF, or let it fragment. PROBE sets DF whatever the kernel believes of the path.
+
+        Without DF, IPv4's OMIT: with DONT the socket would not hear of packets that are too big, of whatever SA. IPv6's
+        OMIT is deaf where its DONT is not.
+        """
         number = sock.fileno()
         if self._df.get(number, True) == df:
             return
         self._df[number] = df
-        value = _PMTUDISC_PROBE if df else _PMTUDISC_DONT
         if sock.family == socket.AF_INET:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, value)
+            sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE if df else _PMTUDISC_OMIT)
         else:
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, value)
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE if df else _PMTUDISC_DONT)
 
 
 def _writable(sock: socket.socket) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from appliance.ike.authentication.credential import LocalCredential, PublicKeyCredential
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 
+@lru_cache(maxsize=1024)
 def key_hash(certificate: x509.Certificate) -> bytes:
     """SHA-1 of the SubjectPublicKeyInfo, 20 bytes, by which a CERTREQ names a CA."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from appliance.ike.child_sa import ChildSa
 from appliance.ike.choose import (
@@ -109,9 +109,12 @@ def accept_answer(
     if offer.config.mode is Mode.TRANSPORT and notify(payloads, NotifyType.USE_TRANSPORT_MODE) is None:
         # RFC 7296 §1.3.1: a tunnel that the initiator does not want is to be deleted.
         raise ChildRefused(Reason.NO_PROPOSAL_CHOSEN, "the peer declined transport mode", NotifyType.NO_PROPOSAL_CHOSEN)
+    offered_i, offered_r = offer.tsi, offer.tsr
     if offer.config.mode is Mode.TRANSPORT and sa.encapsulated:
         tsi, tsr = with_address(tsi, sa.local.address), with_address(tsr, sa.remote.address)
-    elif not (is_subset(tsi, offer.tsi) and is_subset(tsr, offer.tsr)):
+        offered_i = with_address(offered_i, sa.local.address)
+        offered_r = with_address(offered_r, sa.remote.address)
+    if not (is_subset(tsi, offered_i) and is_subset(tsr, offered_r)):
         detail = f"the peer's answer {_text(tsi)} to {_text(tsr)} is outside of what was offered"
         raise ChildRefused(Reason.TS_UNACCEPTABLE, detail, NotifyType.TS_UNACCEPTABLE)
     if not same_families(tsi, tsr):
@@ -120,7 +123,9 @@ def accept_answer(
     shared = b""
     if chosen.ke is not KeyExchangeMethod.NONE:
         shared = _shared(offer.ke, chosen, payloads)
-    return _make(sa, offer.config, chosen, (offer.spi, _spi(chosen)), (tsi, tsr), nonces, shared, now, True, activate)
+    child = _make(sa, offer.config, chosen, (offer.spi, _spi(chosen)), (tsi, tsr), nonces, shared, now, True, activate)
+    _heed_tfc(child, payloads)
+    return child
 
 
 @dataclass(slots=True)
@@ -147,7 +152,7 @@ def answer_offer(
     sa_payload, tsi, tsr = first(payloads, SaPayload), _selectors(payloads, True), _selectors(payloads, False)
     if sa_payload is None or tsi is None or tsr is None:
         raise ChildRefused(Reason.INVALID_SYNTAX, "the request lacks SA or TS payloads", NotifyType.INVALID_SYNTAX)
-    if len(sa.children) >= MAX_CHILDREN:
+    if replaces is None and len(sa.children) >= MAX_CHILDREN:
         raise ChildRefused(
             Reason.NO_ADDITIONAL_SAS, f"{MAX_CHILDREN} Child SAs are the limit", NotifyType.NO_ADDITIONAL_SAS
         )
@@ -165,6 +170,7 @@ def answer_offer(
     child = _make(
         sa, config, chosen, (spi, _spi(chosen)), (local, remote), nonces, shared, now, False, replaces is None
     )
+    _heed_tfc(child, payloads)
     answer: list[Payload] = [chosen.to_wire(spi.to_bytes(4, "big"))]
     if ke_answer is not None:
         answer.append(ke_answer)
@@ -172,6 +178,12 @@ def answer_offer(
     if transport:
         answer.insert(0, NotifyPayload(NotifyType.USE_TRANSPORT_MODE))
     return Answer(child, answer)
+
+
+def _heed_tfc(child: ChildSa, payloads: Sequence[Payload]) -> None:
+    """Send no TFC padding to a peer that says it takes none (RFC 7296 §1.3.1)."""
+    if notify(payloads, NotifyType.ESP_TFC_PADDING_NOT_SUPPORTED) is not None:
+        child.outbound = replace(child.outbound, tfc_padding=0)
 
 
 def has_child_for(connection: ConnectionConfig, payloads: Sequence[Payload]) -> bool:

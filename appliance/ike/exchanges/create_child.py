@@ -53,7 +53,7 @@ class CreateChild:
 
     def request(self, sa: IkeSa, now: float) -> list[Payload] | None:
         """SA, Ni, KEi if a proposal has a key exchange, TSi, TSr."""
-        if not sa.is_up or (self.selectors is None and self._is_there(sa)):
+        if not sa.is_up or (self.selectors is None and (self._is_there(sa) or self._waits_for_rekey(sa))):
             return None
         nonce = sa.services.random(NONCE_LENGTH)
         self.offer = make_offer(sa, self.config, nonce, in_auth=False, method=self.method, selectors=self.selectors)
@@ -115,6 +115,19 @@ class CreateChild:
             for other in asked
         )
 
+    def _waits_for_rekey(self, sa: IkeSa) -> bool:
+        """Whether a successor of one that is gone by now is asked for: it comes by that, or is asked for after that."""
+        for request in sa.requests.outstanding.values():
+            rekey = request.exchange
+            if (
+                isinstance(rekey, rekey_child.RekeyChild)
+                and rekey.child.config.reqid == self.config.reqid
+                and rekey.child.child_id not in sa.children
+            ):
+                rekey.wanted = self.config
+                return True
+        return False
+
     def abandon(self, sa: IkeSa, now: float) -> None:
         """Give the SPI back."""
         if self.offer is not None:
@@ -149,11 +162,15 @@ def wanted_method(offer: Offer, refusal: NotifyPayload | None) -> KeyExchangeMet
 
 def retry_single_pair(sa: IkeSa, offer: Offer, now: float) -> None:
     """Offer again, one selector on each side (§2.9: SINGLE_PAIR_REQUIRED)."""
-    for local in offer.tsi:
-        remote = next((ts for ts in offer.tsr if ts.version == local.version), None)
-        if remote is not None:
-            sa.enqueue(CreateChild(offer.config, ((local,), (remote,))), now)
-            return
+    pair = single_pair(offer.tsi, offer.tsr)
+    if pair is not None:
+        sa.enqueue(CreateChild(offer.config, pair), now)
+
+
+def single_pair(local: Selectors, remote: Selectors) -> tuple[Selectors, Selectors] | None:
+    """The first selectors of each side that are of one family."""
+    pairs = ((one, other) for one in local for other in remote if one.version == other.version)
+    return next((((one,), (other,)) for one, other in pairs), None)
 
 
 def refuse_answer(sa: IkeSa, offer: Offer, problem: ChildRefused, now: float) -> None:

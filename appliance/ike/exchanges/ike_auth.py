@@ -202,7 +202,7 @@ def handle_request(sa: IkeSa, payloads: Sequence[Payload], now: float) -> list[P
 def _refuse(sa: IkeSa, reason: Reason, detail: str, now: float) -> list[Payload]:
     """The peer learns only that it failed; the log learns why."""
     sa.services.count(reason)
-    sa.services.notice("warning", f"{reason.words}: {detail}", sa, reason)
+    sa.services.notice_stranger(f"{reason.words}: {detail}", reason, now, sa)
     sa.failure = (reason, detail, now)
     return error(NotifyType.AUTHENTICATION_FAILED)
 
@@ -219,6 +219,8 @@ def _select(
     candidates = [known[candidate.name] for candidate in sa.candidates if candidate.name in known]
     peer = Identity(theirs.id_type, theirs.data)
     us = Identity(wanted.id_type, wanted.data) if wanted is not None else None
+    if not peer.is_valid:
+        return None  # told once, and not by each candidate
     found = [
         connection
         for connection in candidates
@@ -273,8 +275,8 @@ def _certificates(sa: IkeSa) -> Sequence[Payload]:
 
 def certificate_requests(connections: Iterable[ConnectionConfig]) -> list[Payload]:
     """One CERTREQ for the authorities of all these connections, none if none uses certificates (RFC 7296 §3.7)."""
-    anchors = [anchor for connection in connections for anchor in connection.remote_policy.anchors]
-    return [certreq_for(anchors)] if anchors else []
+    anchors = {id(anchor): anchor for connection in connections for anchor in connection.remote_policy.anchors}
+    return [certreq_for(list(anchors.values()))] if anchors else []
 
 
 def _learn_window(sa: IkeSa, payloads: Sequence[Payload]) -> None:

@@ -249,9 +249,12 @@ class InitResponder:
             services.notice_stranger(text, Reason.NO_CONNECTION, now)
             self.answer_error(header, error(NotifyType.NO_PROPOSAL_CHOSEN), local, remote)
             return
-        for connection in candidates:
-            chosen = choose_ike(offer, connection.ike_proposals)
+        # Many connections for one pair of addresses share their proposals: each tuple of them is compared once.
+        distinct = {id(c.ike_proposals): c.ike_proposals for c in candidates}
+        for proposals in distinct.values():
+            chosen = choose_ike(offer, proposals)
             if chosen is not None:
+                connection = next(c for c in candidates if c.ike_proposals is proposals)
                 break
         else:
             self._refuse_proposals(header, offer, candidates, local, remote, now)
@@ -269,8 +272,6 @@ class InitResponder:
             self.answer_error(header, error(NotifyType.INVALID_SYNTAX), local, remote)
             return
         sa = IkeSa(services, initiator=False, local=local, remote=remote, now=now)
-        # Many connections for one pair of addresses share their proposals: each tuple of them is compared once.
-        distinct = {id(c.ike_proposals): c.ike_proposals for c in candidates}
         fits = {
             key: proposals is connection.ike_proposals or choose_ike(offer, proposals) == chosen
             for key, proposals in distinct.items()
@@ -312,7 +313,9 @@ class InitResponder:
             return Reason.HALF_OPEN_PER_ADDRESS
         if len(self.half_open) >= services.config.half_open_limit:
             return Reason.HALF_OPEN_LIMIT
-        return Reason.IKE_SA_LIMIT if len(services.ike_sas) >= services.config.max_ike_sas else None
+        return (
+            Reason.IKE_SA_LIMIT if len(services.ike_sas) - len(services.dead) >= services.config.max_ike_sas else None
+        )
 
     def _cookie_is_good(
         self, header: Header, payloads: Sequence[Payload], nonce: NoncePayload, remote: Endpoint, now: float
@@ -332,9 +335,12 @@ class InitResponder:
         now: float,
     ) -> None:
         services = self.services
+
+        def text() -> str:
+            accepted = "; ".join(f"{c.name}: {describe_proposals(c.ike_proposals)}" for c in candidates[:4])
+            return f"{remote} offers {describe_offer(offer)}; accepted by {accepted}"
+
         services.count(Reason.NO_PROPOSAL_CHOSEN)
-        accepted = "; ".join(f"{c.name}: {describe_proposals(c.ike_proposals)}" for c in candidates[:4])
-        text = f"{remote} offers {describe_offer(offer)}; accepted by {accepted}"
         services.notice_stranger(text, Reason.NO_PROPOSAL_CHOSEN, now)
         self.answer_error(header, error(NotifyType.NO_PROPOSAL_CHOSEN), local, remote)
 
@@ -391,8 +397,7 @@ def _learn(sa: IkeSa, payloads: Sequence[Payload]) -> None:
     if sources and destinations:
         sa.nat_remote = nat_hash(sa.spi_i, spi_r, sa.remote.address, sa.remote.port) not in sources
         sa.nat_local = nat_hash(sa.spi_i, spi_r, sa.local.address, sa.local.port) not in destinations
-        if sa.settings.force_encapsulation:
-            sa.nat_local = True
+        sa.forced_encapsulation = sa.settings.force_encapsulation
     sa.fragmentation = notify(payloads, NotifyType.IKEV2_FRAGMENTATION_SUPPORTED) is not None
     hashes = notify(payloads, NotifyType.SIGNATURE_HASH_ALGORITHMS)
     if hashes is not None:

@@ -164,12 +164,13 @@ def handle_request(sa: IkeSa, payloads: Sequence[Payload], now: float) -> Outcom
     ours: list[bytes] = []
     if any(delete.protocol == ProtocolId.ESP for delete in all_of(payloads, DeletePayload)):
         sa.claim_inheritance(now)
+    by_spi = {child.spi_out: child for child in sa.children.values()}
     for delete in all_of(payloads, DeletePayload):
         if delete.protocol == ProtocolId.IKE:
             reason = Reason.DUPLICATE_IKE_SA if _has_another(sa) else Reason.DELETED_BY_PEER
             outcome.end = (reason, f"by {sa.remote}")
         elif delete.protocol == ProtocolId.ESP:
-            ours += [spi for theirs in delete.spis if (spi := _delete_by_peer(sa, theirs)) is not None]
+            ours += [spi for theirs in delete.spis if (spi := _delete_by_peer(sa, by_spi, theirs)) is not None]
     if notify(payloads, NotifyType.AUTHENTICATION_FAILED) is not None:
         outcome.end = (Reason.PEER_REFUSED_AUTHENTICATION, f"said by {sa.remote}, to our id {sa.local_id}")
     if outcome.end is not None:
@@ -190,11 +191,11 @@ def _counter(sa: IkeSa, type_: int) -> str:
     return "notify-other"
 
 
-def _delete_by_peer(sa: IkeSa, spi: bytes) -> bytes | None:
+def _delete_by_peer(sa: IkeSa, by_spi: dict[int, ChildSa], spi: bytes) -> bytes | None:
     """Delete the child with this outbound SPI. Returns our own SPI for the answer; None: it is not told (§2.25.1)."""
     number = int.from_bytes(spi, "big")
-    child = next((c for c in sa.children.values() if c.spi_out == number), None)
-    if child is None:
+    child = by_spi.pop(number, None)
+    if child is None or child.child_id not in sa.children:
         if any(r.exchange.exchange_type is ExchangeType.CREATE_CHILD_SA for r in sa.requests.outstanding.values()):
             sa.early_deletes = [*sa.early_deletes, number][-MAX_EARLY_DELETES:]
         return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf
 
 from appliance.ike.child_sa import ChildSa, ChildState
+from appliance.ike.connection import ChildConfig
 from appliance.ike.constants import ExchangeType, NotifyType
 from appliance.ike.constants import name as name_of
 from appliance.ike.exchanges import create_child
@@ -32,11 +33,13 @@ from appliance.sa.proposal import ProtocolId
 
 @dataclass(slots=True)
 class RekeyChild:
-    """Our request for a child's successor."""
+    """Our request for a child's successor. ``wanted`` is to be made anew if there is none and the child is gone."""
 
     child: ChildSa
     method: KeyExchangeMethod | None = None
     attempts: int = 1
+    single_pair: bool = False
+    wanted: ChildConfig | None = None
     offer: Offer | None = None
     not_before: float = 0.0
     exchange_type: ExchangeType = ExchangeType.CREATE_CHILD_SA
@@ -53,7 +56,10 @@ class RekeyChild:
         child.state = ChildState.REKEYING
         config = sa.settings.child(child.config.name) or child.config
         nonce = sa.services.random(create_child.NONCE_LENGTH)
-        self.offer = make_offer(sa, config, nonce, in_auth=False, method=self.method)
+        selectors = create_child.single_pair(child.inbound.local_ts, child.inbound.remote_ts)
+        self.offer = make_offer(
+            sa, config, nonce, in_auth=False, method=self.method, selectors=selectors if self.single_pair else None
+        )
         rekey = NotifyPayload(NotifyType.REKEY_SA, protocol=ProtocolId.ESP, spi=child.spi_in.to_bytes(4, "big"))
         return [rekey, *create_child.request_payloads(self.offer)]
 
@@ -113,7 +119,7 @@ class RekeyChild:
         if self._end_attempt(sa, now):
             return  # the peer's own rekey of it succeeded, or it is gone
         if method is not None and self.attempts < create_child.MAX_ATTEMPTS:
-            sa.enqueue(RekeyChild(child, method, self.attempts + 1), now, first=True)
+            sa.enqueue(RekeyChild(child, method, self.attempts + 1, self.single_pair), now, first=True)
         elif type_ == NotifyType.CHILD_SA_NOT_FOUND:
             sa.services.count(Reason.CHILD_SA_NOT_FOUND)
             # §2.25: forget it and make a new one, unless there is another for the same.
@@ -121,10 +127,21 @@ class RekeyChild:
             twin = sa.twin(child)
             sa.remove_child(child, Reason.CHILD_SA_NOT_FOUND, f"said by {sa.remote}")
             if twin is None:
-                sa.enqueue(create_child.CreateChild(config), now)
+                lost = child.inbound.local_ts, child.inbound.remote_ts
+                others = {
+                    (other.inbound.local_ts, other.inbound.remote_ts)
+                    for other in sa.children.values()
+                    if other.config.reqid == config.reqid
+                }
+                # Another part of the configured traffic is there: what is asked for is the part that was lost.
+                selectors = lost if others and lost not in others else None
+                sa.enqueue(create_child.CreateChild(config, selectors), now)
         elif type_ == NotifyType.TEMPORARY_FAILURE:
             sa.services.count(Reason.PEER_BUSY)
-            child.rekey_at = create_child.retry_time(sa, now)
+            child.rekey_at = min(child.rekey_at, create_child.retry_time(sa, now))
+        elif type_ == NotifyType.SINGLE_PAIR_REQUIRED and not self.single_pair:
+            retry = RekeyChild(child, self.method, self.attempts + 1, single_pair=True)
+            sa.enqueue(retry, now, first=True)
         else:
             child_failed(sa, offer, reason_of(type_), f"rekey: {name_of(NotifyType, type_)}")
 
@@ -132,6 +149,8 @@ class RekeyChild:
         """Our attempt ended without a successor. Returns whether nothing more is to be done for this child."""
         child = self.child
         if child.child_id not in sa.children:
+            if self.wanted is not None:
+                sa.enqueue(create_child.CreateChild(self.wanted), now)
             return True
         theirs = child.peer_successor
         if theirs is not None and theirs.child_id in sa.children:
@@ -141,7 +160,6 @@ class RekeyChild:
         child.peer_successor = None
         if child.state is ChildState.REKEYING:
             child.state = ChildState.ESTABLISHED
-            child.rekey_at = min(child.rekey_at, create_child.retry_time(sa, now))
         return False
 
     def abandon(self, sa: IkeSa, now: float) -> None:

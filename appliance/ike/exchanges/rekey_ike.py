@@ -49,7 +49,8 @@ class RekeyIke:
 
     def request(self, sa: IkeSa, now: float) -> list[Payload] | None:
         """SA with the new SPI, Ni, KEi."""
-        if not sa.is_up or sa.peer_successor is not None:
+        theirs = sa.peer_successor
+        if not sa.is_up or (theirs is not None and theirs.state is not IkeState.DEAD):
             return None
         new = IkeSa(sa.services, initiator=True, local=sa.local, remote=sa.remote, now=now)
         _inherit(new, sa)
@@ -89,6 +90,7 @@ class RekeyIke:
         new.spi_r, new.nonce_r = choice.spi, nonce.data
         _set_keys(new, sa, choice.suite, shared)
         sa.services.register(new)
+        sa.claim_inheritance(now)  # the peer made a successor for it, so it knows that this one stays (§2.8.1)
         theirs = sa.peer_successor
         if theirs is not None and theirs.state is not IkeState.DEAD:
             _resolve(sa, new, theirs, now)
@@ -101,6 +103,8 @@ class RekeyIke:
         if theirs is not None and theirs.is_up:
             theirs.adopt(sa, now)  # the peer's own rekey is the only one
             return
+        if not sa.is_up:
+            return  # a successor has taken over, or it is being deleted
         type_ = refusal.type if refusal is not None else NotifyType.INVALID_SYNTAX
         if type_ == NotifyType.INVALID_KE_PAYLOAD and refusal is not None and len(refusal.data) == 2:
             number = int.from_bytes(refusal.data, "big")
@@ -118,6 +122,12 @@ class RekeyIke:
     def _fail(self, sa: IkeSa, reason: Reason, detail: str, now: float) -> None:
         sa.services.count(reason)
         sa.services.notice("warning", f"rekey of the IKE SA: {reason.words}: {detail}", sa, reason)
+        theirs = sa.peer_successor
+        if theirs is not None and theirs.is_up:
+            theirs.adopt(sa, now)  # the peer's own rekey is the only one
+            return
+        if not sa.is_up:
+            return
         left = (sa.expires_at or now) - now
         sa.rekey_at = now + max(left * RETRY_SHARE, 5.0)
 
@@ -200,6 +210,7 @@ def _inherit(new: IkeSa, old: IkeSa) -> None:
     new.peer_hashes, new.fragmentation = old.peer_hashes, old.fragmentation
     new.authenticated_until = old.authenticated_until
     new.nat_local, new.nat_remote = old.nat_local, old.nat_remote
+    new.forced_encapsulation = old.forced_encapsulation
     # The peer's window starts at 1 again (§2.18); we go on to take as many as before.
     new.responses.window = old.responses.window
 
