@@ -276,3 +276,10 @@ class MigrateStateFlag(IntFlag):
 
     CLEAR_OFFLOAD = 1
     UPDATE_H2H_SEL = 2
+
+
+NO_STATE_FLAGS = StateFlag(0)
+NO_EXTRA_FLAGS = ExtraFlag(0)
+NO_POLICY_FLAGS = PolicyFlag(0)
+NO_OFFLOAD_FLAGS = OffloadFlag(0)
+NO_AE_FLAGS = AeFlag(0)

@@ -7,7 +7,7 @@ import os
 from .constants import Attribute, MessageType
 
 
-class Malformed(ValueError):  # noqa: N818  it says what the message is
+class Malformed(ValueError):  # noqa: N818
     """Bytes that are not the message they should be: short, truncated, or with lengths that cannot be."""
 
 
@@ -40,9 +40,9 @@ class XfrmError(OSError):
         return type(self), (self.errno, self.message, self.attribute, self.kind)
 
 
-class NoAnswer(XfrmError):
+class NoAnswer(XfrmError):  # noqa: N818
     """The answer did not come, was lost (ENOBUFS) or cannot be read: whether the request was carried out is open."""
 
 
-class DumpInterrupted(XfrmError):
+class DumpInterrupted(XfrmError):  # noqa: N818
     """What was listed changed meanwhile (NLM_F_DUMP_INTR): some of it may be missing or twice there."""

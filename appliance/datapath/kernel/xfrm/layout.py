@@ -4,8 +4,8 @@ The fast path of this package packs and unpacks them with :attr:`Layout.codec`; 
 take their ``fields`` from :meth:`Layout.fields`; the tests compare sizes and offsets with what a C compiler says.
 
 Alignment is that of every 64-bit Linux and of 32-bit ARM (a u64 starts at a multiple of 8). Numbers are in the
-machine's byte order, except those that the header declares as __be16 and __be32: in :attr:`Layout.codec` they are 2 or 4
-bytes as they are on the wire.
+machine's byte order, except those that the header declares as __be16 and __be32: in :attr:`Layout.codec` they are 2 or
+4 bytes as they are on the wire.
 """
 
 from __future__ import annotations
@@ -34,12 +34,16 @@ class Member:
 
 
 class Layout:
-    """A structure. ``size`` is C's sizeof, with the padding at the end; ``codec`` packs its scalars, nested ones too."""
+    """A structure. ``size`` is C's sizeof, padded at the end; ``codec`` packs its scalars, nested ones too."""
+
+    size: int
+    align: int
 
     def __init__(self, name: str, **members: str | Layout) -> None:
         self.name = name
         self.members: list[Member] = []
-        at, self.align = 0, 1
+        at = 0
+        self.align = 1
         for member, kind in members.items():
             if isinstance(kind, Layout):
                 align, size = kind.align, kind.size
@@ -91,6 +95,8 @@ class Layout:
 
         class Nested:
             """The structure inside another."""
+
+            structure = layout
 
             @staticmethod
             def decode_from(data: bytes | bytearray, offset: int) -> tuple[dict[str, Any], int]:

@@ -1,4 +1,4 @@
-"""Captures what iproute2 sends, for ``captures.json``. Changes nothing: every command runs in a network namespace of its own.
+"""Captures what iproute2 sends, for ``captures.json``. Every command runs in a network namespace of its own.
 
     python -m tests.datapath.kernel.xfrm.capture [--root DIR]... > tests/datapath/kernel/xfrm/captures.json
 
@@ -30,7 +30,11 @@ def requests(root: str, command: str) -> list[bytes]:
     inside = [] if root == "/" else ["sh", "-c", 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"', root]
     trace = ["strace", "-yy", "-e", "trace=sendmsg,sendto", "-e", "write=all", "-s", "0"]
     done = subprocess.run(
-        ["unshare", "--net", "--mount", *inside, *trace, *words], capture_output=True, text=True, check=False, timeout=30
+        ["unshare", "--net", "--mount", *inside, *trace, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
     )
     found: list[bytearray] = []
     wanted = False

@@ -1,7 +1,4 @@
-"""What ``capture.py`` has iproute2 send: a name, and the words after ``ip xfrm``. ``test_iproute2.py`` says what it means.
-
-The words stand in an order that makes iproute2 put its attributes in the order of :func:`State.encode` where it can.
-"""
+"""What ``capture.py`` has iproute2 send: a name, and the words after ``ip xfrm``. ``meanings.py`` says what it means."""
 
 from __future__ import annotations
 
@@ -30,7 +27,8 @@ COMMANDS: dict[str, str] = {
     ),
     "state-add-null": f"state add {V4} enc ecb(cipher_null) {EMPTY} auth-trunc hmac(sha256) {HMAC256} 128 mode tunnel",
     "state-add-ah": (
-        f"state add src 192.0.2.1 dst 192.0.2.2 proto ah spi 0x1001 auth-trunc hmac(sha384) 0x{'66' * 48} 192 mode tunnel"
+        "state add src 192.0.2.1 dst 192.0.2.2 proto ah spi 0x1001"
+        f" auth-trunc hmac(sha384) 0x{'66' * 48} 192 mode tunnel"
     ),
     "state-add-comp": "state add src 192.0.2.1 dst 192.0.2.2 proto comp spi 0x1002 comp deflate mode tunnel",
     "state-add-route2": "state add src 2001:db8::1 dst 2001:db8::2 proto route2 coa 2001:db8::77 mode ro",
@@ -87,7 +85,7 @@ COMMANDS: dict[str, str] = {
         " limit byte-hard 99 output-mark 5 mask 0xf if_id 6 tfcpad 7"
     ),
     "state-add-everything-else": (
-        f"state add {V4} enc cbc(aes) {AES256} auth-trunc hmac(sha256) {HMAC256} 128 mode transport coa 198.51.100.7"
+        f"state add {V4} enc cbc(aes) {AES256} auth-trunc hmac(sha256) {HMAC256} 128 mode transport"
         " ctx a:b:c mark 1 extra-flag oseq-may-wrap replay-window 32 replay-seq 1 offload packet dev lo dir out"
         " output-mark 5 if_id 6 tfcpad 7"
     ),
@@ -113,16 +111,12 @@ COMMANDS: dict[str, str] = {
         "state allocspi src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel dir in min 0x100 max 0x200"
     ),
     # Policies
-    "policy-add": (
-        f"policy add {OUT4} priority 1000 tmpl src 192.0.2.1 dst 192.0.2.2 proto esp reqid 7 mode tunnel"
-    ),
+    "policy-add": (f"policy add {OUT4} priority 1000 tmpl src 192.0.2.1 dst 192.0.2.2 proto esp reqid 7 mode tunnel"),
     "policy-add-v6": (
         "policy add src 2001:db8:1::/48 dst 2001:db8:2::/48 dir in tmpl src 2001:db8::2 dst 2001:db8::1"
         " proto esp spi 0x10 reqid 8 mode tunnel"
     ),
-    "policy-add-4-in-6": (
-        f"policy add {OUT4} tmpl src 2001:db8::1 dst 2001:db8::2 proto esp mode tunnel"
-    ),
+    "policy-add-4-in-6": (f"policy add {OUT4} tmpl src 2001:db8::1 dst 2001:db8::2 proto esp mode tunnel"),
     "policy-add-fwd": (
         "policy add src 10.2.0.0/24 dst 10.1.0.0/24 dir fwd priority 5 tmpl src 192.0.2.2 dst 192.0.2.1"
         " proto esp reqid 7 mode tunnel level use"
@@ -133,9 +127,7 @@ COMMANDS: dict[str, str] = {
         "policy add src 10.1.0.1 dst 10.2.0.1 proto tcp sport 443 dport 8443 dir out"
         " tmpl proto esp mode transport reqid 1"
     ),
-    "policy-add-icmp6": (
-        "policy add src ::/0 dst ff02::1/128 proto ipv6-icmp type 135 code 0 dir out action allow"
-    ),
+    "policy-add-icmp6": ("policy add src ::/0 dst ff02::1/128 proto ipv6-icmp type 135 code 0 dir out action allow"),
     "policy-add-two-templates": (
         f"policy add {OUT4} tmpl src 192.0.2.1 dst 192.0.2.2 proto comp mode tunnel level use"
         " tmpl proto esp mode transport"
