@@ -450,7 +450,7 @@ def decode(data: Buffer) -> list[Any]:
         kind = _CLASSES.get(frame.kind, nlmsg)
         if frame.kind in _DUMPS and frame.flags & NLM_F_REQUEST and frame.flags & NLM_F_DUMP == NLM_F_DUMP:
             kind = _DUMPS[frame.kind]
-        size = sum(_size(form) for _, form in kind.fields)
+        size = sum(size_of(form) for _, form in kind.fields)
         if frame.end - frame.start < size:
             raise Malformed(f"{kind.__name__} of {frame.end - frame.start} bytes, not {size}")
         message = kind(data=bytearray(data[frame.start - 16 : frame.end]))
@@ -471,7 +471,8 @@ def decode(data: Buffer) -> list[Any]:
     return found
 
 
-def _size(form: Any) -> int:
+def size_of(form: Any) -> int:
+    """Bytes of one of ``fields``."""
     if isinstance(form, str):
         return struct.calcsize(form if form.startswith(">") else "=" + form)
     structure: layout.Layout = form.structure

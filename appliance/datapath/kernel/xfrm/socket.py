@@ -139,8 +139,9 @@ class XfrmSocket:
     def batch(self, messages: Sequence[bytearray], *, keys: bool = False) -> list[Answer]:
         """Send requests, many in one datagram, and give the answer to each, in their order.
 
-        Raises nothing: an Answer has the error. The kernel carries them out in their order and does not stop at one that it refuses. Dumps do not go here.
-        The requests get their sequence numbers written into them and have to live on until this returns.
+        Raises nothing: an Answer has the error. The kernel carries them out in their order and does not stop at one
+        that it refuses. Dumps do not go here. The requests get their sequence numbers written into them and have to
+        live on until this returns.
         """
         answers: list[Answer] = []
         start = size = 0

@@ -14,9 +14,9 @@ from typing import Any
 
 from . import layout
 from .constants import (
-    NO_OFFLOAD_FLAGS,
     ALGORITHM_NAME_SIZE,
     INFINITE,
+    NO_OFFLOAD_FLAGS,
     REPLAY_ESN_MAX,
     EncapType,
     Mode,

@@ -1,4 +1,4 @@
-"""What ``capture.py`` has iproute2 send: a name, and the words after ``ip xfrm``. ``meanings.py`` says what it means."""
+"""What ``capture.py`` has iproute2 send: a name and the words after ``ip xfrm``. ``meanings.py`` says what it means."""
 
 from __future__ import annotations
 
