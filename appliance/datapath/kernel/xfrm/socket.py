@@ -96,7 +96,7 @@ class Overrun:
 
 @dataclass(frozen=True, slots=True)
 class Garbled:
-    """A datagram of events could not be read to its end; counts as lost events."""
+    """A message of the events, or the rest of a datagram, could not be read; counts as lost events."""
 
     reason: str
 
@@ -197,6 +197,7 @@ class XfrmSocket:
                 parts.append(bytes(-len(request) % 4))
         answers: list[Answer | None] = [None] * len(messages)
         replies: dict[int, list[Body]] = {}
+        broken: dict[int, str] = {}
         try:
             self._transport.sendmsg(parts)
         except OSError as error:
@@ -216,10 +217,15 @@ class XfrmSocket:
                     index = index_or_none
                     if frame.kind == NLMSG_ERROR:
                         refusal, warning = _read_error(view, frame, messages[index])
+                        if refusal is None and index in broken:
+                            refusal = NoAnswer(errno.EBADMSG, broken[index], kind=_kind(messages[index]))
                         answers[index] = Answer(refusal, warning, tuple(replies.pop(index, ())))
                         del waiting[frame.sequence]
                     elif frame.kind not in (NLMSG_NOOP, NLMSG_DONE, NLMSG_OVERRUN):
-                        replies.setdefault(index, []).append(parse_frame(view, frame, keys=keys).body)
+                        try:
+                            replies.setdefault(index, []).append(parse_frame(view, frame, keys=keys).body)
+                        except Malformed as error:
+                            broken[index] = f"the answer cannot be read: {error}"
         except Malformed as error:
             code, trouble = errno.EBADMSG, f"the answer cannot be read: {error}"
         except OSError as error:
@@ -240,40 +246,22 @@ class XfrmSocket:
             self._transport.sendmsg([request])
         except OSError as error:
             raise XfrmError(error.errno or errno.EIO, "not sent", kind=kind) from error
-        found: list[Body] = []
-        whole = True
-        broken: Malformed | None = None
+        listing = _Listing(number, request, keys)
         try:
-            while True:
-                view = self._receive(time.monotonic() + self._timeout)
-                try:
-                    for frame in frames(view):
-                        if frame.sequence != number:
-                            self.strays += 1
-                            continue
-                        whole = whole and not frame.flags & NLM_F_DUMP_INTR
-                        if frame.kind in (NLMSG_DONE, NLMSG_ERROR):
-                            refusal, _ = _read_error(view, frame, request)
-                            if refusal is not None:
-                                raise refusal
-                            if broken is not None:
-                                raise broken
-                            return found, whole
-                        if broken is None and frame.kind != NLMSG_NOOP:
-                            found.append(parse_frame(view, frame, keys=keys).body)
-                except Malformed as error:
-                    # The rest has to be read all the same: the kernel begins no other dump on this socket before.
-                    if error is broken:
-                        raise
-                    broken = error
-        except XfrmError:
-            raise
+            while not listing.done:
+                self.strays += listing.read(self._receive(time.monotonic() + self._timeout))
+        except Malformed as error:
+            self._reopen()
+            raise NoAnswer(errno.EBADMSG, str(error), kind=kind) from error
         except OSError as error:
             self._reopen()
             code = error.errno or errno.ETIMEDOUT
             raise NoAnswer(code, "the list was lost" if error.errno else "no answer", kind=kind) from error
         finally:
             self._wipe()
+        if listing.trouble is not None:
+            raise listing.trouble
+        return listing.found, listing.whole
 
     def _receive(self, deadline: float) -> memoryview:
         """One datagram of the kernel's. Raises TimeoutError (without errno), OSError and Malformed."""
@@ -300,6 +288,44 @@ class XfrmSocket:
         if self._own:
             self._transport.close()
             self._transport = _open()
+
+
+class _Listing:
+    """A dump on its way in."""
+
+    def __init__(self, number: int, request: bytearray, keys: bool) -> None:
+        self._number = number
+        self._request = request
+        self._keys = keys
+        self.found: list[Body] = []
+        self.whole = True
+        self.done = False
+        self.trouble: XfrmError | Malformed | None = None
+
+    def read(self, view: memoryview) -> int:
+        """Take a datagram; the number of messages in it that belong to something else. Raises Malformed.
+
+        After a message that says nonsense the rest has to be read all the same: before its end the kernel begins no
+        other dump on this socket.
+        """
+        strays = 0
+        for frame in frames(view):
+            if frame.sequence != self._number:
+                strays += 1
+                continue
+            if frame.flags & NLM_F_DUMP_INTR and frame.kind != NLMSG_ERROR:
+                self.whole = False
+            if frame.kind in (NLMSG_DONE, NLMSG_ERROR):
+                self.done = True
+                refusal, _ = _read_error(view, frame, self._request)
+                self.trouble = self.trouble or refusal
+                break
+            if self.trouble is None and frame.kind != NLMSG_NOOP:
+                try:
+                    self.found.append(parse_frame(view, frame, keys=self._keys).body)
+                except Malformed as error:
+                    self.trouble = error
+        return strays
 
 
 class XfrmEvents:
@@ -372,7 +398,10 @@ class XfrmEvents:
                     if frame.kind == NLMSG_OVERRUN:
                         events.append(Overrun())
                     elif frame.kind not in (NLMSG_NOOP, NLMSG_ERROR, NLMSG_DONE):
-                        events.append(parse_frame(view, frame, keys=self._keys))
+                        try:
+                            events.append(parse_frame(view, frame, keys=self._keys))
+                        except Malformed as error:
+                            events.append(Garbled(str(error)))
             except Malformed as error:
                 events.append(Garbled(str(error)))
             finally:

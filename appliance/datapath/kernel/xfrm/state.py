@@ -353,7 +353,7 @@ def _read_info(data: memoryview, at: int) -> dict[str, Any]:
         "protocol": protocol_of(protocol),
         "mode": mode_of(mode),
         "reqid": reqid,
-        "selector": Selector.of(values[:SELECTOR_VALUES]),
+        "selector": Selector.of(values[:SELECTOR_VALUES], family),
         "flags": _STATE_FLAGS[flags],
         "replay_window": replay_window,
         "lifetime": Lifetime.of(values[_LIFETIME]),

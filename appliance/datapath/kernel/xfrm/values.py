@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 from dataclasses import dataclass, field
 from functools import lru_cache
-from socket import AF_UNSPEC
+from socket import AF_INET, AF_INET6, AF_UNSPEC
 from typing import Any
 
 from . import layout
@@ -80,6 +80,7 @@ class Selector:
 
     ``source`` and ``destination`` are None only where no family is told; when building one, ``family`` may then say
     whose ``/0`` is meant (read back it is that network). ``interface`` is an index and ``user`` a user id, 0 for any.
+    Larval SAs have addresses in a selector of no family: they are read as of the SA's own, or as they look.
     """
 
     source: Prefix | None = None
@@ -116,14 +117,19 @@ class Selector:
         )
 
     @classmethod
-    def of(cls, values: tuple[Any, ...]) -> Selector:
-        """From the scalars of the structure, of which it has :data:`SELECTOR_VALUES`."""
+    def of(cls, values: tuple[Any, ...], near: int = AF_UNSPEC) -> Selector:
+        """From the scalars of the structure, of which it has :data:`SELECTOR_VALUES`.
+
+        ``near``: the family of the addresses around it, for where it has none.
+        """
         daddr, saddr, dport, dmask, sport, smask, family, dbits, sbits, protocol, interface, user = values
         if family == AF_UNSPEC:
             if dbits or sbits or any(daddr) or any(saddr):
-                raise Malformed("a selector with addresses of no family")
-            if not (protocol or interface or user) and dmask == smask == dport == sport == _NO_PORT:
+                wide = dbits > 32 or sbits > 32 or any(daddr[4:]) or any(saddr[4:])
+                family = near or (AF_INET6 if wide else AF_INET)
+            elif not (protocol or interface or user) and dmask == smask == dport == sport == _NO_PORT:
                 return EVERYTHING
+        if family == AF_UNSPEC:
             source = destination = None
         else:
             source = read_prefix(saddr, family, sbits)
