@@ -7,6 +7,7 @@ run an asyncio loop in a thread of its own for each socket; see the README.
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import struct
 import time
@@ -61,19 +62,47 @@ class Transport(Protocol):
     def sendmsg(self, buffers: Iterable[bytes | bytearray], /) -> int:
         """Send one datagram."""
 
-    def recvmsg_into(
-        self, buffers: Iterable[bytearray], ancbufsize: int = ..., flags: int = ..., /
-    ) -> tuple[int, list[Any], int, Any]:
-        """Receive one: length, ancillary data, flags and sender."""
+    def recvfrom_into(self, buffer: bytearray, nbytes: int = ..., flags: int = ..., /) -> tuple[int, Any]:
+        """Receive one, without waiting: its length (all of it, with MSG_TRUNC) and sender."""
 
-    def settimeout(self, value: float | None, /) -> None:
-        """For receiving, seconds."""
+    def wait(self, seconds: float, /) -> bool:
+        """Wait until there is one; False if the time is over."""
 
     def fileno(self) -> int:
         """The descriptor."""
 
     def close(self) -> None:
         """Close it."""
+
+
+class Netlink(socket.socket):
+    """A NETLINK_XFRM socket that does not block, with NETLINK_EXT_ACK and NETLINK_CAP_ACK.
+
+    ``buffer``: bytes for what waits to be received; it takes CAP_NET_ADMIN to have more than net.core.rmem_max.
+    """
+
+    def __init__(self, buffer: int = 4 << 20, groups: Iterable[Group] = ()) -> None:
+        super().__init__(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_XFRM)
+        try:
+            self.setblocking(False)
+            self.bind((0, 0))
+            self.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
+            self.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
+            try:
+                self.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
+            except PermissionError:
+                self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            for group in groups:
+                self.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, int(group))
+        except OSError:
+            self.close()
+            raise
+
+    def wait(self, seconds: float, /) -> bool:
+        """Until there is something to receive."""
+        poll = select.poll()
+        poll.register(self, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +139,11 @@ class XfrmSocket:
 
     def __init__(self, transport: Transport | None = None, *, timeout: float = 5.0) -> None:
         self._own = transport is None
-        self._transport: Transport = _open() if transport is None else transport
+        self._transport: Transport = Netlink() if transport is None else transport
         self._timeout = timeout
         self._sequence = int(time.monotonic() * 1000) & 0x7FFFFFFF
         self._buffer = bytearray(_BUFFER)
+        self._view = memoryview(self._buffer)
         self._used = 0
         self.strays = 0
         """Answers that belonged to no request that was waiting: late ones, repeated ones, other processes'."""
@@ -146,8 +176,8 @@ class XfrmSocket:
         answers: list[Answer] = []
         start = size = 0
         for end, request in enumerate(messages):
-            (flags,) = _U16.unpack_from(request, 6)
-            if flags & NLM_F_DUMP == NLM_F_DUMP and _kind(request) in _LISTED:
+            kind, flags = _TWO.unpack_from(request, 4)
+            if flags & NLM_F_DUMP == NLM_F_DUMP and kind in _LISTED:
                 raise ValueError("a dump in a batch")
             if end > start and (end - start == _BATCH or size + len(request) > _BATCH_BYTES):
                 answers += self._exchange(messages[start:end], keys)
@@ -204,11 +234,19 @@ class XfrmSocket:
             code = error.errno or errno.EIO
             return [Answer(XfrmError(code, "not sent", kind=_kind(request))) for request in messages]
         deadline = time.monotonic() + self._timeout
-        trouble = ""
-        code = 0
+        trouble, trouble_code = "", 0
         try:
             while waiting:
                 view = self._receive(deadline)
+                if len(view) == _ACK_SIZE:
+                    # All but a few are this: one success, without words.
+                    length, kind, flags, number, _, code = _ACK.unpack_from(view)
+                    if (length, kind, code) == _SUCCESS and number in waiting and not flags & NLM_F_ACK_TLVS:
+                        index = waiting[number]
+                        if index not in replies and index not in broken:
+                            del waiting[number]
+                            answers[index] = _DONE
+                            continue
                 for frame in frames(view):
                     index_or_none = waiting.get(frame.sequence)
                     if index_or_none is None:
@@ -227,13 +265,14 @@ class XfrmSocket:
                         except Malformed as error:
                             broken[index] = f"the answer cannot be read: {error}"
         except Malformed as error:
-            code, trouble = errno.EBADMSG, f"the answer cannot be read: {error}"
+            trouble_code, trouble = errno.EBADMSG, f"the answer cannot be read: {error}"
         except OSError as error:
-            code, trouble = error.errno or errno.ETIMEDOUT, "the answer was lost" if error.errno else "no answer"
+            trouble_code = error.errno or errno.ETIMEDOUT
+            trouble = "the answer was lost" if error.errno else "no answer"
         finally:
             self._wipe()
         return [
-            Answer(NoAnswer(code, trouble, kind=_kind(request))) if answer is None else answer
+            Answer(NoAnswer(trouble_code, trouble, kind=_kind(request))) if answer is None else answer
             for answer, request in zip(answers, messages, strict=True)
         ]
 
@@ -266,18 +305,20 @@ class XfrmSocket:
     def _receive(self, deadline: float) -> memoryview:
         """One datagram of the kernel's. Raises TimeoutError (without errno), OSError and Malformed."""
         while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            self._transport.settimeout(left)
-            length, _, flags, sender = self._transport.recvmsg_into([self._buffer])
-            if isinstance(sender, tuple) and sender[0] != 0:
+            try:
+                length, sender = self._transport.recvfrom_into(self._buffer, 0, _TRUNC)
+            except (BlockingIOError, InterruptedError):
+                if not self._transport.wait(max(0.0, deadline - time.monotonic())):
+                    raise TimeoutError from None
+                continue
+            if sender[0] != 0:
                 self.strays += 1
                 continue
-            self._used = max(self._used, length)
-            if flags & socket.MSG_TRUNC:
-                raise Malformed(f"a datagram of more than {len(self._buffer)} bytes")
-            return memoryview(self._buffer)[:length]
+            if length > self._used:
+                self._used = min(length, _BUFFER)
+            if length > _BUFFER:
+                raise Malformed(f"a datagram of {length} bytes")
+            return self._view[:length]
 
     def _wipe(self) -> None:
         self._buffer[: self._used] = bytes(self._used)
@@ -287,7 +328,7 @@ class XfrmSocket:
         """A dump that stuck would stand in the way of the next one."""
         if self._own:
             self._transport.close()
-            self._transport = _open()
+            self._transport = Netlink()
 
 
 class _Listing:
@@ -344,16 +385,8 @@ class XfrmEvents:
         keys: bool = False,
     ) -> None:
         if transport is None:
-            opened = _open(buffer)
-            try:
-                for group in groups:
-                    opened.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, int(group))
-            except OSError:
-                opened.close()
-                raise
-            transport = opened
+            transport = Netlink(buffer, groups)
         self._transport = transport
-        self._transport.settimeout(0)
         self._buffer = bytearray(_BUFFER)
         self._keys = keys
 
@@ -380,7 +413,7 @@ class XfrmEvents:
         events: list[Message | Overrun | Garbled] = []
         for _ in range(limit):
             try:
-                length, _, flags, sender = self._transport.recvmsg_into([self._buffer])
+                length, sender = self._transport.recvfrom_into(self._buffer, 0, _TRUNC)
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
@@ -388,12 +421,12 @@ class XfrmEvents:
                     raise
                 events.append(Overrun())
                 continue
-            if isinstance(sender, tuple) and sender[0] != 0:
+            if sender[0] != 0:
                 continue
             view = memoryview(self._buffer)[:length]
             try:
-                if flags & socket.MSG_TRUNC:
-                    raise Malformed(f"a datagram of more than {len(self._buffer)} bytes")
+                if length > _BUFFER:
+                    raise Malformed(f"a datagram of {length} bytes")
                 for frame in frames(view):
                     if frame.kind == NLMSG_OVERRUN:
                         events.append(Overrun())
@@ -406,33 +439,23 @@ class XfrmEvents:
                 events.append(Garbled(str(error)))
             finally:
                 view.release()
-                self._buffer[:length] = bytes(length)
+                self._buffer[:length] = bytes(min(length, _BUFFER))
         return events
 
 
 _U16 = struct.Struct("=H")
+_TWO = struct.Struct("=HH")
 _STAMP = struct.Struct("=HI")
+_ACK = struct.Struct("=IHHIIi")
+_ACK_SIZE = 36
+_SUCCESS = (_ACK_SIZE, NLMSG_ERROR, 0)
+_DONE = Answer()
+_TRUNC = int(socket.MSG_TRUNC)
 _LISTED = frozenset({MessageType.GETSA, MessageType.GETPOLICY})
 
 
 def _kind(request: bytearray) -> MessageType:
     return MessageType(_U16.unpack_from(request, 4)[0])
-
-
-def _open(buffer: int = 4 << 20) -> socket.socket:
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_XFRM)
-    try:
-        sock.bind((0, 0))
-        sock.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
-        sock.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
-        except PermissionError:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 def _read_error(view: memoryview, frame: Frame, request: bytearray) -> tuple[XfrmError | None, str]:

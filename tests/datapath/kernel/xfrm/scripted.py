@@ -25,7 +25,6 @@ class ScriptedKernel:
         self.queue: deque[bytes | OSError] = deque()
         self.sent: list[bytes] = []
         self.closed = False
-        self._timeout: float | None = None
 
     def sendmsg(self, buffers: Iterable[bytes | bytearray], /) -> int:
         data = b"".join(bytes(one) for one in buffers)
@@ -34,22 +33,18 @@ class ScriptedKernel:
             self.queue.extend(self._script(data, list(frames(data.ljust(len(data) + -len(data) % 4, b"\0")))))
         return len(data)
 
-    def recvmsg_into(
-        self, buffers: Iterable[bytearray], ancbufsize: int = 0, flags: int = 0, /
-    ) -> tuple[int, list[Any], int, Any]:
-        (buffer,) = buffers
+    def recvfrom_into(self, buffer: bytearray, nbytes: int = 0, flags: int = 0, /) -> tuple[int, Any]:
         if not self.queue:
-            if self._timeout == 0:
-                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-            raise TimeoutError("timed out")
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         data = self.queue.popleft()
         if isinstance(data, OSError):
             raise data
-        buffer[: len(data)] = data
-        return len(data), [], 0, self._sender
+        kept = min(len(data), len(buffer))
+        buffer[:kept] = data[:kept]
+        return len(data), self._sender
 
-    def settimeout(self, value: float | None, /) -> None:
-        self._timeout = value
+    def wait(self, seconds: float, /) -> bool:
+        return bool(self.queue)
 
     def fileno(self) -> int:
         return -1

@@ -126,6 +126,15 @@ def test_acknowledgements_that_the_receive_buffer_lost_leave_their_requests_open
     assert second.error.errno == errno.ENOBUFS
 
 
+def test_an_answer_larger_than_the_buffer_is_no_answer() -> None:
+    xfrm, _ = socket_with(lambda _, found: [bytes((1 << 17) + 4)])
+    with pytest.raises(NoAnswer, match="131076 bytes"):
+        xfrm.do(requests.new_state(state(1)))
+    kernel = ScriptedKernel()
+    kernel.queue.append(bytes((1 << 17) + 4))
+    assert [type(one) for one in XfrmEvents(transport=kernel).receive()] == [Garbled]
+
+
 @pytest.mark.parametrize("cut", [1, 15, 17, 19, 21, 35])
 def test_a_short_answer_is_no_answer(cut: int) -> None:
     def script(_: bytes, found: list[Frame]) -> Iterable[bytes]:
