@@ -40,6 +40,8 @@ from appliance.datapath.kernel.xfrm import (
     requests,
 )
 
+HERE = IPv4Address("192.0.2.1")
+LOCAL = IPv4Network("10.1.0.0/24")
 KEY = bytes(range(36))
 COUNT = 10000
 """All with an address of their own, as many as a gateway may have."""
@@ -52,7 +54,7 @@ def address(number: int) -> IPv4Address:
 def state(number: int) -> State:
     """As a gateway installs it: AES-256-GCM, ESN, a window of 1024, lifetimes."""
     return State(
-        source=IPv4Address("192.0.2.1"),
+        source=HERE,
         destination=address(number),
         spi=0x10000 + number,
         reqid=number + 1,
@@ -65,10 +67,10 @@ def state(number: int) -> State:
 
 def policy(number: int) -> Policy:
     return Policy(
-        selector=Selector(IPv4Network("10.1.0.0/24"), IPv4Network((0x0A800000 + (number << 2), 30))),
+        selector=Selector(LOCAL, IPv4Network((0x0A800000 + (number << 2), 30))),
         direction=PolicyDirection.OUT,
         priority=1000,
-        templates=(Template(IPv4Address("192.0.2.1"), address(number), reqid=number + 1),),
+        templates=(Template(HERE, address(number), reqid=number + 1),),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from .constants import Attribute, SaDirection
@@ -90,19 +91,26 @@ def by_kind(codecs: Iterable[Codec]) -> dict[int, Codec]:
     return {int(codec.kind): codec for codec in codecs}
 
 
-def write_parts(value: object, codecs: Iterable[Codec]) -> list[Part]:
-    """The attributes that ``value`` has, in the order of ``codecs``."""
-    parts = []
-    for kind, name, write, _, zero in codecs:
-        field = getattr(value, name)
-        if field is not None and (zero or field):
-            parts.append(Part(kind, write(field)))
-    return parts
+class Writer:
+    """Writes those attributes that a value has, in the order of ``codecs``."""
+
+    def __init__(self, codecs: Iterable[Codec]) -> None:
+        self._codecs = tuple(codecs)
+        names = [codec.field for codec in self._codecs]
+        self._fields = attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
+
+    def __call__(self, value: object) -> list[Part]:
+        """The attributes of ``value``."""
+        parts: list[Part] = []
+        for field, codec in zip(self._fields(value), self._codecs):  # noqa: B905  it is as long, and this is quicker
+            if field or (field is not None and codec.zero):
+                parts.append((codec.kind, codec.write(field), b""))
+        return parts
 
 
 def write_other(other: Other) -> list[Part]:
     """Attributes that were not known when they were read."""
-    return [Part(kind, payload) for kind, payload in other]
+    return [(kind, payload, b"") for kind, payload in other]
 
 
 def read_parts(

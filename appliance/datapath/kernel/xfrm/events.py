@@ -23,11 +23,11 @@ from .attributes import (
     SA_PCPU,
     Codec,
     Other,
+    Writer,
     by_kind,
     read_parts,
     u32,
     write_other,
-    write_parts,
 )
 from .constants import (
     NO_AE_FLAGS,
@@ -275,7 +275,7 @@ class Report:
 
     def parts(self) -> list[Part]:
         """XFRMA_COADDR."""
-        return write_parts(self, (COADDR,)) + write_other(self.other)
+        return _WRITE_COADDR(self) + write_other(self.other)
 
     @classmethod
     def read(cls, data: memoryview, start: int, end: int) -> Report:
@@ -356,7 +356,7 @@ class Migrate:
 
     def parts(self) -> list[Part]:
         """The attributes."""
-        return write_parts(self, _MIGRATE) + write_other(self.other)
+        return _WRITE_MIGRATE(self) + write_other(self.other)
 
     @classmethod
     def read(cls, data: memoryview, start: int, end: int) -> Migrate:
@@ -414,7 +414,7 @@ class MigrateState:
     def parts(self) -> list[Part]:
         """The attributes."""
         mark = [] if self.output_mark is None else output_mark_parts(self.output_mark)
-        return write_parts(self, _MIGRATE_STATE) + mark + write_other(self.other)
+        return _WRITE_MIGRATE_STATE(self) + mark + write_other(self.other)
 
     @classmethod
     def read(cls, data: memoryview, start: int, end: int) -> MigrateState:
@@ -467,12 +467,7 @@ class AeEvent:
 
     def parts(self) -> list[Part]:
         """The attributes, in the kernel's order."""
-        return (
-            write_parts(self, _AE)
-            + write_parts(self.id, (MARK,))
-            + write_parts(self, _AE_END)
-            + write_other(self.other)
-        )
+        return _WRITE_AE(self) + _WRITE_MARK(self.id) + _WRITE_AE_END(self) + write_other(self.other)
 
     @classmethod
     def read(cls, data: memoryview, start: int, end: int) -> AeEvent:
@@ -521,7 +516,7 @@ class StateFilter:
 
     def parts(self) -> list[Part]:
         """XFRMA_PROTO and XFRMA_ADDRESS_FILTER."""
-        return write_parts(self, _STATE_FILTER)
+        return _WRITE_STATE_FILTER(self)
 
     @classmethod
     def read(cls, data: memoryview, start: int, end: int) -> StateFilter:
@@ -573,7 +568,7 @@ class SpdInfo:
             (SpdAttribute.IPV4_HTHRESH, self.ipv4_threshold),
             (SpdAttribute.IPV6_HTHRESH, self.ipv6_threshold),
         )
-        return [Part(kind, layout.SPDHTHRESH.codec.pack(*value)) for kind, value in pairs if value is not None]
+        return [(kind, layout.SPDHTHRESH.codec.pack(*value), b"") for kind, value in pairs if value is not None]
 
     @classmethod
     def read(cls, data: memoryview, start: int, end: int) -> SpdInfo:
@@ -628,3 +623,10 @@ _STATE_FILTER: tuple[Codec, ...] = (
     Codec(Attribute.ADDRESS_FILTER, "addresses", lambda value: value.pack(), AddressFilter.unpack),
 )
 _READ_STATE_FILTER = by_kind(_STATE_FILTER)
+_WRITE_AE = Writer(_AE)
+_WRITE_AE_END = Writer(_AE_END)
+_WRITE_COADDR = Writer((COADDR,))
+_WRITE_MARK = Writer((MARK,))
+_WRITE_MIGRATE = Writer(_MIGRATE)
+_WRITE_MIGRATE_STATE = Writer(_MIGRATE_STATE)
+_WRITE_STATE_FILTER = Writer(_STATE_FILTER)

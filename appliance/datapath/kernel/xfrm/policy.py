@@ -18,10 +18,10 @@ from .attributes import (
     TMPL,
     Codec,
     Other,
+    Writer,
     by_kind,
     read_parts,
     write_other,
-    write_parts,
 )
 from .constants import (
     NO_POLICY_FLAGS,
@@ -106,7 +106,7 @@ class Policy:
 
     def parts(self) -> list[Part]:
         """The attributes, in iproute2's order."""
-        return write_parts(self, _CODECS) + write_other(self.other)
+        return _WRITE_CODECS(self) + write_other(self.other)
 
     @classmethod
     def of(cls, values: tuple[Any, ...], fields: dict[str, Any]) -> Policy:
@@ -175,7 +175,7 @@ class PolicyId:
 
     def parts(self) -> list[Part]:
         """The attributes, in iproute2's order."""
-        return write_parts(self, _ID_CODECS) + write_other(self.other)
+        return _WRITE_ID_CODECS(self) + write_other(self.other)
 
     @classmethod
     def read(cls, data: memoryview, start: int, at: int, end: int) -> PolicyId:
@@ -227,3 +227,5 @@ _ID_CODECS: tuple[Codec, ...] = (POLICY_TYPE, MARK, SEC_CTX, IF_ID)
 POLICY_CODECS = by_kind(_CODECS)
 _READ_ID = by_kind(_ID_CODECS)
 _OF_A_DELETED_POLICY = frozenset({Attribute.POLICY, *POLICY_CODECS} - _READ_ID.keys())
+_WRITE_CODECS = Writer(_CODECS)
+_WRITE_ID_CODECS = Writer(_ID_CODECS)

@@ -6,7 +6,7 @@ once it was sent. Raises ValueError or struct.error for values that no structure
 
 from __future__ import annotations
 
-from .attributes import POLICY_TYPE, write_parts
+from .attributes import POLICY_TYPE, Writer
 from .constants import MessageType, PolicyType, Protocol
 from .events import AeEvent, FlushedPolicies, Migrate, MigrateState, SpdInfo, SpiRequest, StateFilter
 from .layout import USERSA_FLUSH
@@ -17,6 +17,7 @@ from .wire import NLM_F_ACK, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, U32, mess
 _DO = NLM_F_REQUEST | NLM_F_ACK
 _ASK = NLM_F_REQUEST
 _LIST = NLM_F_REQUEST | NLM_F_DUMP
+_WRITE_TYPE = Writer((POLICY_TYPE,))
 
 
 def new_state(state: State) -> bytearray:
@@ -86,13 +87,13 @@ def dump_policies(policy_type: PolicyType | None = None) -> bytearray:
 
     Kernels pay no heed to ``policy_type`` here.
     """
-    parts = [] if policy_type is None else write_parts(FlushedPolicies(policy_type), (POLICY_TYPE,))
+    parts = [] if policy_type is None else _WRITE_TYPE(FlushedPolicies(policy_type))
     return message(MessageType.GETPOLICY, _LIST, b"", parts)
 
 
 def flush_policies(policy_type: PolicyType = PolicyType.MAIN) -> bytearray:
     """Delete all policies of a type but those of sockets. ESRCH where there were none."""
-    return message(MessageType.FLUSHPOLICY, _DO, b"", write_parts(FlushedPolicies(policy_type), (POLICY_TYPE,)))
+    return message(MessageType.FLUSHPOLICY, _DO, b"", _WRITE_TYPE(FlushedPolicies(policy_type)))
 
 
 def set_defaults(defaults: Defaults) -> bytearray:

@@ -22,12 +22,12 @@ from .attributes import (
     SEC_CTX,
     Codec,
     Other,
+    Writer,
     by_kind,
     read_parts,
     u16,
     u32,
     write_other,
-    write_parts,
 )
 from .constants import (
     NO_EXTRA_FLAGS,
@@ -160,22 +160,22 @@ class State:
 
     def parts(self) -> list[Part]:
         """The attributes, in iproute2's order."""
-        parts = []
+        parts: list[Part] = []
         if self.aead is not None:
-            parts.append(Part(Attribute.ALG_AEAD, *self.aead.part()))
+            parts.append((Attribute.ALG_AEAD, *self.aead.part()))
         if self.crypt is not None:
-            parts.append(Part(Attribute.ALG_CRYPT, *self.crypt.part()))
+            parts.append((Attribute.ALG_CRYPT, *self.crypt.part()))
         if self.auth is not None:
             kind = Attribute.ALG_AUTH if self.auth.truncation_bits is None else Attribute.ALG_AUTH_TRUNC
-            parts.append(Part(kind, *self.auth.part()))
+            parts.append((kind, *self.auth.part()))
         if self.comp is not None:
-            parts.append(Part(Attribute.ALG_COMP, *self.comp.part()))
-        parts += write_parts(self, _BEFORE_OUTPUT_MARK)
+            parts.append((Attribute.ALG_COMP, *self.comp.part()))
+        parts += _WRITE_BEFORE_OUTPUT_MARK(self)
         if self.output_mark is not None:
             parts += output_mark_parts(self.output_mark)
-        parts += write_parts(self, _AFTER_OUTPUT_MARK)
+        parts += _WRITE_AFTER_OUTPUT_MARK(self)
         if self.iptfs is not None:
-            parts += write_parts(self.iptfs, _IPTFS)
+            parts += _WRITE_IPTFS(self.iptfs)
         if self.other:
             parts += write_other(self.other)
         return parts
@@ -221,8 +221,8 @@ class StateId:
 
     def parts(self) -> list[Part]:
         """XFRMA_SRCADDR and XFRMA_MARK."""
-        parts = [] if self.source is None else [Part(Attribute.SRCADDR, raw_address(self.source))]
-        return parts + write_parts(self, (MARK,))
+        parts: list[Part] = [] if self.source is None else [(Attribute.SRCADDR, raw_address(self.source), b"")]
+        return parts + _WRITE_MARK(self)
 
     @classmethod
     def read(cls, data: memoryview, start: int, at: int, end: int) -> StateId:
@@ -272,6 +272,10 @@ _IPTFS: tuple[Codec, ...] = (
 )
 _READ = by_kind((*_BEFORE_OUTPUT_MARK, *_AFTER_OUTPUT_MARK))
 _READ_IPTFS = by_kind(_IPTFS)
+_WRITE_AFTER_OUTPUT_MARK = Writer(_AFTER_OUTPUT_MARK)
+_WRITE_BEFORE_OUTPUT_MARK = Writer(_BEFORE_OUTPUT_MARK)
+_WRITE_IPTFS = Writer(_IPTFS)
+_WRITE_MARK = Writer((MARK,))
 _SPECIAL = frozenset(
     {
         Attribute.ALG_AEAD,
@@ -290,9 +294,9 @@ _LIFETIME = slice(SELECTOR_VALUES + 4, SELECTOR_VALUES + 12)
 
 def output_mark_parts(mark: OutputMark) -> list[Part]:
     """XFRMA_SET_MARK and, if there is a mask, XFRMA_SET_MARK_MASK."""
-    parts = [Part(Attribute.SET_MARK, U32.pack(mark.value))]
+    parts: list[Part] = [(Attribute.SET_MARK, U32.pack(mark.value), b"")]
     if mark.mask is not None:
-        parts.append(Part(Attribute.SET_MARK_MASK, U32.pack(mark.mask)))
+        parts.append((Attribute.SET_MARK_MASK, U32.pack(mark.mask), b""))
     return parts
 
 
@@ -306,21 +310,24 @@ def read_output_mark(kept: dict[int, memoryview]) -> OutputMark | None:
 
 def _read_special(fields: dict[str, Any], kept: dict[int, memoryview], keys: bool) -> None:
     """Attributes that hold keys, and those that are one value together."""
+    iptfs: dict[str, Any] = {}
     for kind, payload in kept.items():
         if kind == Attribute.ALG_AEAD:
             fields["aead"] = Aead.unpack(payload, keys)
         elif kind == Attribute.ALG_CRYPT:
             fields["crypt"] = Crypt.unpack(payload, keys)
+        elif kind == Attribute.ALG_AUTH_TRUNC:
+            fields["auth"] = Auth.unpack(payload, keys)
+        elif kind == Attribute.ALG_AUTH:
+            # The kernel shows an integrity algorithm in both forms; the longer one knows more.
+            if Attribute.ALG_AUTH_TRUNC not in kept:
+                fields["auth"] = Auth.unpack_plain(payload, keys)
         elif kind == Attribute.ALG_COMP:
             fields["comp"] = Crypt.unpack(payload, keys)
-    # The kernel shows an integrity algorithm in both forms; the longer one knows more.
-    if Attribute.ALG_AUTH_TRUNC in kept:
-        fields["auth"] = Auth.unpack(kept[Attribute.ALG_AUTH_TRUNC], keys)
-    elif Attribute.ALG_AUTH in kept:
-        fields["auth"] = Auth.unpack_plain(kept[Attribute.ALG_AUTH], keys)
-    if Attribute.SET_MARK in kept:
-        fields["output_mark"] = read_output_mark(kept)
-    iptfs = {codec.field: codec.read(kept[kind]) for kind, codec in _READ_IPTFS.items() if kind in kept}
+        elif kind == Attribute.SET_MARK:
+            fields["output_mark"] = read_output_mark(kept)
+        elif (codec := _READ_IPTFS.get(kind)) is not None:
+            iptfs[codec.field] = codec.read(payload)
     if iptfs:
         fields["iptfs"] = Iptfs(**iptfs)
 

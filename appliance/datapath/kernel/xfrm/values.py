@@ -9,7 +9,6 @@ from __future__ import annotations
 import builtins
 from dataclasses import dataclass, field
 from functools import lru_cache
-from socket import AF_INET, AF_INET6, AF_UNSPEC
 from typing import Any
 
 from . import layout
@@ -27,6 +26,9 @@ from .constants import (
 )
 from .errors import Malformed
 from .wire import (
+    AF_INET,
+    AF_INET6,
+    AF_UNSPEC,
     Address,
     Buffer,
     Key,
@@ -94,6 +96,8 @@ class Selector:
 
     def values(self) -> tuple[Any, ...]:
         """The scalars of the structure."""
+        if self is EVERYTHING:
+            return _NO_VALUES
         source, destination = self.source, self.destination
         if source is None and destination is None:
             family, raw_source, raw_destination, source_bits, destination_bits = self.family, b"", b"", 0, 0
@@ -140,7 +144,8 @@ class Selector:
 EVERYTHING = Selector()
 """The selector of zeros."""
 
-SELECTOR_VALUES = 12
+_NO_VALUES = (b"", b"", _NO_PORT, _NO_PORT, _NO_PORT, _NO_PORT, AF_UNSPEC, 0, 0, 0, 0, 0)
+SELECTOR_VALUES = len(_NO_VALUES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +166,8 @@ class Lifetime:
 
     def values(self) -> tuple[int, ...]:
         """The scalars of the structure."""
+        if self is UNLIMITED:
+            return _UNLIMITED_VALUES
         return (
             INFINITE if self.soft_bytes is None else self.soft_bytes,
             INFINITE if self.hard_bytes is None else self.hard_bytes,
@@ -181,6 +188,7 @@ class Lifetime:
 
 
 UNLIMITED = Lifetime()
+_UNLIMITED_VALUES = (INFINITE,) * 4 + (0,) * 4
 
 
 @dataclass(frozen=True, slots=True)

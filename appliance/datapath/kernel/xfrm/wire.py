@@ -7,10 +7,10 @@ bytes: wiping that bytearray and the caller's key leaves no other copy of ours.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from socket import AF_INET, AF_INET6, AF_UNSPEC
+from socket import AddressFamily
 from typing import NamedTuple
 
 from .errors import Malformed
@@ -33,6 +33,9 @@ NLM_F_ACK_TLVS = 0x200
 
 NLMSG_NOOP, NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN = 1, 2, 3, 4
 
+# Plain numbers: members of enumerations are slower to compare.
+AF_UNSPEC, AF_INET, AF_INET6 = 0, int(AddressFamily.AF_INET), int(AddressFamily.AF_INET6)
+
 HEADER = NLMSGHDR.size
 _ATTRIBUTE = NLATTR.codec
 _HEADER = NLMSGHDR.codec
@@ -45,12 +48,8 @@ U32 = struct.Struct("=I")
 U64 = struct.Struct("=Q")
 
 
-class Part(NamedTuple):
-    """An attribute to be written: ``head`` and then ``secret``, which is copied nowhere else on its way."""
-
-    kind: int
-    head: bytes
-    secret: Key = b""
+Part = tuple[int, bytes, Key]
+"""An attribute to be written: type, bytes, and then secret bytes, which are copied nowhere else on their way."""
 
 
 class Frame(NamedTuple):
@@ -64,29 +63,32 @@ class Frame(NamedTuple):
     end: int
 
 
-def message(kind: int, flags: int, head: bytes, parts: Iterable[Part] = ()) -> bytearray:
+def message(kind: int, flags: int, head: bytes, parts: Sequence[Part] = ()) -> bytearray:
     """A whole message with sequence number and port 0."""
-    parts = tuple(parts)
-    size = HEADER + len(head)
-    for part in parts:
-        size += -size % 4 + 4 + len(part.head) + len(part.secret)
-    if parts:
-        size += -size % 4
-    buffer = bytearray(size)
-    _HEADER.pack_into(buffer, 0, size, kind, flags, 0, 0)
+    pieces = [b"", head]
+    secrets: list[tuple[int, Key]] = []
     at = HEADER + len(head)
-    buffer[HEADER:at] = head
     for number, first, secret in parts:
-        at += -at % 4
+        if at % 4:
+            pieces.append(bytes(-at % 4))
+            at += -at % 4
         length = 4 + len(first) + len(secret)
         if length > 0xFFFF:
             raise ValueError(f"attribute {number} of {length} bytes")
-        _ATTRIBUTE.pack_into(buffer, at, length, number)
-        buffer[at + 4 : at + 4 + len(first)] = first
-        if secret:
-            # A slice of a bytearray would be assigned by way of a copy.
-            struct.pack_into(f"{len(secret)}s", buffer, at + 4 + len(first), secret)
+        pieces.append(_ATTRIBUTE.pack(length, number))
+        pieces.append(first)
         at += length
+        if secret:
+            pieces.append(bytes(len(secret)))
+            secrets.append((at - len(secret), secret))
+    if parts and at % 4:
+        pieces.append(bytes(-at % 4))
+        at += -at % 4
+    pieces[0] = _HEADER.pack(at, kind, flags, 0, 0)
+    buffer = bytearray(b"".join(pieces))
+    for place, secret in secrets:
+        # A slice of a bytearray would be assigned by way of a copy.
+        struct.pack_into(f"{len(secret)}s", buffer, place, secret)
     return buffer
 
 
@@ -126,9 +128,9 @@ def attributes(data: memoryview, at: int, end: int) -> Iterator[tuple[int, memor
 def read_address(raw: bytes, family: int) -> Address:
     """From the 16 bytes of an xfrm_address_t. Raises Malformed for a family that has none."""
     if family == AF_INET:
-        return IPv4Address(raw[:4])
+        return IPv4Address(int.from_bytes(raw[:4], "big"))
     if family == AF_INET6:
-        return IPv6Address(raw)
+        return IPv6Address(int.from_bytes(raw, "big"))
     raise Malformed(f"address family {family}")
 
 
@@ -173,14 +175,12 @@ def write_prefix(prefix: Prefix | None) -> tuple[bytes, int]:
     return prefix.packed, prefix.network.prefixlen
 
 
-def family_of(*values: Address | Prefix | None) -> int:
-    """AF_INET or AF_INET6, as the values are; AF_UNSPEC if all are None. Raises ValueError if they differ."""
-    family: int = AF_UNSPEC
-    for value in values:
-        if value is None:
-            continue
-        this = AF_INET if value.version == 4 else AF_INET6
-        if family not in (AF_UNSPEC, this):
-            raise ValueError(f"addresses of two families: {', '.join(str(one) for one in values)}")
-        family = this
-    return family
+def family_of(one: Address | Prefix | None, other: Address | Prefix | None) -> int:
+    """AF_INET or AF_INET6, as the two are; AF_UNSPEC if both are None. Raises ValueError if they differ."""
+    if one is None:
+        if other is None:
+            return AF_UNSPEC
+        one = other
+    elif other is not None and one.version != other.version:
+        raise ValueError(f"addresses of two families: {one} and {other}")
+    return AF_INET if one.version == 4 else AF_INET6

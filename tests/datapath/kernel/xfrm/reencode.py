@@ -18,7 +18,7 @@ from appliance.datapath.kernel.xfrm import (
     requests,
 )
 from appliance.datapath.kernel.xfrm.constants import Attribute
-from appliance.datapath.kernel.xfrm.wire import NLM_F_DUMP, U32, Part, message
+from appliance.datapath.kernel.xfrm.wire import NLM_F_DUMP, U32, message
 
 
 def reencode(old: Any) -> Any:
@@ -47,12 +47,12 @@ def reencode_values(found: Message) -> bytearray:
         case DeletedState():
             parts = body.id.parts()
             if body.state is not None:
-                parts = [Part(Attribute.SA, body.state.head()), *body.state.parts()]
+                parts = [(Attribute.SA, body.state.head(), b""), *body.state.parts()]
             return message(kind, flags, body.id.head(), parts)
         case DeletedPolicy():
             parts = body.id.parts()
             if body.policy is not None:
-                parts = [Part(Attribute.POLICY, body.policy.head()), *body.policy.parts()]
+                parts = [(Attribute.POLICY, body.policy.head(), b""), *body.policy.parts()]
             return message(kind, flags, body.id.head(), parts)
         case StateFilter():
             return message(kind, flags, b"", body.parts())
