@@ -3,6 +3,7 @@
     python -m tests.bench.bench_xfrm_codec                      the codec alone
     python -m tests.bench.bench_xfrm_codec --kernel 10000       and so many SAs and policies through the kernel, beside
                                                                 `ip -batch` and `ip xfrm … list`; needs root
+    python -m tests.bench.bench_xfrm_codec --imports            what importing it adds to a process
     --json FILE                                                 the raw numbers
 
 Every figure is the least of ``--rounds`` rounds. With ``--kernel``, ours and iproute2's take turns in each round, in a
@@ -192,7 +193,7 @@ def through_the_kernel(count: int, rounds: int) -> Iterator[tuple[str, float, fl
             (
                 "policies",
                 (
-                    lambda: [requests.new_policy(policy(number)) for number in range(count)],
+                    lambda: [requests.new_policy(one) for one in policies],
                     [policy_command("add", one) for one in policies],
                     xfrm.policies,
                     "xfrm policy list",
@@ -206,7 +207,7 @@ def through_the_kernel(count: int, rounds: int) -> Iterator[tuple[str, float, fl
                 (
                     "SAs",
                     (
-                        lambda: [requests.new_state(state(number)) for number in range(count)],
+                        lambda: [requests.new_state(one) for one in states],
                         [state_command("add", one) for one in states],
                         xfrm.states,
                         "xfrm state list",
@@ -229,12 +230,49 @@ def through_the_kernel(count: int, rounds: int) -> Iterator[tuple[str, float, fl
                 yield f"{count} {name} {what}", min(one for one, _ in pairs), min(other for _, other in pairs)
 
 
+IMPORTS = {
+    "the standard library's part": "import dataclasses, enum, ipaddress, select, socket, struct",
+    "this package": "import appliance.datapath.kernel.xfrm",
+    "and its nlmsg classes": "import appliance.datapath.kernel.xfrm.messages",
+    "pyroute2.netlink alone": "import pyroute2.netlink",
+}
+MEASURE = """
+import time
+def held():
+    with open("/proc/self/smaps_rollup") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+{before}
+first, start = held(), time.perf_counter()
+{script}
+print(held() - first, time.perf_counter() - start)
+"""
+
+
+def imports() -> Iterator[tuple[str, int, float]]:
+    """What, KiB of PSS and milliseconds, each beyond the standard library's part."""
+    common = IMPORTS["the standard library's part"]
+    for name, script in IMPORTS.items():
+        source = MEASURE.format(before="pass" if script is common else common, script=script)
+        runs = []
+        for _ in range(5):
+            done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+            kibibytes, seconds = done.stdout.split()
+            runs.append((int(kibibytes), float(seconds) * 1e3))
+        yield name, min(size for size, _ in runs), min(spent for _, spent in runs)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kernel", type=int, default=0, metavar="COUNT")
+    parser.add_argument("--imports", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if arguments.imports:
+        print("KiB of memory (PSS) and milliseconds that an import adds, the least of 5:")
+        for name, size, spent in imports():
+            print(f"  {name:32} {size:8} {spent:8.1f}")
+        return
     if arguments.kernel and os.environ.get("XFRM_BENCH_INSIDE") != "1":
         again = [sys.executable, "-m", "tests.bench.bench_xfrm_codec", *sys.argv[1:]]
         os.execvpe("unshare", ["unshare", "--net", *again], {**os.environ, "XFRM_BENCH_INSIDE": "1"})

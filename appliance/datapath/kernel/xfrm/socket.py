@@ -457,6 +457,7 @@ _ACK_SIZE = 36
 _SUCCESS = (_ACK_SIZE, NLMSG_ERROR, 0)
 _DONE = Answer()
 _TRUNC = int(socket.MSG_TRUNC)
+_OTHER_ATTRIBUTES = frozenset({MessageType.NEWSPDINFO, MessageType.NEWSADINFO})
 _LISTED = frozenset({MessageType.GETSA, MessageType.GETPOLICY})
 
 
@@ -491,6 +492,8 @@ def _read_error(view: memoryview, frame: Frame, request: bytearray) -> tuple[Xfr
 
 def _attribute_at(request: bytearray, offset: int) -> Attribute | None:
     """Which attribute begins there; none does in the fixed part of a message."""
+    if _kind(request) in _OTHER_ATTRIBUTES:
+        return None
     if offset < HEADER + 4 or offset + 4 > len(request):
         return None
     return Attribute(_U16.unpack_from(request, offset + 2)[0] & 0x3FFF)
