@@ -1,7 +1,7 @@
 """The sockets: :class:`XfrmSocket` asks and is answered, :class:`XfrmEvents` listens.
 
 Both stay in the network namespace in which they were made. They are plain AF_NETLINK sockets and not pyroute2's, which
-run an asyncio loop in a thread of its own for each socket; see the README.
+run on an asyncio loop; see the README.
 """
 
 from __future__ import annotations
