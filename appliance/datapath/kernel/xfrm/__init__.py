@@ -39,14 +39,12 @@ from .events import (
     MigrateStep,
     PolicyExpire,
     Report,
-    SadInfo,
-    SpdInfo,
-    StateFilter,
 )
 from .parse import Message, Unknown, parse, parse_all
 from .policy import Defaults, Policy, PolicyId
 from .socket import Answer, Garbled, Overrun, XfrmEvents, XfrmSocket
 from .state import Iptfs, State, StateId
+from .tables import SadInfo, SpdInfo, StateFilter
 from .values import (
     EVERYTHING,
     AddressFilter,

@@ -23,13 +23,10 @@ from .events import (
     MigrateState,
     PolicyExpire,
     Report,
-    SadInfo,
-    SpdInfo,
-    SpiRequest,
-    StateFilter,
 )
 from .policy import Defaults, Policy, PolicyId
 from .state import State, StateId
+from .tables import SadInfo, SpdInfo, SpiRequest, StateFilter
 from .values import protocol_of
 from .wire import HEADER, NLM_F_DUMP, Buffer, Frame, frames
 

@@ -145,8 +145,8 @@ class Policy:
 class PolicyId:
     """What DELPOLICY and GETPOLICY need: the ``index``, or if that is 0 the ``selector`` exactly as installed.
 
-    ``mark``, ``if_id`` and ``policy_type`` belong to it in both cases. By selector the kernel may search thousands one by
-    one; by index it does not.
+    ``mark``, ``if_id`` and ``policy_type`` belong to it in both cases. By selector the kernel may search thousands one
+    by one; by index it does not.
     """
 
     direction: PolicyDirection

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from .attributes import POLICY_TYPE, Writer
 from .constants import MessageType, PolicyType, Protocol
-from .events import AeEvent, FlushedPolicies, Migrate, MigrateState, SpdInfo, SpiRequest, StateFilter
+from .events import AeEvent, FlushedPolicies, Migrate, MigrateState
 from .layout import USERSA_FLUSH
 from .policy import Defaults, Policy, PolicyId
 from .state import State, StateId
+from .tables import SpdInfo, SpiRequest, StateFilter
 from .wire import NLM_F_ACK, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, U32, message
 
 _DO = NLM_F_REQUEST | NLM_F_ACK

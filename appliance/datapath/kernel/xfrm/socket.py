@@ -19,10 +19,10 @@ from typing import Any, Protocol, Self
 from . import requests
 from .constants import NETLINK_XFRM, Attribute, Group, MessageType, PolicyType
 from .errors import DumpInterrupted, Malformed, NoAnswer, XfrmError
-from .events import StateFilter
 from .parse import Body, Message, parse_frame
 from .policy import Policy
 from .state import State
+from .tables import StateFilter
 from .wire import (
     HEADER,
     NLM_F_ACK,
