@@ -1,0 +1,1 @@
+"""The datapath that is the Linux kernel's own: XFRM over netlink."""
