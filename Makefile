@@ -9,7 +9,7 @@ TESTS ?= tests
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint verify bench fuzz clean sweep
+.PHONY: help venv demo test test-vm lint verify bench fuzz clean sweep
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -25,13 +25,17 @@ test: venv ## the tests, at most 10 minutes on two cores (TESTS=tests/ike for a 
 	@tools/setup.sh system lab peer
 	@$(NET) $(PY) -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
+test-vm: venv ## tests in a virtual machine with a Linux kernel of its own (QEMU without KVM; its disk is built as root)
+	@tools/setup.sh system vm
+	@$(PY) -m pytest --verify tests/vm
+
 lint: venv ## ruff and mypy --strict
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
-verify: venv ## the tests and the long proofs: years of rekeys, the whole interop matrix
-	@tools/setup.sh system lab peer
+verify: venv ## the tests and the long proofs: years of rekeys, the whole interop matrix, a real kernel as the peer
+	@tools/setup.sh system lab peer vm
 	@$(NET) $(PY) -m pytest -n $(WORKERS) --dist loadgroup --verify $(TESTS)
 
 bench: venv ## beside strongSwan in the same place in one run; writes build/bench/soft.json and .svg

@@ -2,7 +2,7 @@
 # Makes this checkout ready: .venv with the project and its tools, and the Debian packages that a target needs.
 #
 #   tools/setup.sh venv             the virtual environment only
-#   tools/setup.sh system WHAT...   Debian packages for: lab, peer (see below); as root installs, else says
+#   tools/setup.sh system WHAT...   Debian packages for: lab, peer, vm (see below); as root installs, else says
 #
 # Says nothing when there is nothing to do. PYTHON=... chooses the interpreter (3.11 or newer).
 set -eu
@@ -130,6 +130,11 @@ install_system() {
                 need_plugin chapoly libstrongswan-extra-plugins
                 need_plugin curve25519 libstrongswan-extra-plugins
                 ;;
+            vm)
+                need_command qemu-system-x86_64 qemu-system-x86
+                need_command mmdebstrap mmdebstrap
+                need_command mkfs.ext4 e2fsprogs
+                ;;
             *) fail "unknown group of packages: $what" ;;
         esac
     done
@@ -157,5 +162,5 @@ install_system() {
 case ${1:-} in
     venv) make_venv ;;
     system) shift; install_system "$@" ;;
-    *) fail "usage: tools/setup.sh venv | system lab|peer..." ;;
+    *) fail "usage: tools/setup.sh venv | system lab|peer|vm..." ;;
 esac
