@@ -51,7 +51,7 @@ class Services:
     owners: dict[int, IkeSa] = field(default_factory=dict)
     """Which IKE SA a Child SA is in, by the child's number."""
     touched: set[int] = field(default_factory=set)
-    next_stranger_notice: float = 0.0
+    next_stranger_notices: dict[Reason, float] = field(default_factory=dict)
     last_ike_id: int = 0
     last_child_id: int = 0
 
@@ -70,14 +70,14 @@ class Services:
     def notice_stranger(
         self, text: str | Callable[[], str], reason: Reason, now: float, sa: IkeSa | None = None
     ) -> None:
-        """Queue a line about somebody who did not authenticate: seldom, since anybody can cause them.
+        """Queue a line about somebody who did not authenticate: seldom for each reason, since anybody can cause them.
 
         A text that is work to make is made when it is wanted.
         """
-        if now < self.next_stranger_notice:
+        if now < self.next_stranger_notices.get(reason, 0.0):
             self.counters["notices-suppressed"] += 1
             return
-        self.next_stranger_notice = now + STRANGER_INTERVAL
+        self.next_stranger_notices[reason] = now + STRANGER_INTERVAL
         self.notice("warning", text if isinstance(text, str) else text(), sa, reason)
 
     def count(self, reason: Reason) -> None:
