@@ -270,8 +270,11 @@ class Engine:
             return
         answered = self._init.half_open.get(digest(data))
         if answered is not None:
-            services.counters["retransmissions-answered"] += 1
-            answered.transmit([answered.init_response], local, remote)
+            # From elsewhere it is a copy, and the longer answer would go to whoever was named as its sender.
+            known = remote.address == answered.remote.address
+            services.counters["retransmissions-answered" if known else "retransmissions-ignored"] += 1
+            if known:
+                answered.transmit([answered.init_response], local, remote)
             return
         try:
             payloads = parse_payloads(header.next_payload, data[HEADER_LENGTH:])

@@ -107,3 +107,15 @@ def test_strangers_that_fail_ike_auth_fill_no_log() -> None:
         net.a.initiate(a)
         net.settle()
     assert len(net.b.of(Notice)) <= 5, len(net.b.of(Notice))
+
+
+def test_a_copy_of_ike_sa_init_from_elsewhere_has_no_answer_sent_there() -> None:
+    net = Net()
+    net.a.initiate(net.a_connection)
+    request = net.next()
+    net.deliver(request)
+    net.drop_all()
+    net.b.receive(request.data, request.destination, endpoint("198.51.100.7"))
+    assert not net.flight
+    net.b.receive(request.data, request.destination, request.source)
+    assert net.next().destination == request.source
