@@ -36,7 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
-    if RESULTS or image.why_not() is not None:
+    # pytest-xdist's workers ask the hooks of all folders.
+    if RESULTS or not item.path.is_relative_to(HERE) or image.why_not() is not None:
         return None
     boot = item.session.stash.get(_BOOT, None)
     if boot is None:
