@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.lab.topology import SiteToSite
 from tests.system.duo import A, B, Duo, spis
 
 WARM, MEASURED = 1000, 1000
-GROWTH = 512 << 10
+GROWTH = 256 << 10
 
 
 def grown(duo: Duo) -> dict[str, tuple[int, int]]:
@@ -52,15 +53,18 @@ def test_a_thousand_rekeys_under_load_lose_nothing_and_leak_nothing(sites: SiteT
         rekey(number)
         time.sleep(0.01)  # spread over the time that replaced SAs linger, which bounds how many there are
     duo.a.wait("the old ones gone", lambda: len(spis(duo.a)) == 2, 30)
-    before = grown(duo)
-    for number in range(MEASURED):
-        rekey(number)
-        time.sleep(0.01)
-    duo.a.wait("the old ones gone", lambda: len(spis(duo.a)) == 2, 30)
-    after = grown(duo)
+    sizes = [grown(duo)]
+    for half in range(2):
+        for number in range(MEASURED // 2):
+            rekey(number)
+            time.sleep(0.01)
+        duo.a.wait(f"the old ones gone, {half}", lambda: len(spis(duo.a)) == 2, 30)
+        sizes.append(grown(duo))
     for flow in flows:
         result = flow.stop()
         assert (result.lost, result.duplicates) == (0, 0), (result, duo.a.tail(), duo.b.tail())
-    for process, (size, descriptors) in before.items():
-        assert after[process][0] - size < GROWTH, (process, before, after)
-        assert after[process][1] <= descriptors + 1, (process, before, after)
+    for process in sizes[0]:
+        steps = [after[process][0] - before[process][0] for before, after in pairwise(sizes)]
+        # A buffer more is had once, at some busy moment, and kept; what leaks does so in both halves.
+        assert min(steps) < GROWTH, (process, sizes)
+        assert sizes[-1][process][1] <= sizes[0][process][1] + 1, (process, sizes)
