@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from appliance.ike import services
 from appliance.ike.connection import EngineConfig
 from appliance.ike.events import Notice
 from appliance.ike.exchanges import ike_sa_init
@@ -61,6 +62,18 @@ def test_a_dead_handshake_holds_little_memory() -> None:
     net.settle()
     dead = sa_of(net.b, "dead")
     assert dead and not dead[0].init_request
+
+
+def test_dead_handshakes_are_few_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "MAX_DEAD", 5)
+    a = connection(**psk("gw-b.example", b"wrong"))
+    net = Net(a, mirror(connection()))
+    for _ in range(12):
+        net.a.initiate(a)
+        net.settle()
+    dead = [sa.ike_id for sa in sa_of(net.b, "dead")]
+    assert len(dead) == len(net.b.engine._services.dead) == len(net.b.engine._services.by_spi) == 5
+    assert min(dead) > 12 - 5
 
 
 def test_a_hopeless_offer_is_little_work_however_many_connections_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
