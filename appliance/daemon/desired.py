@@ -53,7 +53,7 @@ class WantedConnection:
         return all(getattr(mine, name) == getattr(theirs, name) for name in _OF_THE_PEER)
 
 
-_OF_THE_PACKETS = ("proposals", "replay_window", "tfc_padding", "dscp", "df")
+_OF_THE_PACKETS = ("proposals", "replay_window", "tfc_padding", "dscp", "df", "handling")
 _OF_THE_PEER = (
     "local_addresses",
     "remote_addresses",

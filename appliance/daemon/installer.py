@@ -13,8 +13,8 @@ from appliance.daemon.log import Log
 from appliance.ike.events import ChildActivate, ChildDown, ChildUp, EndpointsChanged
 from appliance.reasons import Reason
 from appliance.sa.association import SaKey, SecurityAssociation
-from appliance.sa.datapath import Datapath, DatapathRefusal, InstallRequest, Usage
-from appliance.sa.placement import Candidate, WhyNot, place
+from appliance.sa.datapath import Carried, Datapath, DatapathRefusal, InstallRequest, Usage, WhyNot
+from appliance.sa.placement import Candidate, place
 from appliance.sa.spi import SpiAllocator
 
 ANSWER_SECONDS = 6.0
@@ -36,6 +36,8 @@ class InstalledChild:
     activate: bool
     datapath: Datapath | None = None
     why_not: tuple[WhyNot, ...] = ()
+    carried: tuple[Carried, ...] = ()
+    """How the datapath carries the inbound and the outbound one."""
     active: bool = False
     installed_at: float = 0.0
     leaving: bool = False
@@ -184,7 +186,7 @@ class Installer:
                 await self._burn(candidates, child)
             self._refused(event, refusal)
             return
-        child.datapath, child.why_not = placed.datapath, placed.why_not
+        child.datapath, child.why_not, child.carried = placed.datapath, placed.why_not, placed.carried
         child.installed_at = self._loop.time()
         if event.activate:
             self._idle_others(child)

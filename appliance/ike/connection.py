@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from appliance.ike.authentication import LocalCredential, RemotePolicy
-from appliance.sa.association import DfPolicy, DscpPolicy, Mode
+from appliance.sa.association import USUAL_HANDLING, DfPolicy, DscpPolicy, Handling, Mode
 from appliance.sa.identity import Identity
 from appliance.sa.proposal import Proposal
 from appliance.sa.selector import Address, TrafficSelector
@@ -69,6 +69,7 @@ class ChildConfig:
     tfc_padding: int = 0
     dscp: DscpPolicy = DscpPolicy.COPY
     df: DfPolicy = DfPolicy.COPY
+    handling: Handling = USUAL_HANDLING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

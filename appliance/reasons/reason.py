@@ -45,6 +45,22 @@ class Reason(Enum):
     BAD_ADDRESS = 140
     INTERNAL = 141
     REPLAY_WINDOW_UNSUPPORTED = 142
+    NO_XFRM = 143
+    NO_KERNEL_ESP = 144
+    KERNEL_TOO_OLD = 145
+    KERNEL_REFUSED = 146
+    NO_OFFLOAD_DEVICE = 147
+    OFFLOAD_UNSUPPORTED = 148
+    OFFLOAD_REFUSED = 149
+    OFFLOAD_NOT_DONE = 150
+    SELECTORS_UNSUPPORTED = 151
+    PINNED = 152
+    INTERFACE_UNSUPPORTED = 153
+    MOVE_UNSUPPORTED = 154
+    SA_VANISHED = 155
+    CHANGED_FROM_OUTSIDE = 156
+    INTERFACE_TAKEN = 157
+    BETTER_DATAPATH = 158
     AUTH_PSK_MISMATCH = 200
     AUTH_IDENTITY_MISMATCH = 201
     AUTH_IDENTITY_INVALID = 202
@@ -347,6 +363,86 @@ _TEXT: dict[int, tuple[str, str, str]] = {
         "refusal",
         "the replay window has a size that is not supported",
         "set replay_window to 64 to 4096 packets",
+    ),
+    143: (
+        "refusal",
+        "this kernel has no IPsec (CONFIG_XFRM_USER)",
+        "use a kernel with XFRM, such as Debian's, or take kernel out of datapath.order",
+    ),
+    144: (
+        "refusal",
+        "this kernel has no ESP (CONFIG_INET_ESP, CONFIG_INET6_ESP)",
+        "load esp4 and esp6, or use a kernel that has them; soft carries ESP without",
+    ),
+    145: (
+        "refusal",
+        "this kernel is too old for it",
+        "run a kernel of the version named, or do without",
+    ),
+    146: (
+        "refusal",
+        "the kernel refuses",
+        "its own words say why; see also dmesg",
+    ),
+    147: (
+        "refusal",
+        "there is no network device to offload to",
+        "name one that is there in offload_device, or see which interface leads to the peer: ip route get ADDRESS",
+    ),
+    148: (
+        "refusal",
+        "the network device has no such IPsec offload",
+        "see what it can do: esplanade show offload; or set offload to auto, crypto or none",
+    ),
+    149: (
+        "refusal",
+        "the network device refuses to take the SA",
+        "its own words say why: change what it names, or set offload to auto or none",
+    ),
+    150: (
+        "refusal",
+        "the kernel took the SA but not its offload, and said nothing",
+        "see what the device can do: esplanade show offload; or set offload to auto or none",
+    ),
+    151: (
+        "refusal",
+        "the datapath cannot say the traffic selectors as finely",
+        "use networks, single ports or all ports, or another datapath",
+    ),
+    152: (
+        "refusal",
+        "the child is pinned to another datapath",
+        "take datapath out of the child to let datapath.order choose",
+    ),
+    153: (
+        "refusal",
+        "the datapath has no tunnel interfaces",
+        "put kernel into datapath.order, or take interface out of the child",
+    ),
+    154: (
+        "refusal",
+        "the datapath does not move an SA to another address",
+        "none is needed: the child is rekeyed instead",
+    ),
+    155: (
+        "failure",
+        "the SA is gone from the datapath, and not by Esplanade's doing",
+        "none is needed: it is replaced; see who removed it (ip xfrm monitor), or what became of its network device",
+    ),
+    156: (
+        "failure",
+        "another program changed an SA or a policy of Esplanade's",
+        "none is needed: it is put right; keep ip xfrm and other IPsec programs away from it",
+    ),
+    157: (
+        "refusal",
+        "an interface of that name is there and is not Esplanade's",
+        "choose another name, or remove the interface: ip link delete NAME",
+    ),
+    158: (
+        "refusal",
+        "a datapath before it in the order can take the child again",
+        "none is needed: the child is rekeyed to move there",
     ),
     200: (
         "failure",

@@ -45,6 +45,33 @@ class DfPolicy(Enum):
     CLEAR = "clear"
 
 
+class Offload(Enum):
+    """How much of ESP a network device is to do. AUTO: as much as one takes. PACKET includes headers and policies."""
+
+    AUTO = "auto"
+    PACKET = "packet"
+    CRYPTO = "crypto"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """How this machine carries a child's SAs; the peer knows nothing of it.
+
+    ``datapath`` pins them to one of ``datapath.order``. ``offload_device`` None: the one that leads to the peer.
+    ``interface`` is a tunnel interface that routes lead to, with its ``if_id``; without one, policies choose packets.
+    """
+
+    datapath: str | None = None
+    offload: Offload = Offload.AUTO
+    offload_device: str | None = None
+    interface: str | None = None
+    if_id: int = 0
+
+
+USUAL_HANDLING = Handling()
+
+
 @dataclass(frozen=True, slots=True)
 class UdpEncapsulation:
     """UDP ports of RFC 3948 encapsulation, as this packet direction has them."""
@@ -97,6 +124,7 @@ class SecurityAssociation:
     dscp: DscpPolicy = DscpPolicy.COPY
     df: DfPolicy = DfPolicy.COPY
     copy_ecn: bool = True
+    handling: Handling = USUAL_HANDLING
 
     @property
     def key(self) -> SaKey:
@@ -131,7 +159,8 @@ class SecurityPolicy:
 
     Lower ``priority`` is looked at first. A packet matches if one of ``local_ts`` and one of ``remote_ts`` of the same
     family match its local and its remote end. PROTECT policies name the SAs by ``reqid``; with ``acquire``, a packet
-    that finds no SA raises an acquire event, else it is dropped.
+    that finds no SA raises an acquire event, else it is dropped. With an interface in ``handling`` only packets that
+    come to or from that interface are looked at.
     """
 
     name: str
@@ -142,3 +171,4 @@ class SecurityPolicy:
     reqid: int = 0
     acquire: bool = False
     mode: Mode = Mode.TUNNEL
+    handling: Handling = USUAL_HANDLING

@@ -38,6 +38,30 @@ class Missing:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class WhyNot:
+    """A datapath, or one of its ways of carrying an SA ("kernel, packet offload"), that did not take it, and why."""
+
+    datapath: str
+    reason: Reason
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.datapath}: {self.reason.words}" + (f": {self.detail}" if self.detail else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """How a datapath carries an SA, read back from it.
+
+    ``how`` is "" where there is but one way, else such as "crypto offload on eth0". ``why_not`` has the ways that it
+    tried before.
+    """
+
+    how: str = ""
+    why_not: tuple[WhyNot, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What a datapath can do. ``missing`` says why not for all that it cannot."""
@@ -48,6 +72,8 @@ class Capabilities:
     modes: tuple[Mode, ...] = ()
     native: bool = False
     udp_encapsulation: bool = False
+    interfaces: bool = False
+    offload: bool = False
     replay_windows: tuple[int, int] = (0, 0)
     max_sas: int | None = None
     max_batch: int | None = None
@@ -86,6 +112,7 @@ class InstalledSa:
     sa: SecurityAssociation
     usage: Usage
     active: bool = True
+    how: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +189,14 @@ class UnknownSpi:
 
 
 @dataclass(frozen=True, slots=True)
+class Vanished:
+    """An SA is gone, by nobody's order: its network device went, or another program removed it. Its pair is useless."""
+
+    key: SaKey
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The datapath itself failed; all its SAs are gone or in doubt."""
 
@@ -169,7 +204,16 @@ class Failed:
     detail: str
 
 
-DatapathEvent = Acquire | Expired | InboundUsed | MappingChanged | UnknownSpi | Failed
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Something was not as this datapath had left it, or is worth a line in the log, and was put right. ``words`` say
+    what."""
+
+    reason: Reason
+    words: str
+
+
+DatapathEvent = Acquire | Expired | InboundUsed | MappingChanged | UnknownSpi | Vanished | Changed | Failed
 
 
 class Datapath(Protocol):
@@ -182,14 +226,18 @@ class Datapath(Protocol):
     async def probe(self) -> Capabilities:
         """Tell what can be done here and now. Never raises."""
 
-    async def install(self, requests: Sequence[InstallRequest]) -> None:
-        """Install SAs, inbound before outbound. Outbound ones carry nothing until activated, here or later.
+    async def install(self, requests: Sequence[InstallRequest]) -> tuple[Carried, ...]:
+        """Install SAs, inbound before outbound, and tell how each is carried.
 
-        Keys are consumed whatever happens, and wiped by the datapath when the SA goes.
+        Outbound ones carry nothing until activated, here or later. Keys are consumed whatever happens, and wiped by the
+        datapath when the SA goes.
         """
 
     async def activate_outbound(self, key: SaKey) -> None:
         """From now on packets of the SA's reqid leave by this SA; earlier ones with the same selectors are idle."""
+
+    async def deactivate_outbound(self, key: SaKey) -> None:
+        """From now on nothing leaves by the SA: another datapath has its traffic. No error if it is not there."""
 
     async def remove(self, keys: Sequence[SaKey]) -> tuple[SaKey, ...]:
         """Remove SAs and wipe their keys. Returns those that were there."""
@@ -203,7 +251,10 @@ class Datapath(Protocol):
     async def update_endpoints(
         self, key: SaKey, source: Address, destination: Address, encapsulation: UdpEncapsulation | None
     ) -> SaKey:
-        """Change an SA's outer addresses and ports (NAT, MOBIKE); all else stays. Returns the SA's key from now on."""
+        """Change an SA's outer addresses and ports (NAT, MOBIKE); all else stays. Returns the SA's key from now on.
+
+        A datapath that cannot without risking an IV refuses with MOVE_UNSUPPORTED; the SA is then replaced by a rekey.
+        """
 
     async def export_inbound(self, key: SaKey) -> InboundState:
         """Fence an inbound SA: stop it, drain what is queued, read its window, remove it."""

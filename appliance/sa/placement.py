@@ -6,29 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from appliance.reasons import Reason
-from appliance.sa.association import SecurityAssociation
-from appliance.sa.datapath import Capabilities, Datapath, DatapathRefusal, InstallRequest
+from appliance.sa.association import Offload, SecurityAssociation
+from appliance.sa.datapath import Capabilities, Carried, Datapath, DatapathRefusal, InstallRequest, WhyNot
 from appliance.sa.keys import KeyMaterial, wipe
 
 
 @dataclass(frozen=True, slots=True)
-class WhyNot:
-    """A datapath that did not take an SA, and why."""
-
-    datapath: str
-    reason: Reason
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.datapath}: {self.reason.words}" + (f": {self.detail}" if self.detail else "")
-
-
-@dataclass(frozen=True, slots=True)
 class Placed:
-    """Where a pair of SAs runs. ``why_not`` has the datapaths that were asked before."""
+    """Where a pair of SAs runs, and how each of them. ``why_not`` has the datapaths that were asked before."""
 
     datapath: Datapath
     why_not: tuple[WhyNot, ...] = ()
+    carried: tuple[Carried, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +35,9 @@ class Candidate:
 def objection(candidate: Candidate, sa: SecurityAssociation) -> WhyNot | None:
     """Why a datapath cannot take an SA by what it said about itself; None if it can."""
     name, capabilities = candidate.name, candidate.capabilities
+    handling = sa.handling
+    if handling.datapath not in (None, name):
+        return WhyNot(name, Reason.PINNED, f"to {handling.datapath}")
     if candidate.datapath is None or capabilities is None:
         return WhyNot(name, candidate.reason, candidate.detail)
     if not capabilities.usable:
@@ -59,6 +51,10 @@ def objection(candidate: Candidate, sa: SecurityAssociation) -> WhyNot | None:
         return WhyNot(name, Reason.MODE_UNSUPPORTED, "ESP without UDP")
     if sa.encapsulation is not None and not capabilities.udp_encapsulation:
         return WhyNot(name, Reason.MODE_UNSUPPORTED, "ESP in UDP")
+    if handling.interface is not None and not capabilities.interfaces:
+        return WhyNot(name, Reason.INTERFACE_UNSUPPORTED, handling.interface)
+    if handling.offload in (Offload.PACKET, Offload.CRYPTO) and not capabilities.offload:
+        return WhyNot(name, Reason.OFFLOAD_UNSUPPORTED, f'the child asks for offload = "{handling.offload.value}"')
     low, high = capabilities.replay_windows
     if not low <= sa.replay_window <= high:
         return WhyNot(name, Reason.MODE_UNSUPPORTED, f"replay window {sa.replay_window}, it has {low} to {high}")
@@ -86,7 +82,7 @@ async def place(candidates: Sequence[Candidate], requests: Sequence[InstallReque
         raise _refused(why_not)
     if len(able) == 1:
         try:
-            await able[0].install(requests)
+            carried = await able[0].install(requests)
         except DatapathRefusal as refusal:
             if not why_not:
                 raise
@@ -95,7 +91,7 @@ async def place(candidates: Sequence[Candidate], requests: Sequence[InstallReque
         finally:
             for request in requests:
                 request.keys.wipe()
-        return Placed(able[0], tuple(why_not))
+        return Placed(able[0], tuple(why_not), carried)
     return await _search(able, requests, why_not)
 
 
@@ -108,13 +104,13 @@ async def _search(able: Sequence[Datapath], requests: Sequence[InstallRequest], 
                 for request, (encryption, integrity) in zip(requests, taken, strict=True)
             ]
             try:
-                await datapath.install(attempt)
+                carried = await datapath.install(attempt)
             except DatapathRefusal as refusal:
                 why_not.append(WhyNot(datapath.name, refusal.reason, refusal.detail))
                 if refusal.in_doubt:
                     raise _refused(why_not, in_doubt=True) from refusal
             else:
-                return Placed(datapath, tuple(why_not))
+                return Placed(datapath, tuple(why_not), carried)
             finally:
                 for request in attempt:
                     request.keys.wipe()

@@ -17,6 +17,7 @@ from appliance.sa.association import Direction, Mode, SaKey, SecurityAssociation
 from appliance.sa.datapath import (
     Acquire,
     Capabilities,
+    Carried,
     DatapathEvent,
     DatapathRefusal,
     Dump,
@@ -98,7 +99,7 @@ class MemoryDatapath:
             replay_windows=(64, 4096),
         )
 
-    async def install(self, requests: Sequence[InstallRequest]) -> None:
+    async def install(self, requests: Sequence[InstallRequest]) -> tuple[Carried, ...]:
         digests = []
         for request in requests:
             encryption, integrity = request.keys.take()
@@ -115,6 +116,7 @@ class MemoryDatapath:
             if request.sa.key in self.sas:
                 raise DatapathRefusal(Reason.ALREADY_INSTALLED, str(request.sa.key))
         self._put(requests, digests)
+        return (Carried(),) * len(requests)
 
     def _put(self, requests: Sequence[InstallRequest], digests: Sequence[bytes]) -> None:
         for request, digest in zip(requests, digests, strict=True):
@@ -141,6 +143,12 @@ class MemoryDatapath:
         mine = self.sas[key]
         mine.installed = replace(mine.installed, active=True)
         self._idle_others(mine.installed.sa)
+
+    async def deactivate_outbound(self, key: SaKey) -> None:
+        await asyncio.sleep(0)
+        self._alive()
+        if key in self.sas:
+            self.sas[key].installed = replace(self.sas[key].installed, active=False)
 
     async def remove(self, keys: Sequence[SaKey]) -> tuple[SaKey, ...]:
         await asyncio.sleep(0)

@@ -149,6 +149,22 @@ class DatapathContract:
 
         run(body())
 
+    def test_outbound_that_is_deactivated_carries_nothing_until_it_is_active_again(self) -> None:
+        async def body() -> None:
+            async with self.two() as pair:
+                await pair.protect()
+                await pair.connect()
+                assert await asyncio.to_thread(pair.ping)
+                datapath, key = pair.gateways[0].datapath, pair.sa(0, Direction.OUT, 0x1001).key
+                await datapath.deactivate_outbound(key)
+                await datapath.deactivate_outbound(key)
+                assert not await asyncio.to_thread(pair.ping, count=1)
+                assert [row.active for row in (await datapath.dump()).sas if row.sa.key == key] == [False]
+                await datapath.activate_outbound(key)
+                assert await asyncio.to_thread(pair.ping)
+
+        run(body())
+
     def test_usage_and_the_event_of_first_use(self) -> None:
         async def body() -> None:
             async with self.two() as pair:

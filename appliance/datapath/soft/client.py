@@ -23,6 +23,7 @@ from appliance.sa.association import SaKey, SecurityPolicy, UdpEncapsulation
 from appliance.sa.datapath import (
     Acquire,
     Capabilities,
+    Carried,
     DatapathEvent,
     DatapathRefusal,
     Dump,
@@ -143,7 +144,7 @@ class SoftDatapath:
             missing += (Missing("TUN device", Reason.NO_TUN, f"/dev/net/tun: {error.strerror}"),)
         return Capabilities(name=self.name, usable=not missing, missing=missing)
 
-    async def install(self, requests: Sequence[InstallRequest]) -> None:
+    async def install(self, requests: Sequence[InstallRequest]) -> tuple[Carried, ...]:
         """Install SAs, all or none.
 
         Refusals: ALREADY_INSTALLED, BAD_KEY, ALGORITHM_UNSUPPORTED, MODE_UNSUPPORTED, TABLE_FULL.
@@ -160,6 +161,7 @@ class SoftDatapath:
                 for request, (encryption, integrity) in zip(requests, taken, strict=True)
             ]
             await self._ask("install", items, secret=secret)
+            return (Carried(),) * len(requests)
         finally:
             wipe(secret)
             for keys in taken:
@@ -171,6 +173,10 @@ class SoftDatapath:
     async def activate_outbound(self, key: SaKey) -> None:
         """Switch the traffic of the SA's reqid and selectors to it. Refusal: NOT_INSTALLED."""
         await self._ask("activate_outbound", wire.encode(key))
+
+    async def deactivate_outbound(self, key: SaKey) -> None:
+        """Have nothing leave by an SA any more. No error if it is not there."""
+        await self._ask("deactivate_outbound", wire.encode(key))
 
     async def remove(self, keys: Sequence[SaKey]) -> tuple[SaKey, ...]:
         """Remove SAs and wipe their keys. Returns those that were there."""

@@ -33,6 +33,7 @@ class Control:
             "remove_ingress": self._remove_ingress,
             "install": self._install,
             "activate_outbound": self._activate_outbound,
+            "deactivate_outbound": self._deactivate_outbound,
             "remove": self._remove,
             "install_policies": self._install_policies,
             "remove_policies": self._remove_policies,
@@ -156,6 +157,13 @@ class Control:
         self._engine.core.sad.activate(state)
         self._engine.outbound.forget_flows()
         self._engine.outbound.release(state.sa.reqid)
+
+    def _deactivate_outbound(self, value: Any, secret: bytearray, fds: list[int]) -> object:
+        state = self._engine.core.sad.outbound.get(wire.decode(SaKey, value))
+        if state is not None:
+            self._engine.core.sad.deactivate(state)
+            self._engine.outbound.forget_flows()
+        return None
 
     def _remove(self, value: Any, secret: bytearray, fds: list[int]) -> object:
         removed = []

@@ -235,13 +235,14 @@ class Sad:
             return None
         if isinstance(state, OutboundState):
             del self.outbound[key]
-            self._idle(state)
+            self.deactivate(state)
         else:
             del self.inbound[key.spi]
         state.cipher.wipe()
         return state
 
-    def _idle(self, state: OutboundState) -> None:
+    def deactivate(self, state: OutboundState) -> None:
+        """Send nothing by this SA any more."""
         left = [other for other in self.active.get(state.sa.reqid, []) if other is not state]
         if left:
             self.active[state.sa.reqid] = left

@@ -281,6 +281,7 @@ def _make(
         "tfc_padding": config.tfc_padding,
         "dscp": config.dscp,
         "df": config.df,
+        "handling": config.handling,
     }
     inbound = SecurityAssociation(
         direction=Direction.IN,
