@@ -11,16 +11,16 @@ OWN_MARK = 0xE5B1
 class KernelOptions:
     """Settings of the kernel datapath. Times in seconds.
 
-    ``mark`` is that of our own packets, ``home_mark`` that of what comes out of a tunnel. ``trusted`` are interfaces
-    whose packets another datapath has verified already. ``survivors``: how long SAs of an earlier daemon, which was
+    ``mark`` is that of our own packets, ``home_mark`` that of what the kernel decrypted, ``trusted_mark`` that of
+    what another datapath did. ``survivors``: how long SAs of an earlier daemon, which was
     killed, carry traffic until they are replaced. ``block``: packets that no policy matches are dropped.
     ``acquire_again``: the shortest time between two acquire events of a policy.
     """
 
     mark: int = OWN_MARK
     home_mark: int = OWN_MARK + 1
+    trusted_mark: int = OWN_MARK + 2
     ike_ports: tuple[int, int] = (500, 4500)
-    trusted: tuple[str, ...] = ("esplanade0",)
     survivors: float = 180.0
     block: bool = False
     acquire_again: float = 3.0

@@ -57,8 +57,8 @@ def _ports(local: TrafficSelector, remote: TrafficSelector, protocol: int) -> li
         return _types(local, remote)
     if protocol not in _WITH_PORTS:
         raise _refusal(local, remote, f"the kernel sees no ports in protocol {protocol or 'any'}")
-    sides = [list(_masked(side.start_port, side.end_port, 16)) for side in (local, remote)]
-    return list(product(*sides))
+    here, there = (list(_masked(side.start_port, side.end_port, 16)) for side in (local, remote))
+    return list(product(here, there))
 
 
 def _types(local: TrafficSelector, remote: TrafficSelector) -> list[tuple[Port, Port]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from appliance.datapath.kernel import selectors
-from appliance.datapath.kernel.xfrm import Policy, PolicyAction, PolicyDirection, Selector, Template
+from appliance.datapath.kernel.xfrm import Mark, Policy, PolicyAction, PolicyDirection, Selector, Template
 
 FIRST, LAST = 0x40000000, 0xBFFFFFFC
 """The kernel's priorities that are ours: others' policies are below, so they come first."""
@@ -36,11 +36,12 @@ class Place:
     direction: PolicyDirection
     selector: Selector
     if_id: int = 0
+    mark: Mark | None = None
 
     @classmethod
     def of(cls, policy: Policy) -> Place:
         """Where a policy is."""
-        return cls(policy.direction, policy.selector, policy.if_id)
+        return cls(policy.direction, policy.selector, policy.if_id, policy.mark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,9 @@ class Spd:
                 words.append(f"the policy {describe(policy)} was removed")
             elif not same(now, policy):
                 words.append(f"the policy {describe(policy)} was changed")
-        words += [f"a policy {describe(policy)} was added" for place, policy in there.items() if place not in self._installed]
+        words += [
+            f"a policy {describe(policy)} was added" for place, policy in there.items() if place not in self._installed
+        ]
         for place in {*self._installed, *there}:
             self._touched[place] = None
         self._installed = there
@@ -199,22 +202,16 @@ def both_ways(found: Sequence[Selector], *, forward: bool = True) -> list[tuple[
     return [(OUT, selector) for selector in found] + [(way, selector) for way in directions for selector in back]
 
 
-def allow(ways: Iterable[tuple[PolicyDirection, Selector]], if_id: int = 0) -> list[Policy]:
-    """Policies that let packets pass in the clear."""
-    return [Policy(selector=selector, direction=way, if_id=if_id) for way, selector in ways]
+def allow(ways: Iterable[tuple[PolicyDirection, Selector]], mark: Mark | None = None) -> list[Policy]:
+    """Policies that let packets pass as they are."""
+    return [Policy(selector=selector, direction=way, mark=mark) for way, selector in ways]
 
 
 def block(ways: Iterable[tuple[PolicyDirection, Selector]], if_id: int = 0) -> list[Policy]:
     """Policies that drop."""
-    return [
-        Policy(selector=selector, direction=way, action=PolicyAction.BLOCK, if_id=if_id) for way, selector in ways
-    ]
+    return [Policy(selector=selector, direction=way, action=PolicyAction.BLOCK, if_id=if_id) for way, selector in ways]
 
 
-def protect(
-    ways: Iterable[tuple[PolicyDirection, Selector]], template: Template, if_id: int = 0
-) -> list[Policy]:
+def protect(ways: Iterable[tuple[PolicyDirection, Selector]], template: Template, if_id: int = 0) -> list[Policy]:
     """Policies that want an SA."""
-    return [
-        Policy(selector=selector, direction=way, templates=(template,), if_id=if_id) for way, selector in ways
-    ]
+    return [Policy(selector=selector, direction=way, templates=(template,), if_id=if_id) for way, selector in ways]
