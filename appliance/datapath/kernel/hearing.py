@@ -1,9 +1,10 @@
-"""What the kernel tells by itself: packets without an SA, limits that were reached, NATs that changed, other programs."""
+"""What the kernel tells by itself: packets without an SA, limits, NATs that changed, what other programs did."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING
 
 from appliance.datapath.kernel import states
@@ -29,6 +30,7 @@ from appliance.datapath.kernel.xfrm import (
 )
 from appliance.sa import datapath as contract
 from appliance.sa.association import Direction
+from appliance.sa.selector import Address, Network
 
 if TYPE_CHECKING:
     from appliance.datapath.kernel.datapath import KernelDatapath
@@ -119,16 +121,14 @@ class Hearing:
         source, destination = selector.source, selector.destination
         if source is None or destination is None:
             return
-        ports = tuple(
-            port if isinstance(port, int) else None for port in (selector.source_port, selector.destination_port)
-        )
+        ports = [port if isinstance(port, int) else None for port in (selector.source_port, selector.destination_port)]
         self._datapath.acquired(
             acquire.policy,
             lambda policy: contract.Acquire(
                 policy.reqid,
                 policy.name,
-                source.network_address,
-                destination.network_address,
+                _address(source),
+                _address(destination),
                 selector.protocol,
                 ports[0],
                 ports[1],
@@ -143,3 +143,8 @@ class Hearing:
         # The kernel compares with what the state was made with, and goes on telling of it.
         if now != (row.sa.source, row.sa.encapsulation.source_port):
             self._datapath.tell(contract.MappingChanged(row.key, *now))
+
+
+def _address(prefix: Network | IPv4Interface | IPv6Interface) -> Address:
+    """Of one host: the kernel gives a packet's own addresses."""
+    return prefix.ip if isinstance(prefix, IPv4Interface | IPv6Interface) else prefix.network_address

@@ -16,9 +16,10 @@ GENERATIONS = 0xE5000000
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """One SA. ``traffic`` is what its ``reqid`` is for. ``gone``: the kernel has it no more, at the end of its lifetime or by nobody's order.
+    """One SA. ``traffic`` is what its ``reqid`` is for.
 
-    ``priority`` is that of the policy which leads to it, as far as it is known.
+    ``gone``: the kernel has it no more, at the end of its lifetime or by nobody's order. ``priority`` is that of the
+    policy which leads to it, as far as it is known.
     """
 
     sa: SecurityAssociation
@@ -26,7 +27,7 @@ class Row:
     reqid: int
     state: State
     device: Device | None = None
-    carried: Carried = Carried()
+    carried: Carried = field(default_factory=Carried)
     active: bool = False
     gone: bool = False
     used: bool = False

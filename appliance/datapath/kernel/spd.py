@@ -144,9 +144,8 @@ class Spd:
                 words.append(f"the policy {describe(policy)} was removed")
             elif not same(now, policy):
                 words.append(f"the policy {describe(policy)} was changed")
-        words += [
-            f"a policy {describe(policy)} was added" for place, policy in there.items() if place not in self._installed
-        ]
+        added = (policy for place, policy in there.items() if place not in self._installed)
+        words += [f"a policy {describe(policy)} was added" for policy in added]
         for place in {*self._installed, *there}:
             self._touched[place] = None
         self._installed = there
@@ -185,7 +184,7 @@ def same(one: Policy, other: Policy) -> bool:
 
 
 def ours(policy: Policy) -> bool:
-    """Whether a policy of the kernel's is one that Esplanade made, by its priority. Those of sockets are not listed so."""
+    """Whether a policy of the kernel's is one that Esplanade made, by its priority. Sockets have others."""
     return FIRST <= policy.priority <= LAST and policy.index & 7 < 3
 
 
