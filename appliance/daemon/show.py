@@ -155,7 +155,7 @@ class Show:
                             reason=gap.reason.name,
                             words=gap.reason.words,
                             detail=gap.detail,
-                            remedy=gap.reason.remedy,
+                            remedy=gap.remedy or gap.reason.remedy,
                         )
                         for gap in can.missing
                     ],
