@@ -116,7 +116,7 @@ class Probe:
             words = error.strerror or str(error)
             if error.errno == errno.EOPNOTSUPP:
                 words = f"{words} (CONFIG_XFRM_INTERFACE); {why_not_loaded('xfrm_interface')}"
-            self._lacks(Ability.INTERFACES, Reason.INTERFACE_UNSUPPORTED, words)
+            self._lacks(Ability.INTERFACES, Reason.INTERFACE_UNSUPPORTED, words, "use a kernel that has them")
         return KernelAbilities(
             release=self.release, able=frozenset(self.able), suites=tuple(suites), missing=tuple(self.missing)
         )
