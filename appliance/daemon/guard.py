@@ -18,7 +18,7 @@ def apply(config: Config) -> None:
 
 def apply_policies(config: Config, policies: tuple[SecurityPolicy, ...]) -> None:
     """The same for policies that were made already."""
-    from appliance.datapath.soft.guard import install_guard
+    from appliance.datapath.guard import install_guard
 
     ports = config.ike.port, config.ike.port_nat
     install_guard(policies, tun=config.datapath.soft.tun, mark=config.datapath.soft.mark, ports=ports)
@@ -26,14 +26,14 @@ def apply_policies(config: Config, policies: tuple[SecurityPolicy, ...]) -> None
 
 def remove() -> None:
     """Take the guard away: from now on protected traffic may leave in the clear. Idempotent. Raises Refusal."""
-    from appliance.datapath.soft.guard import remove_guard
+    from appliance.datapath.guard import remove_guard
 
     remove_guard()
 
 
 def stands() -> bool:
     """Whether a guard is up, a former daemon's or that of boot too. False also where nft cannot tell."""
-    from appliance.datapath.soft.guard import guard_status
+    from appliance.datapath.guard import guard_status
 
     try:
         return guard_status().installed

@@ -14,8 +14,8 @@ from appliance.reasons import Reason, Refusal
 from appliance.sa.selector import Address
 
 if TYPE_CHECKING:
-    from appliance.datapath.soft.ingress import Datagram as Received
-    from appliance.datapath.soft.ingress import Ingress, TooBig
+    from appliance.datapath.ingress import Datagram as Received
+    from appliance.datapath.ingress import Ingress, TooBig
 
 ANY_ADDRESS = (IPv4Address(0), IPv6Address(0))
 
@@ -41,7 +41,7 @@ class Transport:
 
         Raises Refusal: PORT_IN_USE, NO_PRIVILEGE, or the last family's reason if there is none at all.
         """
-        from appliance.datapath.soft.ingress import open_ingress
+        from appliance.datapath.ingress import open_ingress
 
         refused: list[Refusal] = []
         for address in ANY_ADDRESS:

@@ -322,7 +322,7 @@ def test_the_daemon_is_not_dumpable_and_imports_nothing_heavy() -> None:
     script = (
         "import sys, ctypes, resource\n"
         "from appliance.daemon import main\n"
-        "import appliance.datapath.soft.client, appliance.datapath.soft.ingress, appliance.datapath.soft.guard\n"
+        "import appliance.datapath.soft.client, appliance.datapath.ingress, appliance.datapath.guard\n"
         "from appliance.process.hardening import harden\n"
         "harden()\n"
         "libc = ctypes.CDLL(None)\n"

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TypeVar
 
+from appliance.datapath.ingress import Datagram, Ingress, open_ingress
 from appliance.datapath.soft.client import SoftDatapath
-from appliance.datapath.soft.ingress import Datagram, Ingress, open_ingress
 from appliance.datapath.soft.options import SoftOptions
 from appliance.sa.algorithms import Encryption, Suite
 from appliance.sa.association import (

@@ -9,11 +9,11 @@ from ipaddress import ip_address
 
 import pytest
 
+from appliance.datapath.guard import guard_status, install_guard
 from appliance.datapath.soft import coalesce, wire
 from appliance.datapath.soft import core as core_module
 from appliance.datapath.soft.coalesce import Coalescer
 from appliance.datapath.soft.control import Control
-from appliance.datapath.soft.guard import guard_status, install_guard
 from appliance.datapath.soft.inbound import Inbound
 from appliance.datapath.soft.packet import parse
 from appliance.datapath.soft.reassembly import PIECES, Reassembler

@@ -7,11 +7,11 @@ from ipaddress import IPv4Address, ip_address, ip_network
 
 import pytest
 
+from appliance.datapath.guard import guard_rules, guard_status, install_guard, remove_guard
+from appliance.datapath.ingress import demultiplex, open_ingress
+from appliance.datapath.rtnetlink import BLACKHOLE_RULE, GOTO, THROW, UNREACHABLE, Route, Rule
 from appliance.datapath.soft import wire
-from appliance.datapath.soft.guard import guard_rules, guard_status, install_guard, remove_guard
-from appliance.datapath.soft.ingress import demultiplex, open_ingress
 from appliance.datapath.soft.options import SoftOptions
-from appliance.datapath.soft.rtnetlink import BLACKHOLE_RULE, GOTO, THROW, UNREACHABLE, Route, Rule
 from appliance.datapath.soft.steering import homeward, plan
 from appliance.reasons import Reason, Refusal
 from appliance.sa.association import PolicyAction, SecurityPolicy

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from appliance.datapath.soft.guard import guard_status, install_guard, remove_guard
+from appliance.datapath.guard import guard_status, install_guard, remove_guard
 from tests.datapath.pair import inside
 from tests.datapath.test_soft_edges import policy
 from tests.lab.lab import Lab

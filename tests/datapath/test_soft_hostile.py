@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from appliance.config.load import load
 from appliance.daemon import guard
+from appliance.datapath.guard import guard_status, install_guard
 from appliance.datapath.soft.cipher import make_cipher
 from appliance.datapath.soft.coalesce import Coalescer
 from appliance.datapath.soft.control import Control
 from appliance.datapath.soft.core import Core
 from appliance.datapath.soft.engine import Engine
-from appliance.datapath.soft.guard import guard_status, install_guard
 from appliance.datapath.soft.inbound import Inbound
 from appliance.datapath.soft.options import SoftOptions
 from appliance.datapath.soft.packet import parse

@@ -10,8 +10,8 @@ from ipaddress import ip_address
 
 import pytest
 
+from appliance.datapath.ingress import TooBig, open_ingress, read_errors
 from appliance.datapath.soft.bypass import Bypass
-from appliance.datapath.soft.ingress import TooBig, open_ingress, read_errors
 from appliance.datapath.soft.outbound import Outbound
 from appliance.datapath.soft.pmtu import PathMtu
 from appliance.datapath.soft.sender import Sender

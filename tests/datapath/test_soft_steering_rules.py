@@ -14,7 +14,7 @@ PROGRAM = """
 import random, subprocess
 from ipaddress import ip_network
 from appliance.datapath.soft.options import SoftOptions
-from appliance.datapath.soft.rtnetlink import Rule
+from appliance.datapath.rtnetlink import Rule
 from appliance.datapath.soft import steering
 from appliance.datapath.soft.steering import Steering
 

@@ -12,8 +12,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from appliance.datapath.soft.guard import guard_status, install_guard
-from appliance.datapath.soft.ingress import Datagram
+from appliance.datapath.guard import guard_status, install_guard
+from appliance.datapath.ingress import Datagram
 from appliance.datapath.soft.options import SoftOptions
 from appliance.esp.outbound import OutboundSa
 from appliance.esp.transform import transform

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from appliance.datapath.ingress import Datagram
 from appliance.datapath.soft import wire
-from appliance.datapath.soft.ingress import Datagram
 from appliance.reasons import Reason
 from appliance.sa.algorithms import Encryption, Suite
 from appliance.sa.association import (

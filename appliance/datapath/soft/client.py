@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import appliance
+from appliance.datapath.ingress import Datagram, Ingress, TooBig
 from appliance.datapath.soft import wire
-from appliance.datapath.soft.ingress import Datagram, Ingress, TooBig
 from appliance.datapath.soft.options import SoftOptions
 from appliance.datapath.soft.steering import Steering
 from appliance.reasons import Reason, Refusal

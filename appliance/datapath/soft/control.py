@@ -9,10 +9,10 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
+from appliance.datapath.ingress import Datagram, TooBig, source_of
 from appliance.datapath.soft import wire
 from appliance.datapath.soft.cipher import make_cipher
 from appliance.datapath.soft.engine import Engine
-from appliance.datapath.soft.ingress import Datagram, TooBig, source_of
 from appliance.datapath.soft.sad import InboundState, OutboundState, Spending, State, ranges
 from appliance.datapath.soft.window import BatchWindow
 from appliance.reasons import Reason, Refusal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from appliance.datapath.soft.ingress import OWN_MARK
+from appliance.datapath.ingress import OWN_MARK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ import contextlib
 import socket
 from dataclasses import dataclass
 
+from appliance.datapath.ingress import TooBig, read_errors
 from appliance.datapath.soft.core import Core
-from appliance.datapath.soft.ingress import TooBig, read_errors
 from appliance.datapath.soft.sad import OutboundState
 
 _IP_MTU, _IPV6_MTU = 14, 24

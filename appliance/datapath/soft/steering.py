@@ -27,8 +27,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from appliance.datapath.soft.options import SoftOptions
-from appliance.datapath.soft.rtnetlink import (
+from appliance.datapath.rtnetlink import (
     BLACKHOLE_RULE,
     GOTO,
     MAIN,
@@ -40,6 +39,7 @@ from appliance.datapath.soft.rtnetlink import (
     RtNetlink,
     Rule,
 )
+from appliance.datapath.soft.options import SoftOptions
 from appliance.sa.association import PolicyAction, SecurityPolicy
 from appliance.sa.selector import Address, Network, TrafficSelector
 

@@ -142,6 +142,8 @@ class XfrmSocket:
         self._own = transport is None
         self._transport: Transport = Netlink() if transport is None else transport
         self._timeout = timeout
+        self.port = _port(self._transport)
+        """Its netlink address: events that come of its requests carry it, and answers are for it."""
         self._sequence = int(time.monotonic() * 1000) & 0x7FFFFFFF
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
@@ -335,6 +337,7 @@ class XfrmSocket:
         if self._own:
             self._transport.close()
             self._transport = Netlink()
+            self.port = _port(self._transport)
 
 
 class _Listing:
@@ -459,6 +462,10 @@ _DONE = Answer()
 _TRUNC = int(socket.MSG_TRUNC)
 _OTHER_ATTRIBUTES = frozenset({MessageType.NEWSPDINFO, MessageType.NEWSADINFO})
 _LISTED = frozenset({MessageType.GETSA, MessageType.GETPOLICY})
+
+
+def _port(transport: Transport) -> int:
+    return int(transport.getsockname()[0]) if isinstance(transport, Netlink) else 0
 
 
 def _kind(request: bytearray) -> MessageType:

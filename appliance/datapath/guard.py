@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from appliance.datapath.soft.ingress import IKE_PORT, NATT_PORT, OWN_MARK
-from appliance.datapath.soft.packet import EXTENSIONS
+from appliance.datapath.ingress import IKE_PORT, NATT_PORT, OWN_MARK
 from appliance.reasons import Reason, Refusal
 from appliance.sa.association import PolicyAction, SecurityPolicy
 from appliance.sa.selector import TrafficSelector
@@ -28,7 +27,7 @@ _TABLE = "esplanade_guard_"
 _NEIGHBOURS = "nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect"
 _HOME = {4: "{ 224.0.0.0/4, 255.255.255.255 }", 6: "{ fe80::/10, ff00::/8 }"}
 _WITH_PORTS = (6, 17, 132)
-_HIDING = ", ".join(str(number) for number in sorted((*EXTENSIONS, 44, 51)))
+_HIDING = "0, 43, 44, 51, 60, 135"  # IPv6 headers that say what comes next (RFC 8200 §4.1, RFC 6275 §6.1)
 # ICMP errors by family: their types, and where in bits from the ICMP header the quoted source and destination stand.
 _ERRORS = {
     4: ("icmp", "destination-unreachable, source-quench, redirect, time-exceeded, parameter-problem", 160, 192, 32),

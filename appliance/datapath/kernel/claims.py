@@ -1,0 +1,115 @@
+"""What the policies of the configuration and the SAs want of the kernel's policies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import ip_network
+
+from appliance.datapath.kernel import selectors, states
+from appliance.datapath.kernel.options import KernelOptions
+from appliance.datapath.kernel.sad import Row
+from appliance.datapath.kernel.spd import IN, OUT, Spd, Tier, allow, block, both_ways, protect
+from appliance.datapath.kernel.xfrm import Mark, Policy, PolicyDirection, Selector
+from appliance.sa.association import Direction, Mode, PolicyAction, SecurityPolicy
+from appliance.sa.selector import TrafficSelector
+
+UNKNOWN_PRIORITY = 0x20000000
+"""Of inbound SAs whose policy is not here: after all that are."""
+_EVERYTHING = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+# Neighbours and groups on the link are never behind a tunnel (RFC 4301 §4.4.1, RFC 4861).
+_ON_THE_LINK = {
+    4: tuple(map(ip_network, ("224.0.0.0/4", "255.255.255.255/32"))),
+    6: tuple(map(ip_network, ("fe80::/10", "ff00::/8"))),
+}
+_NEIGHBOUR_DISCOVERY = range(133, 138)
+IKE = "IKE"
+
+
+def always(spd: Spd, options: KernelOptions) -> None:
+    """Claim what holds whatever the configuration: neighbours are found, and another datapath's work is trusted."""
+    every = _EVERYTHING[6]
+    found = [Selector(every, every, 58, kind) for kind in _NEIGHBOUR_DISCOVERY]
+    spd.claim("neighbours", allow([(way, one) for way in (OUT, IN) for one in found]), 0, Tier.EXEMPT)
+    mark = Mark(options.trusted_mark)
+    ways = both_ways([Selector(network, network) for network in _EVERYTHING.values()])
+    spd.claim("trusted", allow([way for way in ways if way[0] is not OUT], mark), 0, Tier.EXEMPT)
+
+
+def claim_policy(spd: Spd, policy: SecurityPolicy, reqid: int) -> None:
+    """Claim for a policy as long as no SA does. ``reqid`` is the kernel's, for an acquire."""
+    found = selectors.outbound(policy.local_ts, policy.remote_ts)
+    transport = policy.action is PolicyAction.PROTECT and policy.mode is Mode.TRANSPORT
+    ways = both_ways(found, forward=not transport)
+    if_id = policy.handling.if_id
+    if policy.action is PolicyAction.BYPASS:
+        wanted = allow(ways)
+    elif policy.action is PolicyAction.PROTECT and policy.acquire:
+        wanted = block([way for way in ways if way[0] is not OUT], if_id)
+        for one in found:
+            version = 4 if one.source is not None and one.source.version == 4 else 6
+            wanted += protect([(OUT, one)], states.wanting(reqid, policy.mode, version), if_id)
+    else:
+        wanted = block(ways, if_id)
+    spd.claim(base_owner(policy.name), wanted, policy.priority, Tier.BASE)
+    if policy.action is PolicyAction.PROTECT and not if_id:
+        spd.claim(("home", policy.name), allow(_at_home(policy)), policy.priority, Tier.EXEMPT)
+
+
+def release_policy(spd: Spd, name: str) -> None:
+    """Claim nothing for a policy any more."""
+    spd.release(base_owner(name))
+    spd.release(("home", name))
+
+
+def base_owner(name: str) -> tuple[str, str]:
+    """Who claims for a policy of the configuration."""
+    return "policy", name
+
+
+def claim_row(spd: Spd, row: Row, *, ours: bool) -> None:
+    """Claim for an SA what it carries: inbound as long as it is there; outbound if it is active and the policy here."""
+    sa = row.sa
+    wanted: list[Policy] = []
+    out = sa.direction is Direction.OUT
+    if not row.gone and (not out or (row.active and ours)):
+        found = selectors.outbound(sa.local_ts, sa.remote_ts)
+        ways = both_ways(found, forward=sa.mode is Mode.TUNNEL)
+        mine = [way for way in ways if (way[0] is OUT) is out]
+        wanted = protect(mine, states.template(sa, row.reqid), sa.handling.if_id)
+        if row.device is not None and row.device.packet:
+            wanted = [replace(policy, offload=row.device.offload(sa.direction)) for policy in wanted]
+    if wanted:
+        spd.claim(row.key, wanted, UNKNOWN_PRIORITY if row.priority is None else row.priority, Tier.SA)
+    else:
+        spd.release(row.key)
+
+
+def claim_ike(spd: Spd, device: states.Device, ports: Sequence[int]) -> None:
+    """A device that has the policies lets our own IKE pass: it does not look at sockets' policies."""
+    wanted = []
+    for every in _EVERYTHING.values():
+        for port in ports:
+            for one in (Selector(every, every, 17, port), Selector(every, every, 17, None, port)):
+                for way, direction in ((OUT, Direction.OUT), (IN, Direction.IN)):
+                    wanted.append(Policy(selector=one, direction=way, offload=device.offload(direction)))
+    spd.claim(IKE, wanted, 0, Tier.EXEMPT)
+
+
+def _at_home(policy: SecurityPolicy) -> list[tuple[PolicyDirection, Selector]]:
+    """What stays at home where the remote side covers the local one, as 0.0.0.0/0 does."""
+    found: list[Selector] = []
+    for local in policy.local_ts:
+        if not any(_covers(remote, local) for remote in policy.remote_ts):
+            continue
+        for network in local.networks:
+            found += [Selector(network, other) for other in local.networks]
+            found += [Selector(network, group) for group in _ON_THE_LINK[local.version]]
+    return both_ways(found)
+
+
+def _covers(remote: TrafficSelector, local: TrafficSelector) -> bool:
+    if remote.version != local.version:
+        return False
+    mine, theirs = (int(local.start), int(local.end)), (int(remote.start), int(remote.end))
+    return mine != theirs and theirs[0] <= mine[0] and mine[1] <= theirs[1]

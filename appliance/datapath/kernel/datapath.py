@@ -1,0 +1,789 @@
+"""The kernel datapath: SAs and policies in the Linux kernel, by the contract of ``appliance.sa.datapath``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+
+from appliance.datapath.kernel import claims, selectors, states
+from appliance.datapath.kernel.counters import read_counters
+from appliance.datapath.kernel.hearing import Hearing
+from appliance.datapath.kernel.installing import Attempt, install, levels
+from appliance.datapath.kernel.options import KernelOptions
+from appliance.datapath.kernel.requester import Requester, refusal_of
+from appliance.datapath.kernel.sad import Reqids, Row, Sad, generation_of, traffic
+from appliance.datapath.kernel.spd import OUT, Place, Spd, ours
+from appliance.datapath.kernel.states import Device, Features
+from appliance.datapath.kernel.survivors import Survivors
+from appliance.datapath.kernel.xfrm import (
+    DefaultAction,
+    Defaults,
+    Policy,
+    PolicyId,
+    State,
+    StateId,
+    requests,
+)
+from appliance.reasons import Reason
+from appliance.sa.association import Direction, Offload, SaKey, SecurityPolicy, UdpEncapsulation
+from appliance.sa.datapath import (
+    Capabilities,
+    Carried,
+    Changed,
+    DatapathEvent,
+    DatapathRefusal,
+    Dump,
+    Expired,
+    ExpiryKind,
+    Failed,
+    InboundState,
+    InboundUsed,
+    InstalledSa,
+    InstallRequest,
+    Usage,
+    Vanished,
+    WhyNot,
+)
+from appliance.sa.keys import wipe
+from appliance.sa.selector import Address
+
+MANY = 50
+"""From so many SAs on all are listed, which is faster than asking for each."""
+FIRST_LOOKS = 0.1, 30.0
+"""Seconds between looks for the first packet on an SA: as long as it is old, within these."""
+
+FindDevice = Callable[[str | None, Address], Awaitable[tuple[str, int]]]
+"""(name, index) of the device of a name, or the one that leads to an address. Raises DatapathRefusal."""
+Claim = Callable[[Sequence[SaKey]], None]
+
+
+async def no_device(name: str | None, address: Address) -> tuple[str, int]:
+    """Where nobody finds devices."""
+    raise DatapathRefusal(Reason.NO_OFFLOAD_DEVICE, name or f"towards {address}")
+
+
+def nothing(keys: Sequence[SaKey]) -> None:
+    """Where nobody else has an ingress."""
+
+
+class KernelDatapath:
+    """The kernel's own IPsec.
+
+    ``start`` once. ``capabilities`` is what the probe found. ``find_device`` finds devices for offload. ``claim`` and
+    ``release`` are told of inbound SAs, so that their packets are left to the kernel. Use one event loop throughout.
+    """
+
+    def __init__(
+        self,
+        options: KernelOptions | None = None,
+        *,
+        capabilities: Capabilities | None = None,
+        features: Features | None = None,
+        find_device: FindDevice = no_device,
+        claim: Claim = nothing,
+        release: Claim = nothing,
+    ) -> None:
+        self.options = options or KernelOptions()
+        self.sad = Sad()
+        self.spd = Spd()
+        self._capabilities = capabilities
+        self._features = features or Features()
+        self._find_device = find_device
+        self._claim = claim
+        self._release = release
+        self._requester: Requester | None = None
+        self._hearing: Hearing | None = None
+        self._survivors: Survivors | None = None
+        self._reqids = Reqids(0)
+        self._policies: dict[str, SecurityPolicy] = {}
+        self._wanting: dict[str, int] = {}
+        self._ready = False
+        self._defaults: Defaults | None = None
+        self._lock = asyncio.Lock()
+        self._events: asyncio.Queue[DatapathEvent | None] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._audit_due: asyncio.TimerHandle | None = None
+        self._closing = False
+        self._counted: dict[str, int] = {}
+        self._stat = -1
+
+    @property
+    def name(self) -> str:
+        """The name in ``datapath.order``."""
+        return "kernel"
+
+    # Life
+
+    async def start(self) -> None:
+        """Open the sockets, in the network namespace of the calling thread, and take stock of what is there.
+
+        Raises DatapathRefusal: NO_XFRM, NO_PRIVILEGE, KERNEL_REFUSED.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._requester = Requester()
+        try:
+            with contextlib.suppress(OSError):
+                self._stat = os.open("/proc/thread-self/net/xfrm_stat", os.O_RDONLY | os.O_CLOEXEC)
+            self._hearing = Hearing(self, self._requester)
+            self._survivors = await Survivors.of(self._requester)
+            self._reqids = Reqids(self._survivors.unused_generation())
+            self.spd.adopt(self._survivors.every_policy)
+            if self.options.block:
+                await self._block()
+        except OSError as error:
+            await self.close()
+            raise refusal_of(error, "taking stock of what the kernel has") from error
+        except DatapathRefusal:
+            await self.close()
+            raise
+        if self._survivors.states:
+            words = (
+                f"{len(self._survivors.states)} SAs of an earlier daemon carry traffic until they are replaced,"
+                f" for {self.options.survivors:g} s at most"
+            )
+            self._tell(Changed(Reason.CHANGED_FROM_OUTSIDE, words))
+        self._hearing.attach(self._loop)
+        self._every(self.options.audit, self.audit)
+
+    async def _block(self) -> None:
+        found = await self._asked.run(lambda socket: socket.do(requests.get_defaults()))
+        if not isinstance(found, Defaults):
+            raise DatapathRefusal(Reason.KERNEL_TOO_OLD, "default policies came with Linux 5.15")
+        self._defaults = found
+
+    @property
+    def _asked(self) -> Requester:
+        if self._requester is None or self._closing:
+            raise DatapathRefusal(Reason.DATAPATH_GONE, "it was not started or has ended")
+        return self._requester
+
+    async def probe(self) -> Capabilities:
+        """Tell what can be done here and now. Never raises."""
+        if self._capabilities is None:
+            return Capabilities(name=self.name, usable=False)
+        return self._capabilities
+
+    async def close(self) -> None:
+        """Remove everything of ours, wipe all keys, end. Idempotent."""
+        if self._closing:
+            return
+        async with self._lock:
+            requester, self._requester = self._requester, None
+            self._closing = True
+            if self._hearing is not None:
+                self._hearing.close()
+            for timer in self._timers:
+                timer.cancel()
+            for task in self._tasks:
+                task.cancel()
+            if requester is not None:
+                await self._remove_everything(requester)
+                requester.close()
+            self._release([row.key for row in self.sad.rows.values() if row.sa.direction is Direction.IN])
+            if self._stat >= 0:
+                os.close(self._stat)
+            self._events.put_nowait(None)
+
+    async def _remove_everything(self, requester: Requester) -> None:
+        gone = [requests.delete_state(states.id_of(row.key)) for row in self.sad.rows.values() if not row.gone]
+        if self._survivors is not None:
+            gone += [requests.delete_state(StateId.of(state)) for state in self._survivors.states]
+        gone += [_delete(policy) for policy in self.spd]
+        if self._defaults is not None and self._ready:
+            gone.append(requests.set_defaults(self._defaults))
+        with contextlib.suppress(OSError, DatapathRefusal):
+            await requester.batch(gone)
+
+    # SAs
+
+    async def install(self, requested: Sequence[InstallRequest]) -> tuple[Carried, ...]:
+        """Install SAs, all or none, each with as much offload as its child wants and its device takes.
+
+        Refusals: ALREADY_INSTALLED, BAD_KEY, MODE_UNSUPPORTED, SELECTORS_UNSUPPORTED, TABLE_FULL, NO_OFFLOAD_DEVICE,
+        OFFLOAD_REFUSED, OFFLOAD_NOT_DONE, KERNEL_REFUSED.
+        """
+        taken: list[tuple[bytearray, bytearray]] = []
+        rows: list[Row] = []
+        try:
+            for request in requested:
+                taken.append(request.keys.take())
+            async with self._lock:
+                asked = self._asked
+                ways = await self._prepare(requested, taken, rows)
+                self._claim([row.key for row in rows if row.sa.direction is Direction.IN])
+                for row in rows:
+                    self.sad.add(row)
+                try:
+                    await asked.run(lambda socket: install(socket, rows, ways))
+                    for row, request in zip(rows, requested, strict=True):
+                        row.active = request.activate or row.sa.direction is Direction.IN
+                        if request.activate:
+                            self._idle_rivals(row)
+                        self._claims(row)
+                    await self._apply()
+                except BaseException as error:
+                    in_doubt = isinstance(error, asyncio.CancelledError) or getattr(error, "in_doubt", False)
+                    await self._undo(rows, in_doubt=in_doubt)
+                    raise
+                self._watch_first_use(rows)
+                return tuple(row.carried for row in rows)
+        except OSError as error:
+            raise refusal_of(error, "installing") from error
+        finally:
+            for keys in taken:
+                for key in keys:
+                    wipe(key)
+            for request in requested:
+                request.keys.wipe()
+
+    async def _prepare(
+        self, requested: Sequence[InstallRequest], taken: Sequence[tuple[bytearray, bytearray]], rows: list[Row]
+    ) -> list[list[Attempt]]:
+        """The rows of a batch, and the ways to install each. Raises DatapathRefusal; then no number is kept."""
+        ways: list[list[Attempt]] = []
+        keys: set[SaKey] = set()
+        try:
+            for request, material in zip(requested, taken, strict=True):
+                sa = request.sa
+                if self.sad.get(sa.key) is not None or sa.key in keys:
+                    raise DatapathRefusal(Reason.ALREADY_INSTALLED, str(sa.key))
+                keys.add(sa.key)
+                if len(self.sad) + len(rows) >= self.options.max_sas:
+                    raise DatapathRefusal(Reason.TABLE_FULL, f"{self.options.max_sas} SAs")
+                refusal = states.objection(sa)
+                if refusal is not None:
+                    raise refusal
+                selectors.outbound(sa.local_ts, sa.remote_ts)
+                devices, why_not = await self._devices(request)
+                what = traffic(sa)
+                try:
+                    reqid = self._reqids.take(what)
+                except OverflowError as error:
+                    raise DatapathRefusal(Reason.TABLE_FULL, str(error)) from None
+                try:
+                    attempts = [Attempt(device, self._state(request, material, reqid, device)) for device in devices]
+                except ValueError as error:
+                    self._reqids.give(what)
+                    raise DatapathRefusal(Reason.BAD_KEY, f"{sa.key}: {error}") from None
+                policy = self._policy(sa.reqid)
+                row = Row(sa, what, reqid, attempts[0].state, carried=Carried("", tuple(why_not)))
+                row.priority = policy.priority if policy is not None else self._former_priority(sa.reqid)
+                rows.append(row)
+                ways.append(attempts)
+        except BaseException:
+            for row in rows:
+                self._reqids.give(row.traffic)
+            raise
+        return ways
+
+    def _state(
+        self, request: InstallRequest, material: tuple[bytearray, bytearray], reqid: int, device: Device | None
+    ) -> State:
+        options = self.options
+        return states.state_of(
+            request.sa,
+            material,
+            reqid=reqid,
+            mark=options.mark,
+            home_mark=options.home_mark,
+            features=self._features,
+            device=device,
+        )
+
+    async def _devices(self, request: InstallRequest) -> tuple[list[Device | None], list[WhyNot]]:
+        """The devices to try, None for the kernel alone, best first."""
+        handling = request.sa.handling
+        wanted = levels(handling.offload)
+        if wanted == (None,):
+            return [None], []
+        peer = request.sa.source if request.sa.direction is Direction.IN else request.sa.destination
+        try:
+            name, index = await self._find_device(handling.offload_device, peer)
+        except DatapathRefusal as refusal:
+            if handling.offload is not Offload.AUTO:
+                raise
+            return [None], [WhyNot("kernel, offload", refusal.reason, refusal.detail)]
+        return [None if packet is None else Device(name, index, packet) for packet in wanted], []
+
+    async def _undo(self, rows: Sequence[Row], *, in_doubt: bool) -> None:
+        """A batch was not installed. What is in doubt is removed, as well as that goes."""
+        for row in rows:
+            self.spd.release(row.key)
+            self._forget(row)
+        with contextlib.suppress(OSError, DatapathRefusal):
+            gone = [requests.delete_state(states.id_of(row.key)) for row in rows if not row.gone]
+            if in_doubt or gone:
+                await self._asked.batch(gone)
+            await self._apply()
+
+    def _forget(self, row: Row) -> None:
+        self.sad.remove(row.key)
+        self._reqids.give(row.traffic)
+        if row.sa.direction is Direction.IN:
+            self._release([row.key])
+        if not any(other.device is not None and other.device.packet for other in self.sad.rows.values()):
+            self.spd.release(claims.IKE)
+
+    async def activate_outbound(self, key: SaKey) -> None:
+        """Have the kernel's policies name this SA from now on. Refusal: NOT_INSTALLED."""
+        async with self._lock:
+            row = self.sad.get(key)
+            self._asked  # noqa: B018 - raises where it has ended
+            if row is None or row.gone:
+                raise DatapathRefusal(Reason.NOT_INSTALLED, str(key))
+            row.active = True
+            self._idle_rivals(row)
+            self._claims(row)
+            await self._apply()
+
+    async def deactivate_outbound(self, key: SaKey) -> None:
+        """Have nothing leave by an SA any more. No error if it is not there."""
+        async with self._lock:
+            row = self.sad.get(key)
+            if row is not None and row.active:
+                row.active = False
+                self._claims(row)
+                await self._apply()
+
+    def _idle_rivals(self, row: Row) -> None:
+        for other in self.sad.rivals(row):
+            if other.active:
+                other.active = False
+                self._claims(other)
+
+    def _claims(self, row: Row) -> None:
+        if row.device is not None and row.device.packet and not row.gone:
+            claims.claim_ike(self.spd, row.device, self.options.ike_ports)
+        claims.claim_row(self.spd, row, ours=self._policy(row.sa.reqid) is not None)
+
+    async def remove(self, keys: Sequence[SaKey]) -> tuple[SaKey, ...]:
+        """Remove SAs. Returns those that were there."""
+        async with self._lock:
+            asked = self._asked
+            rows = [row for key in dict.fromkeys(keys) if (row := self.sad.get(key)) is not None]
+            for row in rows:
+                self.spd.release(row.key)
+                self._forget(row)
+            # Policies first: none of them is to name an SA that is gone.
+            await self._apply()
+            gone = [row for row in rows if not row.gone]
+            try:
+                answers = await asked.batch([requests.delete_state(states.id_of(row.key)) for row in gone])
+            except OSError as error:
+                raise refusal_of(error, "removing") from error
+            for answer in answers:
+                if answer.error is not None:
+                    refusal = refusal_of(answer.error, "removing an SA")
+                    if refusal.reason is not Reason.NOT_INSTALLED:
+                        raise refusal
+            return tuple(row.key for row in rows)
+
+    async def update_endpoints(
+        self, key: SaKey, source: Address, destination: Address, encapsulation: UdpEncapsulation | None
+    ) -> SaKey:
+        """Change the ports of an SA, and inbound its peer's address. Refusals: NOT_INSTALLED, MOVE_UNSUPPORTED.
+
+        The kernel moves an SA to another address by making a new state with the same key, and that one's IVs begin at
+        a random place: they might repeat.
+        """
+        async with self._lock:
+            asked = self._asked
+            row = self.sad.get(key)
+            if row is None or row.gone:
+                raise DatapathRefusal(Reason.NOT_INSTALLED, str(key))
+            sa = row.sa
+            moved = replace(sa, source=source, destination=destination, encapsulation=encapsulation)
+            if (sa.encapsulation is None) is not (encapsulation is None):
+                raise DatapathRefusal(Reason.MOVE_UNSUPPORTED, f"{key}: to or from ESP in UDP")
+            if sa.destination != destination or (sa.direction is Direction.OUT and sa.source != source):
+                raise DatapathRefusal(Reason.MOVE_UNSUPPORTED, f"{key}: from {sa.source} to {sa.destination}")
+            if sa.encapsulation != encapsulation:
+                # A state that is there keeps its keys: those that are sent have to be of the same length only.
+                spare = bytearray(sa.suite.encryption_key_length), bytearray(sa.suite.integrity_key_length)
+                new = states.state_of(
+                    replace(moved, source=sa.source),
+                    spare,
+                    reqid=row.reqid,
+                    mark=self.options.mark,
+                    home_mark=self.options.home_mark,
+                    features=self._features,
+                    device=row.device,
+                )
+                try:
+                    await asked.run(lambda socket: socket.do(requests.update_state(new)))
+                except OSError as error:
+                    raise refusal_of(error, f"moving {key}") from error
+            self.sad.move(row, moved)
+            return moved.key
+
+    async def export_inbound(self, key: SaKey) -> InboundState:
+        """Stop an inbound SA, read its window, remove it. Refusal: NOT_INSTALLED.
+
+        The kernel tells what it was as it deletes it, when no further packet finds it.
+        """
+        async with self._lock:
+            asked = self._asked
+            row = self.sad.get(key)
+            if row is None or row.gone or row.sa.direction is not Direction.IN:
+                raise DatapathRefusal(Reason.NOT_INSTALLED, str(key))
+            assert self._hearing is not None
+            try:
+                state = await self._hearing.deleted(asked, states.id_of(key))
+            except OSError as error:
+                raise refusal_of(error, f"exporting {key}") from error
+            self.spd.release(key)
+            self._forget(row)
+            await self._apply()
+            highest, bitmap = states.window_of(state)
+            return InboundState(sa=row.sa, highest=highest, bitmap=bitmap)
+
+    # Policies
+
+    async def install_policies(self, policies: Sequence[SecurityPolicy]) -> None:
+        """Add or replace policies. The first call also removes what an earlier daemon's policies left behind.
+
+        Refusals: SELECTORS_UNSUPPORTED, KERNEL_REFUSED.
+        """
+        async with self._lock:
+            self._asked  # noqa: B018 - raises where it has ended
+            for policy in policies:
+                selectors.outbound(policy.local_ts, policy.remote_ts)
+            before = dict(self._policies)
+            first, self._ready = not self._ready, True
+            for policy in policies:
+                self._set_policy(policy)
+            if first:
+                claims.always(self.spd, self.options)
+                self._claim_survivors()
+            try:
+                await self._apply()
+                if first and self.options.block:
+                    every = Defaults(DefaultAction.BLOCK, DefaultAction.BLOCK, DefaultAction.BLOCK)
+                    await self._asked.run(lambda socket: socket.do(requests.set_defaults(every)))
+            except (DatapathRefusal, OSError) as error:
+                for policy in policies:
+                    self._unset_policy(policy.name)
+                    if policy.name in before:
+                        self._set_policy(before[policy.name])
+                with contextlib.suppress(DatapathRefusal, OSError):
+                    await self._apply()
+                if isinstance(error, OSError):
+                    raise refusal_of(error, "installing policies") from error
+                raise
+
+    async def remove_policies(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Remove policies by name. Returns those that were there. Inbound SAs go on; outbound ones carry nothing."""
+        async with self._lock:
+            self._asked  # noqa: B018 - raises where it has ended
+            there = tuple(name for name in dict.fromkeys(names) if name in self._policies)
+            for name in there:
+                self._unset_policy(name)
+            await self._apply()
+            return there
+
+    def _set_policy(self, policy: SecurityPolicy) -> None:
+        self._policies[policy.name] = policy
+        if policy.acquire and policy.name not in self._wanting:
+            self._wanting[policy.name] = self._reqids.fresh()
+        claims.claim_policy(self.spd, policy, self._wanting.get(policy.name, 0))
+        self._follow(policy.reqid)
+
+    def _unset_policy(self, name: str) -> None:
+        policy = self._policies.pop(name, None)
+        if policy is not None:
+            self._wanting.pop(name, None)
+            claims.release_policy(self.spd, name)
+            self._follow(policy.reqid)
+
+    def _follow(self, reqid: int) -> None:
+        """SAs follow the policy that leads to them: its priority, and outbound whether it is here at all."""
+        if not reqid:
+            return
+        policy = self._policy(reqid)
+        for row in self.sad.family(reqid):
+            if policy is not None:
+                row.priority = policy.priority
+            self._claims(row)
+
+    def _policy(self, reqid: int) -> SecurityPolicy | None:
+        return next((policy for policy in self._policies.values() if policy.reqid == reqid), None) if reqid else None
+
+    def _former_priority(self, reqid: int) -> int | None:
+        return next((row.priority for row in self.sad.family(reqid) if row.priority is not None), None)
+
+    async def _apply(self) -> None:
+        """Have the kernel's policies be as they are claimed: new and changed ones first. Raises DatapathRefusal."""
+        if not self._ready and not self.sad.rows:
+            return
+        put, gone = self.spd.changes()
+        if not put and not gone:
+            self.spd.done((), ())
+            return
+        asked = self._asked
+        try:
+            answers = await asked.batch([requests.update_policy(policy) for policy in put] + [_delete(p) for p in gone])
+        except OSError as error:
+            self._audit_soon()
+            raise refusal_of(error, "setting policies") from error
+        refused = None
+        done: list[Policy] = []
+        for policy, answer in zip(put, answers, strict=False):
+            if answer.error is None:
+                done.append(policy)
+            elif refused is None:
+                reason = Reason.OFFLOAD_REFUSED if policy.offload is not None else Reason.KERNEL_REFUSED
+                refused = refusal_of(answer.error, "setting policies", reason)
+        self.spd.done(done, gone)
+        self._replaced(done)
+        for policy, answer in zip(gone, answers[len(put) :], strict=True):
+            if answer.error is not None:
+                # Somebody was faster, or the kernel had chosen another index.
+                await asked.batch([requests.delete_policy(PolicyId.of(policy))])
+        if refused is not None:
+            self._audit_soon()
+            raise refused
+
+    # What survived an earlier daemon
+
+    def _claim_survivors(self) -> None:
+        assert self._survivors is not None
+        if self._survivors.states:
+            self._survivors.claim(self.spd)
+            self._later(self.options.survivors, self._end_survivors)
+
+    def _replaced(self, put: Sequence[Policy]) -> None:
+        """An SA of ours took a survivor's place: that one has a few seconds for what is under way."""
+        survivors = self._survivors
+        if survivors is None or not survivors.states:
+            return
+        for policy in put:
+            claim = self.spd.winner(Place.of(policy))
+            if policy.direction is OUT and claim is not None and isinstance(claim.owner, SaKey):
+                for reqid in survivors.at(Place.of(policy)):
+                    self._later(5.0, lambda reqid=reqid: self._end_survivors(reqid))  # type: ignore[misc]
+
+    async def _end_survivors(self, reqid: int | None = None) -> None:
+        assert self._survivors is not None
+        async with self._lock:
+            ended = self._survivors.end(self.spd, reqid)
+            await self._apply()
+            if ended:
+                await self._asked.batch([requests.delete_state(StateId.of(state)) for state in ended])
+        if ended and reqid is None:
+            words = f"{len(ended)} SAs of an earlier daemon were not replaced in time, and are removed"
+            self._tell(Changed(Reason.CHANGED_FROM_OUTSIDE, words))
+
+    # What is there
+
+    async def usage(self, keys: Sequence[SaKey]) -> dict[SaKey, Usage]:
+        """Counters of SAs; those that are not installed are absent."""
+        rows = [row for key in keys if (row := self.sad.get(key)) is not None]
+        await self._read([row for row in rows if not row.gone])
+        return {row.key: row.usage for row in rows}
+
+    async def _read(self, rows: Sequence[Row]) -> None:
+        asked = self._asked
+        try:
+            if len(rows) > MANY:
+                found: Iterable[object] = await asked.states()
+            else:
+                answers = await asked.batch([requests.get_state(states.id_of(row.key)) for row in rows])
+                found = [reply for answer in answers for reply in answer.replies]
+        except OSError as error:
+            raise refusal_of(error, "reading SAs") from error
+        by_id = {states.id_of(row.key): row for row in rows}
+        for state in found:
+            if isinstance(state, State):
+                row = by_id.get(StateId(state.destination, state.spi, state.protocol))
+                if row is not None:
+                    row.usage = states.usage_of(state, row.sa.direction)
+
+    async def dump(self) -> Dump:
+        """All that is installed."""
+        await self._read([row for row in self.sad.rows.values() if not row.gone])
+        sas = tuple(
+            InstalledSa(sa=row.sa, usage=row.usage, active=row.active and not row.gone, how=row.carried.how)
+            for row in self.sad.rows.values()
+        )
+        return Dump(sas=sas, policies=tuple(self._policies.values()))
+
+    async def counters(self) -> dict[str, int]:
+        """The kernel's counters of what it dropped, by reason, and ours."""
+        self._asked  # noqa: B018 - raises where it has ended
+        counted = read_counters(self._stat) | self._counted
+        counted["policies"] = len(self.spd)
+        counted["survivors"] = len(self._survivors.states) if self._survivors is not None else 0
+        return counted
+
+    async def events(self) -> AsyncIterator[DatapathEvent]:
+        """Events in order, until the datapath is closed. One consumer."""
+        while (event := await self._events.get()) is not None:
+            yield event
+
+    def _tell(self, event: DatapathEvent) -> None:
+        self._events.put_nowait(event)
+
+    # What the kernel says
+
+    def acquired(self, policy: Policy, event: Callable[[SecurityPolicy], DatapathEvent]) -> None:
+        """A packet met a policy that has no SA. The next one is told of after a while: the kernel holds its peace."""
+        claim = self.spd.winner(Place.of(policy))
+        name = claim.owner[1] if claim is not None and isinstance(claim.owner, tuple) else ""
+        wanted = self._policies.get(name)
+        if wanted is None or not wanted.acquire:
+            return
+        self._tell(event(wanted))
+
+        async def again() -> None:
+            async with self._lock:
+                if name in self._wanting:
+                    self._wanting[name] = self._reqids.fresh()
+                    claims.claim_policy(self.spd, self._policies[name], self._wanting[name])
+                    await self._apply()
+
+        self._later(self.options.acquire_again, again)
+
+    def expired(self, row: Row, state: State, *, hard: bool) -> None:
+        """A limit was reached; after a hard one the kernel has the SA no more."""
+        kind = states.reached(row.sa, state, hard=hard)
+        row.usage = states.usage_of(state, row.sa.direction)
+        if hard:
+            self._lost(row)
+            kind = ExpiryKind.TIME if kind is ExpiryKind.SEQUENCE else kind
+        self._tell(Expired(row.key, kind, hard))
+
+    def vanished(self, row: Row, detail: str) -> None:
+        """The kernel has an SA no more, and nobody here removed it."""
+        if not row.gone:
+            self._lost(row)
+            self._tell(Vanished(row.key, detail))
+
+    def _lost(self, row: Row) -> None:
+        row.gone = True
+        self._claims(row)
+        self._start(self._put_right())
+
+    async def _put_right(self) -> None:
+        async with self._lock:
+            await self._apply()
+
+    def used(self, row: Row) -> None:
+        """The first packet came on an inbound SA."""
+        if not row.used:
+            row.used = True
+            self._tell(InboundUsed(row.key))
+
+    def tell(self, event: DatapathEvent) -> None:
+        """An event of the contract."""
+        self._tell(event)
+
+    def failed(self, error: OSError) -> None:
+        """The kernel does not speak to us any more."""
+        self._tell(Failed(Reason.DATAPATH_GONE, str(error)))
+        self._tell_end()
+
+    def _tell_end(self) -> None:
+        self._events.put_nowait(None)
+
+    def _watch_first_use(self, rows: Sequence[Row]) -> None:
+        begun = time.monotonic()
+        fresh = [row for row in rows if row.sa.direction is Direction.IN]
+
+        async def look() -> None:
+            waiting = [row for row in fresh if not row.used and not row.gone and self.sad.get(row.key) is row]
+            if not waiting:
+                return
+            await self._read(waiting)
+            for row in waiting:
+                if row.usage.packets:
+                    self.used(row)
+            wait()
+
+        def wait() -> None:
+            self._later(min(max(FIRST_LOOKS[0], (time.monotonic() - begun) / 5), FIRST_LOOKS[1]), look)
+
+        if fresh:
+            wait()
+
+    # Desired against actual
+
+    def _audit_soon(self) -> None:
+        """Look at everything soon: something may not be as it should be."""
+        if self._audit_due is None and not self._closing:
+            self._audit_due = self._later(0.05, self.audit)
+
+    def changed_from_outside(self) -> None:
+        """Another program touched SAs or policies, or what it did was lost: look at everything soon."""
+        self._audit_soon()
+
+    async def audit(self) -> None:
+        """Hold what the kernel has against what it should have, and put it right: ``ip xfrm`` by hand, lost events."""
+        self._audit_due = None
+        async with self._lock:
+            asked = self._asked
+            there = await asked.states()
+            policies = [policy for policy in await asked.policies() if ours(policy)]
+            mine = {states.id_of(row.key): row for row in self.sad.rows.values() if not row.gone}
+            strange = []
+            for state in there:
+                row = mine.pop(StateId(state.destination, state.spi, state.protocol), None)
+                if row is not None:
+                    row.usage = states.usage_of(state, row.sa.direction)
+                elif generation_of(state.reqid) == self._reqids.generation and state.spi:
+                    strange.append(state)
+            for row in mine.values():
+                self.vanished(row, "it was removed from outside, or with its network device")
+            if strange:
+                await asked.batch([requests.delete_state(StateId.of(state)) for state in strange])
+            words = self.spd.found(policies) if self._ready else []
+            await self._apply()
+        words += [f"an SA of SPI {state.spi:#010x} was added" for state in strange]
+        if words:
+            self._counted["changed_from_outside"] = self._counted.get("changed_from_outside", 0) + len(words)
+            more = f", and {len(words) - 3} more" if len(words) > 3 else ""
+            self._tell(Changed(Reason.CHANGED_FROM_OUTSIDE, "; ".join(words[:3]) + more))
+
+    # Tasks
+
+    def _start(self, work: Awaitable[None]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except DatapathRefusal as refusal:
+                if not self._closing:
+                    self._tell(Changed(refusal.reason, f"not put right: {refusal.detail}"))
+            except OSError as error:
+                if not self._closing:
+                    self.failed(error)
+
+        task = self._loop.create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _later(self, seconds: float, work: Callable[[], Awaitable[None]]) -> asyncio.TimerHandle:
+        def run() -> None:
+            self._timers.discard(timer)
+            if not self._closing:
+                self._start(work())
+
+        timer = self._loop.call_later(seconds, run)
+        self._timers.add(timer)
+        return timer
+
+    def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        async def again() -> None:
+            await work()
+            self._every(seconds, work)
+
+        self._later(seconds, again)
+
+
+def _delete(policy: Policy) -> bytearray:
+    return requests.delete_policy(
+        PolicyId(direction=policy.direction, index=policy.index, mark=policy.mark, if_id=policy.if_id)
+    )

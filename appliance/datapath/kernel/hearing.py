@@ -1,0 +1,150 @@
+"""What the kernel tells by itself: packets without an SA, limits, NATs that changed, what other programs did."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import TYPE_CHECKING
+
+from appliance.datapath.kernel import states
+from appliance.datapath.kernel.requester import Requester, refusal_of
+from appliance.datapath.kernel.sad import Row
+from appliance.datapath.kernel.xfrm import (
+    Acquire,
+    DeletedPolicy,
+    DeletedState,
+    Expire,
+    FlushedPolicies,
+    FlushedStates,
+    Garbled,
+    Group,
+    Mapping,
+    Message,
+    Overrun,
+    Policy,
+    State,
+    StateId,
+    XfrmEvents,
+    requests,
+)
+from appliance.sa import datapath as contract
+from appliance.sa.association import Direction
+from appliance.sa.selector import Address, Network
+
+if TYPE_CHECKING:
+    from appliance.datapath.kernel.datapath import KernelDatapath
+
+GROUPS = (Group.ACQUIRE, Group.EXPIRE, Group.SA, Group.POLICY, Group.MAPPING)
+EXPORT_SECONDS = 2.0
+
+
+class Hearing:
+    """The events of the kernel, handed to the datapath. Raises DatapathRefusal: NO_XFRM, NO_PRIVILEGE."""
+
+    def __init__(self, datapath: KernelDatapath, requester: Requester) -> None:
+        self._datapath = datapath
+        self._requester = requester
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._exports: dict[StateId, asyncio.Future[State]] = {}
+        try:
+            self._events = XfrmEvents(GROUPS)
+        except OSError as error:
+            raise refusal_of(error, "listening to the kernel") from error
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start to listen."""
+        self._loop = loop
+        loop.add_reader(self._events.fileno(), self._readable)
+
+    def close(self) -> None:
+        """Stop listening. Idempotent."""
+        if self._loop is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._loop.remove_reader(self._events.fileno())
+        self._events.close()
+
+    async def deleted(self, requester: Requester, state: StateId) -> State:
+        """Delete an SA, and wait for what the kernel says it was. Raises OSError, TimeoutError among them."""
+        future: asyncio.Future[State] = asyncio.get_running_loop().create_future()
+        self._exports[state] = future
+        try:
+            await requester.run(lambda socket: socket.do(requests.delete_state(state)))
+            async with asyncio.timeout(EXPORT_SECONDS):
+                return await future
+        finally:
+            self._exports.pop(state, None)
+
+    def _readable(self) -> None:
+        try:
+            events = self._events.receive()
+        except OSError as error:
+            self.close()
+            self._datapath.failed(error)
+            return
+        for event in events:
+            if isinstance(event, Overrun | Garbled):
+                self._datapath.changed_from_outside()
+            else:
+                self._heard(event)
+
+    def _heard(self, message: Message) -> None:
+        body, datapath = message.body, self._datapath
+        own = message.port == self._requester.port
+        if isinstance(body, Acquire):
+            self._acquired(body)
+        elif isinstance(body, Expire):
+            row = self._row(StateId(body.state.destination, body.state.spi, body.state.protocol))
+            if row is not None and not row.gone:
+                datapath.expired(row, body.state, hard=body.hard)
+        elif isinstance(body, Mapping):
+            self._mapped(body)
+        elif isinstance(body, DeletedState):
+            plain = StateId(body.id.destination, body.id.spi, body.id.protocol)
+            future = self._exports.get(plain)
+            if future is not None and body.state is not None and not future.done():
+                future.set_result(body.state)
+            elif not own and (row := self._row(plain)) is not None:
+                datapath.vanished(row, "another program deleted it")
+        elif not own and isinstance(body, State | Policy | DeletedPolicy | FlushedStates | FlushedPolicies):
+            datapath.changed_from_outside()
+
+    def _row(self, state: StateId) -> Row | None:
+        for direction in Direction:
+            found = self._datapath.sad.get(states.key_of_id(state, direction))
+            if found is not None:
+                return found
+        return None
+
+    def _acquired(self, acquire: Acquire) -> None:
+        selector = acquire.selector
+        source, destination = selector.source, selector.destination
+        if source is None or destination is None:
+            return
+        ports = [port if isinstance(port, int) else None for port in (selector.source_port, selector.destination_port)]
+        self._datapath.acquired(
+            acquire.policy,
+            lambda policy: contract.Acquire(
+                policy.reqid,
+                policy.name,
+                _address(source),
+                _address(destination),
+                selector.protocol,
+                ports[0],
+                ports[1],
+            ),
+        )
+
+    def _mapped(self, mapping: Mapping) -> None:
+        row = self._row(StateId(mapping.id.destination, mapping.id.spi, mapping.id.protocol))
+        if row is None or row.gone or row.sa.encapsulation is None:
+            return
+        now = mapping.new_source, mapping.new_port
+        # The kernel compares with what the state was made with, and goes on telling of it.
+        if now != (row.sa.source, row.sa.encapsulation.source_port):
+            self._datapath.tell(contract.MappingChanged(row.key, *now))
+
+
+def _address(prefix: Network | IPv4Interface | IPv6Interface) -> Address:
+    """Of one host: the kernel gives a packet's own addresses."""
+    return prefix.ip if isinstance(prefix, IPv4Interface | IPv6Interface) else prefix.network_address

@@ -1,0 +1,55 @@
+"""What an earlier daemon, which was killed, left in the kernel: it carries traffic until it is replaced."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from appliance.datapath.kernel.requester import Requester
+from appliance.datapath.kernel.sad import generation_of
+from appliance.datapath.kernel.spd import FIRST, Place, Spd, Tier, ours
+from appliance.datapath.kernel.xfrm import Policy, State
+
+
+class Survivors:
+    """SAs and policies of earlier starts. ``every_policy`` has those without SAs, too, which go at once."""
+
+    def __init__(self, states: Sequence[State], policies: Sequence[Policy]) -> None:
+        self.states = [state for state in states if generation_of(state.reqid) is not None]
+        self.every_policy = [policy for policy in policies if ours(policy)]
+        with_sa = {state.reqid for state in self.states}
+        self._policies: dict[int, list[Policy]] = {}
+        for policy in self.every_policy:
+            for template in policy.templates:
+                if template.reqid in with_sa:
+                    self._policies.setdefault(template.reqid, []).append(policy)
+
+    @classmethod
+    async def of(cls, requester: Requester) -> Survivors:
+        """What there is now. Raises OSError."""
+        return cls(await requester.states(), await requester.policies())
+
+    def unused_generation(self) -> int:
+        """A number for this start that none of them has."""
+        taken = {generation_of(state.reqid) for state in self.states}
+        taken |= {generation_of(t.reqid) for policy in self.every_policy for t in policy.templates}
+        return secrets.choice([number for number in range(256) if number not in taken] or [0])
+
+    def claim(self, spd: Spd) -> None:
+        """Let their policies stay where no SA of this start takes their place."""
+        for reqid, policies in self._policies.items():
+            for number, policy in enumerate(policies):
+                spd.claim(("survivor", reqid, number), [policy], (policy.priority - FIRST) // 3, Tier.SURVIVOR)
+
+    def at(self, place: Place) -> list[int]:
+        """The reqids of those whose policy was at a place."""
+        return [reqid for reqid, policies in self._policies.items() if any(Place.of(p) == place for p in policies)]
+
+    def end(self, spd: Spd, reqid: int | None) -> list[State]:
+        """Claim nothing any more for one reqid, or for all. Returns the SAs, for the kernel to delete."""
+        for one in list(self._policies) if reqid is None else [reqid]:
+            for number in range(len(self._policies.pop(one, ()))):
+                spd.release(("survivor", one, number))
+        ended = [state for state in self.states if reqid in (None, state.reqid)]
+        self.states = [state for state in self.states if state not in ended]
+        return ended
