@@ -25,7 +25,7 @@ from appliance.config.values import NAME, duration_text, shown
 from appliance.reasons import Reason
 from appliance.sa.association import Mode
 from appliance.sa.proposal import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS
-from appliance.sa.selector import Address, TrafficSelector
+from appliance.sa.selector import EVERYTHING, Address, TrafficSelector
 
 _T = TypeVar("_T")
 _SHORT_PSK = 16
@@ -367,15 +367,23 @@ def _build_child(name: str, section: Section, connection: Section, start: Start,
         tfc=v["tfc"],
         dscp=v["dscp"],
         df=v["df"],
+        interface=v["interface"],
+        datapath=v["datapath"],
+        offload=v["offload"],
+        offload_device=v["offload_device"],
         line=report.line(section.path),
     )
 
 
 def _selectors(section: Section, name: str, side: Section, report: Report) -> tuple[TrafficSelector, ...]:
-    """A child's selectors; where they are absent, the side's outer address."""
+    """A child's selectors; where they are absent, the side's outer address, or everything with an interface."""
     given: tuple[TrafficSelector, ...] | None = section.values[name]
     if given is not None:
         return given
+    if "interface" in section.present:
+        other: tuple[TrafficSelector, ...] = section.values["remote_ts" if name == "local_ts" else "local_ts"] or ()
+        families = {selector.version for selector in other or EVERYTHING}
+        return tuple(selector for selector in EVERYTHING if selector.version in families)
     addresses: tuple[Address, ...] = side.values["address"]
     if not addresses and section.good(name) and side.good("address"):
         report.add(

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 
 from appliance.config.model import Child, Config, Connection
-from appliance.config.schema import ROOT, Effect, Key, Named, Table
+from appliance.config.schema import ROOT
+from appliance.config.tree import Effect, Key, Named, Table
 from appliance.sa.proposal import Proposal
 
 
@@ -53,9 +54,9 @@ class ConnectionChange:
 class ConfigDiff:
     """The differences of two configurations.
 
-    ``live`` and ``restart`` are keys outside connections and policies, such as "log.level" and "ike.port": those that
-    can be applied at once, and those that need a new daemon. ``reordered``: children or policies of equal priority
-    stand in another order, so policies have to be installed anew though none differs by itself.
+    ``live`` and ``restart`` are keys outside connections and policies, such as "log.level", "interface.ipsec0.mtu" and
+    "ike.port": those that can be applied at once, and those that need a new daemon. ``reordered``: children or policies
+    of equal priority stand in another order, so policies have to be installed anew though none differs by itself.
     """
 
     added: tuple[str, ...]
@@ -65,6 +66,8 @@ class ConfigDiff:
     policies_removed: tuple[str, ...]
     policies_changed: tuple[str, ...]
     reordered: bool
+    interfaces_added: tuple[str, ...]
+    interfaces_removed: tuple[str, ...]
     live: tuple[str, ...]
     restart: tuple[str, ...]
 
@@ -81,10 +84,18 @@ def diff(old: Config, new: Config) -> ConfigDiff:
     changed = (_connection_change(before[name], after[name]) for name in after if name in before)
     old_policies = {p.name: p for p in old.policies}
     new_policies = {p.name: p for p in new.policies}
+    old_interfaces = {i.name: i for i in old.interfaces}
+    new_interfaces = {i.name: i for i in new.interfaces}
     globals_ = [
         (f"{name}.{key}", _effect((name, *key.split("."))))
         for name in ("datapath", "ike", "log", "control")
         for key in _different(getattr(old, name), getattr(new, name))
+    ]
+    globals_ += [
+        (f"interface.{name}.{key}", _effect(("interface", "NAME", key)))
+        for name, interface in new_interfaces.items()
+        if name in old_interfaces
+        for key in _different(old_interfaces[name], interface)
     ]
     return ConfigDiff(
         added=_missing(after, before),
@@ -94,6 +105,8 @@ def diff(old: Config, new: Config) -> ConfigDiff:
         policies_removed=_missing(old_policies, new_policies),
         policies_changed=tuple(n for n in new_policies if n in old_policies and new_policies[n] != old_policies[n]),
         reordered=_reordered(old, new),
+        interfaces_added=_missing(new_interfaces, old_interfaces),
+        interfaces_removed=_missing(old_interfaces, new_interfaces),
         live=tuple(key for key, effect in globals_ if effect is not Effect.RESTART),
         restart=tuple(key for key, effect in globals_ if effect is Effect.RESTART),
     )

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from appliance.config.schema import ROOT, Key, Named, Rows, Table
+from appliance.config.schema import ROOT
+from appliance.config.tree import Key, Named, Rows, Table
 from appliance.config.values import shown
 from appliance.sa.proposal import (
     DEFAULT_ESP_PROPOSALS,

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from appliance.config import files
 from appliance.config.build import build_connection, build_policy, resolve
+from appliance.config.handling import check_handling
+from appliance.config.interfaces import build_interface, check_interfaces
 from appliance.config.model import (
     SCHEMA_VERSION,
     Config,
     ControlSettings,
     DatapathSettings,
     IkeSettings,
+    KernelDatapath,
     LogSettings,
     Policy,
     SoftDatapath,
@@ -61,15 +64,25 @@ def _build(file: Path, data: bytes) -> tuple[Config, Report]:
     connections = tuple(build_connection(name, section, report) for name, section in root.tables("connection").items())
     policies = tuple(build_policy(section, report) for section in root.tables("policy").values())
     _check_policy_names(policies, report)
+    datapath, ike, control = root.table("datapath"), root.table("ike"), root.table("control")
+    soft = SoftDatapath(**datapath.table("soft").values)
+    interfaces = tuple(build_interface(section, report) for section in root.tables("interface").values())
+    check_interfaces(interfaces, connections, soft.tun, report)
     check_overlaps(connections, policies, report)
     check_sides(connections, report)
-    datapath, ike, control = root.table("datapath"), root.table("ike"), root.table("control")
+    check_handling(connections, interfaces, datapath.values["order"] if datapath.good("order") else None, report)
     _check_ports(ike, report)
     config = Config(
         path=file.absolute(),
         connections=connections,
+        interfaces=interfaces,
         policies=policies,
-        datapath=DatapathSettings(order=datapath.values["order"], soft=SoftDatapath(**datapath.table("soft").values)),
+        datapath=DatapathSettings(
+            order=datapath.values["order"],
+            return_after=datapath.values["return_after"],
+            soft=soft,
+            kernel=KernelDatapath(**datapath.table("kernel").values),
+        ),
         ike=IkeSettings(**ike.values),
         log=LogSettings(**root.table("log").values),
         control=_control(control, report),

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 
 from appliance.config.problem import Problem
 from appliance.config.secret import Secret
-from appliance.sa.association import DfPolicy, DscpPolicy, Mode, PolicyAction
+from appliance.sa.association import DfPolicy, DscpPolicy, Mode, Offload, PolicyAction
 from appliance.sa.proposal import Proposal
-from appliance.sa.selector import Address, TrafficSelector
+from appliance.sa.selector import Address, Network, TrafficSelector
 
 SCHEMA_VERSION = 1
 
@@ -54,6 +55,13 @@ class CloseAction(Enum):
     NONE = "none"
     RESTART = "restart"
     ON_DEMAND = "on-demand"
+
+
+class DefaultPolicy(Enum):
+    """What the kernel does with packets that no policy is for."""
+
+    PASS = "pass"  # noqa: S105 - no password
+    BLOCK = "block"
 
 
 class LogLevel(Enum):
@@ -151,6 +159,13 @@ class Child:
     """Bytes that inner packets are padded to; None: no padding."""
     dscp: DscpPolicy
     df: DfPolicy
+    interface: str | None
+    """The tunnel interface whose packets it protects; None: those that the selectors choose."""
+    datapath: str | None
+    """The one datapath that may carry it; None: the first that can."""
+    offload: Offload
+    offload_device: str | None
+    """None: the one that leads to the peer."""
     line: int = field(default=0, compare=False)
 
 
@@ -195,6 +210,19 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """A tunnel interface that is wanted. ``device`` is the one below it, if the kernel is to know of one."""
+
+    name: str
+    addresses: tuple[IPv4Interface | IPv6Interface, ...]
+    routes: tuple[Network, ...]
+    mtu: int
+    if_id: int
+    device: str | None
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SoftDatapath:
     """The userspace datapath. ``mtu`` None: it chooses. ``pmtu_floor`` is for IPv4; IPv6's is 1280 (RFC 8200 §5)."""
 
@@ -207,11 +235,24 @@ class SoftDatapath:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KernelDatapath:
+    """The kernel's datapath. SAs of a daemon that was killed carry traffic for ``survivors`` seconds at most."""
+
+    default_policy: DefaultPolicy
+    survivors: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatapathSettings:
-    """Which datapaths are asked for each SA, in which order, and their own settings."""
+    """Which datapaths are asked for each SA, in which order, and their own settings.
+
+    ``return_after``: seconds that a better datapath has to be up before children go back to it; None: they stay.
+    """
 
     order: tuple[str, ...]
+    return_after: float | None
     soft: SoftDatapath
+    kernel: KernelDatapath
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +290,7 @@ class Config:
 
     path: Path = field(compare=False)
     connections: tuple[Connection, ...]
+    interfaces: tuple[Interface, ...]
     policies: tuple[Policy, ...]
     datapath: DatapathSettings
     ike: IkeSettings
@@ -259,3 +301,7 @@ class Config:
     def connection(self, name: str) -> Connection | None:
         """The connection of that name."""
         return next((connection for connection in self.connections if connection.name == name), None)
+
+    def interface(self, name: str) -> Interface | None:
+        """The tunnel interface of that name."""
+        return next((interface for interface in self.interfaces if interface.name == name), None)

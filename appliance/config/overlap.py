@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -29,11 +29,13 @@ class Claim:
     priority: int
     local_ts: tuple[TrafficSelector, ...]
     remote_ts: tuple[TrafficSelector, ...]
+    interface: str | None = None
+    """Only packets of this tunnel interface are looked at; None: only those of no tunnel interface."""
 
     @property
-    def packets(self) -> tuple[frozenset[TrafficSelector], frozenset[TrafficSelector]]:
+    def packets(self) -> tuple[str | None, frozenset[TrafficSelector], frozenset[TrafficSelector]]:
         """What makes two claims the same."""
-        return frozenset(self.local_ts), frozenset(self.remote_ts)
+        return self.interface, frozenset(self.local_ts), frozenset(self.remote_ts)
 
 
 def check_overlaps(connections: Sequence[Connection], policies: Sequence[Policy], report: Report) -> None:
@@ -43,11 +45,9 @@ def check_overlaps(connections: Sequence[Connection], policies: Sequence[Policy]
         first = different.setdefault(claim.packets, claim)
         if first is not claim and claim.local_ts and claim.remote_ts:
             _report_same(first, claim, report)
-    claims = [*different.values()]
-    found = islice((o for o in _overlaps(claims) if _suspicious(claims[o[0]], claims[o[1]])), _SOUGHT)
-    overlaps = sorted(found, key=lambda o: (claims[o[1]].line, claims[o[0]].line))
-    for first_index, second_index, local, remote in overlaps[:_NAMED]:
-        _report_overlap(claims[first_index], claims[second_index], local, remote, report)
+    overlaps = sorted(islice(_suspicious(different.values()), _SOUGHT), key=lambda o: (o[1].line, o[0].line))
+    for first, second, local, remote in overlaps[:_NAMED]:
+        _report_overlap(first, second, local, remote, report)
     if len(overlaps) > _NAMED:
         more = "at least " if len(overlaps) == _SOUGHT else ""
         report.add(
@@ -60,9 +60,20 @@ def check_overlaps(connections: Sequence[Connection], policies: Sequence[Policy]
         )
 
 
-def _suspicious(a: Claim, b: Claim) -> bool:
-    """Policies are there to overlap with children, and a priority that differs was chosen by somebody."""
-    return a.child and b.child and a.priority == b.priority
+def _suspicious(claims: Iterable[Claim]) -> Iterator[tuple[Claim, Claim, TrafficSelector, TrafficSelector]]:
+    """Overlaps that nobody seems to have meant.
+
+    Policies are there to overlap with children, and a priority that differs was chosen by somebody. A tunnel
+    interface's packets are its own.
+    """
+    groups: dict[str | None, list[Claim]] = {}
+    for claim in claims:
+        groups.setdefault(claim.interface, []).append(claim)
+    for group in groups.values():
+        for one, two, local, remote in _overlaps(group):
+            a, b = group[one], group[two]
+            if a.child and b.child and a.priority == b.priority:
+                yield a, b, local, remote
 
 
 def _claims(connections: Sequence[Connection], policies: Sequence[Policy]) -> Iterator[Claim]:
@@ -76,6 +87,7 @@ def _claims(connections: Sequence[Connection], policies: Sequence[Policy]) -> It
                 priority=child.priority,
                 local_ts=child.local_ts,
                 remote_ts=child.remote_ts,
+                interface=child.interface,
             )
     for index, policy in enumerate(policies):
         yield Claim(

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from appliance.config import locate
+from appliance.config.foreign import FOREIGN
 from appliance.config.problem import ConfigError, Problem
-from appliance.config.schema import FOREIGN, ROOT, Key, Named, Node, Rows, Table
+from appliance.config.schema import ROOT
+from appliance.config.tree import Key, Named, Node, Rows, Table
 from appliance.config.values import NAME, Fault, shown
 from appliance.reasons import Reason
 

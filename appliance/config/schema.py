@@ -5,79 +5,25 @@ Names are those of the file, which ``model`` keeps for its attributes.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any
-
 from appliance.config import values
 from appliance.config.model import (
     SCHEMA_VERSION,
     Auth,
     CloseAction,
+    DefaultPolicy,
     Encapsulation,
     LogLevel,
     Start,
     Unique,
 )
-from appliance.config.values import ValueType
-from appliance.sa.association import DfPolicy, DscpPolicy, Mode, PolicyAction
+from appliance.config.tree import Effect, Key, Named, Node, Rows, Table
+from appliance.sa.association import DfPolicy, DscpPolicy, Mode, Offload, PolicyAction
 from appliance.sa.proposal import ProtocolId
-
-
-class Effect(Enum):
-    """When a changed value takes effect on what is running."""
-
-    LIVE = "at once"
-    REKEY = "at the next rekey"
-    REESTABLISH = "at once: it is negotiated anew"
-    RESTART = "when the daemon is started again"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """One key. ``default`` is what TOML would have, None where it is absent or computed; ``default_words`` tells which.
-
-    Secrets are never shown in messages or in the reference.
-    """
-
-    type: ValueType
-    help: str
-    effect: Effect
-    default: Any = None
-    default_words: str = ""
-    required: bool = False
-    secret: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """A table with known keys."""
-
-    keys: dict[str, Key | Table | Named | Rows]
-    help: str
-    required: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
-    """A table of tables that the user names: ``[connection.NAME]``."""
-
-    table: Table
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """An array of tables: ``[[policy]]``."""
-
-    table: Table
-
-
-Node = Key | Table | Named | Rows
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 _MAX_COUNT = 2**63 - 1
 CHILD_PRIORITY, POLICY_PRIORITY = 2000, 1000
+DATAPATHS, COMING = ("soft", "kernel"), ("fpga",)
 
 
 def _window(value: int) -> str | None:
@@ -86,13 +32,6 @@ def _window(value: int) -> str | None:
 
 def _group(value: int) -> str | None:
     return "is a table of the kernel's own" if value in (253, 254, 255) else None
-
-
-def _interface(value: str) -> str | None:
-    # The name stands in firewall rules, where '*' and quotes mean something, and in paths of /proc.
-    if len(value) > 15 or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value):
-        return "is longer than 15 bytes or has more than letters, digits, '_', '.' and '-'"
-    return "is not for a TUN device" if value in ("all", "default", "lo") else None
 
 
 _LOCAL = Table(
@@ -235,13 +174,13 @@ _CHILD = Table(
     keys={
         "local_ts": Key(
             type=values.SELECTORS,
-            default_words="the local address",
+            default_words="the local address; with interface everything",
             effect=Effect.REESTABLISH,
             help="traffic selectors of this side: networks, addresses or ranges, with protocol and ports if wanted",
         ),
         "remote_ts": Key(
             type=values.SELECTORS,
-            default_words="the remote address",
+            default_words="the remote address; with interface everything",
             effect=Effect.REESTABLISH,
             help="traffic selectors of the peer's side",
         ),
@@ -312,6 +251,31 @@ _CHILD = Table(
             default="copy",
             effect=Effect.REKEY,
             help="the outer IPv4 header's don't-fragment bit (RFC 4301 §8.1)",
+        ),
+        "interface": Key(
+            type=values.INTERFACE_NAME,
+            default_words="none: the selectors choose the packets",
+            effect=Effect.REESTABLISH,
+            help="a tunnel interface, [interface.NAME]: what is routed there is protected. Needs tunnel mode and the "
+            "kernel's datapath",
+        ),
+        "datapath": Key(
+            type=values.one_of(DATAPATHS, COMING),
+            default_words="the first of datapath.order that can take it",
+            effect=Effect.REKEY,
+            help="this datapath and no other; it has to be in datapath.order",
+        ),
+        "offload": Key(
+            type=values.choice(Offload),
+            default="auto",
+            effect=Effect.REKEY,
+            help="what a network device does of ESP. packet: all of it. crypto: the cipher. auto: as much as it takes",
+        ),
+        "offload_device": Key(
+            type=values.INTERFACE_NAME,
+            default_words="the one that leads to the peer",
+            effect=Effect.REKEY,
+            help="the network device that is to do it",
         ),
     },
 )  # fmt: skip
@@ -415,16 +379,41 @@ _DATAPATH = Table(
     help="what carries ESP",
     keys={
         "order": Key(
-            type=values.names(("soft",), coming=("kernel", "fpga")),
+            type=values.names(DATAPATHS, coming=COMING),
             default=["soft"],
             effect=Effect.RESTART,
             help="each SA goes to the first of these that can take it",
+        ),
+        "return_after": Key(
+            type=values.duration(1, DAY, off=True),
+            default="60s",
+            effect=Effect.LIVE,
+            help="children go back to a datapath before theirs in the order when it has been up for so long; off: at "
+            "their next rekey",
+        ),
+        "kernel": Table(
+            help="the kernel's datapath (XFRM), with or without offload to a network device",
+            keys={
+                "default_policy": Key(
+                    type=values.choice(DefaultPolicy),
+                    default="pass",
+                    effect=Effect.RESTART,
+                    help="what becomes of packets that no policy is for, of the whole machine. block drops them (Linux "
+                    "5.15)",
+                ),
+                "survivors": Key(
+                    type=values.duration(0, HOUR),
+                    default="180s",
+                    effect=Effect.RESTART,
+                    help="SAs of a daemon that was killed carry traffic until they are replaced, for so long at most",
+                ),
+            },
         ),
         "soft": Table(
             help="the userspace datapath",
             keys={
                 "tun": Key(
-                    type=values.text("an interface's name of at most 15 bytes", _interface),
+                    type=values.INTERFACE_NAME,
                     default="esplanade0",
                     effect=Effect.RESTART,
                     help="name of its TUN device",
@@ -460,6 +449,43 @@ _DATAPATH = Table(
                     help="ICMP cannot push the path MTU below this (IPv4; IPv6 has 1280)",
                 ),
             },
+        ),
+    },
+)
+
+_INTERFACE = Table(
+    help="a tunnel interface (XFRM interface): what is routed there is protected, and never leaves in the clear, also "
+    "while it is down or gone",
+    keys={
+        "address": Key(
+            type=values.INTERFACE_ADDRESSES,
+            default_words="none",
+            effect=Effect.LIVE,
+            help="its addresses; the rest of their networks is routed there, too",
+        ),
+        "routes": Key(
+            type=values.NETWORKS,
+            default_words="none",
+            effect=Effect.LIVE,
+            help="networks that are routed there, ahead of other routes to them",
+        ),
+        "mtu": Key(
+            type=values.integer(576, 65535, "bytes"),
+            default=1400,
+            effect=Effect.LIVE,
+            help="its MTU; at least 1280 with IPv6 (RFC 8200 §5)",
+        ),
+        "if_id": Key(
+            type=values.integer(1, 2**32 - 1),
+            default_words="made from the name",
+            effect=Effect.REESTABLISH,
+            help="the number that joins interface, policies and SAs in the kernel; no two interfaces share one",
+        ),
+        "device": Key(
+            type=values.INTERFACE_NAME,
+            default_words="none",
+            effect=Effect.LIVE,
+            help="the interface below, which the kernel notes and seldom needs; the tunnel interface is made anew",
         ),
     },
 )
@@ -524,6 +550,7 @@ ROOT = Table(
             help=f"version of the format; this is {SCHEMA_VERSION}",
         ),
         "connection": Named(table=_CONNECTION),
+        "interface": Named(table=_INTERFACE),
         "policy": Rows(table=_POLICY),
         "datapath": _DATAPATH,
         "ike": _IKE,
@@ -557,35 +584,3 @@ ROOT = Table(
         ),
     },
 )
-
-FOREIGN: dict[str, str] = {
-    "local_addrs": "local = { address = … }",
-    "remote_addrs": "remote = { address = … }",
-    "proposals": "ike_proposals in a connection, esp_proposals in a child",
-    "secret": "psk, in the connection",
-    "certs": "cert, in local",
-    "cacerts": "ca, in remote",
-    "children": "[connection.NAME.child.NAME]",
-    "start_action": "start",
-    "auto": "start",
-    "dpd_delay": "dpd = { interval = … }",
-    "dpd_timeout": "dpd = { timeout = … }",
-    "rekey_time": "lifetime = { time = … }",
-    "life_time": "lifetime = { time = … }",
-    "over_time": "lifetime = { margin = … }",
-    "rand_time": "lifetime = { jitter = … }",
-    "rekey_bytes": "lifetime = { bytes = … }",
-    "life_bytes": "lifetime = { bytes = … }",
-    "rekey_packets": "lifetime = { packets = … }",
-    "life_packets": "lifetime = { packets = … }",
-    "encap": 'encapsulation = "always"',
-    "tfc_padding": "tfc",
-    "copy_df": "df",
-    "copy_dscp": "dscp",
-    "leftsubnet": "local_ts",
-    "rightsubnet": "remote_ts",
-    "left": "local = { address = … }",
-    "right": "remote = { address = … }",
-    "keep_alive": "keepalive",
-}
-"""Words of swanctl.conf and ipsec.conf, and what they are here."""

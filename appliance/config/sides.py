@@ -16,10 +16,11 @@ def check_sides(connections: Sequence[Connection], report: Report) -> None:
 
     Routes lead what is for the remote side into the tunnel. Of a local network that is a part of a remote one they
     leave out what stays at home; of one that is the same they cannot: what came out of the tunnel would go in again.
+    To a tunnel interface only its own routes lead.
     """
     for connection in connections:
         for child in connection.children:
-            if child.mode is Mode.TUNNEL and (shared := _shared(child)):
+            if child.mode is Mode.TUNNEL and child.interface is None and (shared := _shared(child)):
                 networks = ", ".join(str(network) for network in shared)
                 report.add(
                     ("connection", connection.name, "child", child.name),

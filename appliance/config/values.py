@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Any
 
 from appliance.config.secret import Secret
 from appliance.reasons import Reason
 from appliance.sa.identity import Identity
 from appliance.sa.proposal import Proposal, ProtocolId, parse_proposal
-from appliance.sa.selector import Address, TrafficSelector
+from appliance.sa.selector import Address, Network, TrafficSelector
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DURATION = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
@@ -362,6 +362,78 @@ def _selector_remedy(element: str) -> str:
 SELECTORS = ValueType(_SELECTOR_WORDS, _parse_selectors)
 
 
+_ON_INTERFACE_WORDS = 'a list of addresses with their prefix such as "10.9.0.1/30" or "fd09::1/64"'
+
+
+def _parse_interface_addresses(value: Any) -> tuple[IPv4Interface | IPv6Interface, ...]:
+    def read(element: str) -> IPv4Interface | IPv6Interface:
+        try:
+            interface = ip_interface(element.strip())
+        except ValueError as error:
+            raise Fault(
+                Reason.CONFIG_VALUE,
+                f"{shown(element)} is not an address with its prefix",
+                str(error),
+                'write it as "10.9.0.1/30" or "fd09::1/64"',
+            ) from None
+        address, network = interface.ip, interface.network
+        if "/" not in element:
+            raise Fault(
+                Reason.CONFIG_VALUE,
+                f"{shown(element)} has no prefix",
+                "it tells which addresses are reached through the interface",
+                f'write "{address}/{address.max_prefixlen}" if none but the routes are, or a shorter prefix',
+            )
+        if address.is_multicast or address.is_unspecified or address.is_loopback:
+            raise Fault(
+                Reason.CONFIG_VALUE,
+                f"{shown(element)} is not an address that an interface can have",
+                "nobody could answer to it",
+                "write an address of this gateway in the tunnel",
+            )
+        if network.version == 4 and network.prefixlen < 31 and address in (network[0], network[-1]):
+            raise Fault(
+                Reason.CONFIG_VALUE,
+                f"{shown(element)} is the {'network' if address == network[0] else 'broadcast address'} itself",
+                "a host has an address between the two",
+                f'write one of them, such as "{network[1]}/{network.prefixlen}"',
+            )
+        return interface
+
+    return _each(value, _ON_INTERFACE_WORDS, read)
+
+
+INTERFACE_ADDRESSES = ValueType(_ON_INTERFACE_WORDS, _parse_interface_addresses)
+
+_NETWORKS_WORDS = 'a list of networks such as "10.2.0.0/16" or "fd02::/48"'
+
+
+def _parse_networks(value: Any) -> tuple[Network, ...]:
+    def read(element: str) -> Network:
+        try:
+            return ip_network(element.strip())
+        except ValueError as error:
+            raise Fault(
+                Reason.CONFIG_VALUE, f"{shown(element)} is not a network", str(error), _selector_remedy(element)
+            ) from None
+
+    return _each(value, _NETWORKS_WORDS, read)
+
+
+NETWORKS = ValueType(_NETWORKS_WORDS, _parse_networks)
+
+
+def interface_name_fault(name: str) -> str | None:
+    """What is wrong with an interface's name, or None."""
+    # The name stands in firewall rules, where '*' and quotes mean something, and in paths of /proc.
+    if len(name) > 15 or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        return "is longer than 15 bytes or has more than letters, digits, '_', '.' and '-'"
+    return "is the kernel's own" if name in ("all", "default", "lo") else None
+
+
+INTERFACE_NAME = text("an interface's name of at most 15 bytes", interface_name_fault)
+
+
 def proposals(protocol: ProtocolId) -> ValueType:
     """Proposal strings in order of preference."""
     example = "aes256gcm16-prfsha384-ecp384" if protocol is ProtocolId.IKE else "aes256gcm16-esn"
@@ -441,19 +513,26 @@ SECRET = ValueType("a string; it is taken as it stands, in UTF-8", _parse_secret
 def names(known: tuple[str, ...], coming: tuple[str, ...] = ()) -> ValueType:
     """A list of some of ``known``, each once. ``coming`` names are known but not available."""
     words = "a list of " + ", ".join(f'"{name}"' for name in known)
+    return ValueType(words, lambda value: _each(value, words, lambda element: _known(element, known, coming, words)))
 
-    def read(element: str) -> str:
-        if element in coming:
-            raise Fault(
-                Reason.CONFIG_VALUE,
-                f"{shown(element)} is not in this version",
-                "it has " + ", ".join(known),
-                "remove it",
-            )
-        if element not in known:
-            raise Fault(
-                Reason.CONFIG_VALUE, f"{shown(element)} is not known here", f"the key takes {words}", f"write {words}"
-            )
-        return element
 
-    return ValueType(words, lambda value: _each(value, words, read))
+def one_of(known: tuple[str, ...], coming: tuple[str, ...] = ()) -> ValueType:
+    """One of ``known``. ``coming`` names are known but not available."""
+    words = "one of " + ", ".join(f'"{name}"' for name in known)
+
+    def parse(value: Any) -> str:
+        if not isinstance(value, str):
+            raise _type_fault(value, words)
+        return _known(value, known, coming, words)
+
+    return ValueType(words, parse)
+
+
+def _known(name: str, known: tuple[str, ...], coming: tuple[str, ...], words: str) -> str:
+    if name in coming:
+        raise Fault(
+            Reason.CONFIG_VALUE, f"{shown(name)} is not in this version", "it has " + ", ".join(known), "remove it"
+        )
+    if name not in known:
+        raise Fault(Reason.CONFIG_VALUE, f"{shown(name)} is not known here", f"the key takes {words}", f"write {words}")
+    return name

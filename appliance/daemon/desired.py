@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from appliance.config.model import CloseAction, DatapathSettings, Start
 from appliance.ike.connection import ChildConfig, ConnectionConfig, EngineConfig
 from appliance.sa.association import SecurityPolicy
+from appliance.sa.interface import TunnelInterface
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,9 +20,15 @@ class WantedChild:
     policy: SecurityPolicy
 
     def same_traffic(self, other: WantedChild) -> bool:
-        """Whether its SAs still fit: selectors and mode are the same. What else changes counts from the next rekey."""
-        mine, theirs = self.config, other.config
-        return (mine.local_ts, mine.remote_ts, mine.mode) == (theirs.local_ts, theirs.remote_ts, theirs.mode)
+        """Whether its SAs still fit: selectors, mode and interface are the same. What else changes counts from the next
+        rekey.
+        """
+        return self._traffic == other._traffic
+
+    @property
+    def _traffic(self) -> tuple[object, ...]:
+        config = self.config
+        return config.local_ts, config.remote_ts, config.mode, config.handling.interface, config.handling.if_id
 
     def same_packets(self, other: WantedChild) -> bool:
         """Whether its SAs treat packets the same way: algorithms, window, padding and outer header."""
@@ -69,10 +76,15 @@ _OF_THE_PEER = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
-    """All that is wanted. ``policies`` has those of children and those of the configuration's own."""
+    """All that is wanted. ``policies`` has those of children and those of the configuration's own.
+
+    ``return_after``: seconds that a better datapath is up before children are moved back to it; None: they are not.
+    """
 
     connections: dict[str, WantedConnection]
     policies: tuple[SecurityPolicy, ...]
     engine: EngineConfig
     datapath: DatapathSettings
+    interfaces: tuple[TunnelInterface, ...] = ()
+    return_after: float | None = None
     log_level: str = "info"

@@ -30,7 +30,8 @@ def plan(old: Config, was: Desired, new: Config, wanted: Desired) -> Change:
         raise Refusal(
             Reason.RESTART_NEEDED, f"{', '.join(difference.restart)} in {new.path}; nothing of the file was applied"
         )
-    added, removed = list(difference.added), list(difference.removed)
+    added = [*difference.added, *(f"interface.{name}" for name in difference.interfaces_added)]
+    removed = [*difference.removed, *(f"interface.{name}" for name in difference.interfaces_removed)]
     changed: list[str] = []
     by_name = {change.name: change for change in difference.changed}
     unchanged = 0

@@ -19,8 +19,9 @@ from appliance.ike.connection import (
     Unique,
 )
 from appliance.reasons import Refusal
-from appliance.sa.association import PolicyAction, SecurityPolicy
+from appliance.sa.association import Handling, PolicyAction, SecurityPolicy
 from appliance.sa.identity import Identity
+from appliance.sa.interface import TunnelInterface
 
 PRIORITY_STEP = 1 << 16
 """Between two priorities of the configuration there is room for the file's order."""
@@ -73,6 +74,8 @@ def desired_of(config: Config, reqids: Reqids, *, warn: Callable[[str], None] = 
             max_ike_sas=config.ike.max_ike_sas,
         ),
         datapath=config.datapath,
+        interfaces=interfaces_of(config),
+        return_after=config.datapath.return_after,
         log_level=config.log.level.value,
     )
 
@@ -80,6 +83,8 @@ def desired_of(config: Config, reqids: Reqids, *, warn: Callable[[str], None] = 
 def policies_of(config: Config, reqids: Reqids) -> tuple[SecurityPolicy, ...]:
     """The security policy database: children's selectors and the configuration's own policies, first match first."""
     policies: list[SecurityPolicy] = []
+    shared = _Shared()
+    if_ids = {interface.name: interface.if_id for interface in config.interfaces}
     for policy in config.policies:
         policies.append(
             SecurityPolicy(
@@ -103,9 +108,35 @@ def policies_of(config: Config, reqids: Reqids) -> tuple[SecurityPolicy, ...]:
                     reqid=reqids.of(name),
                     acquire=child.start is Start.ON_DEMAND or child.close_action is Close.ON_DEMAND,
                     mode=child.mode,
+                    handling=shared.of(_handling(child, if_ids)),
                 )
             )
     return tuple(sorted(policies, key=lambda policy: policy.priority))
+
+
+def interfaces_of(config: Config) -> tuple[TunnelInterface, ...]:
+    """The tunnel interfaces, in the file's order."""
+    return tuple(
+        TunnelInterface(
+            name=interface.name,
+            if_id=interface.if_id,
+            addresses=interface.addresses,
+            mtu=interface.mtu,
+            routes=interface.routes,
+            device=interface.device,
+        )
+        for interface in config.interfaces
+    )
+
+
+def _handling(child: Child, if_ids: dict[str, int]) -> Handling:
+    return Handling(
+        datapath=child.datapath,
+        offload=child.offload,
+        offload_device=child.offload_device,
+        interface=child.interface,
+        if_id=if_ids[child.interface] if child.interface is not None else 0,
+    )
 
 
 def _connection(
@@ -174,6 +205,7 @@ def _child(
             tfc_padding=child.tfc or 0,
             dscp=child.dscp,
             df=child.df,
+            handling=policies[name].handling,
         ),
         start=child.start,
         close_action=child.close_action,

@@ -179,6 +179,10 @@ class TrafficSelector:
         return f"{address}[{protocol}/{ports}]"
 
 
+EVERYTHING = (TrafficSelector.parse("0.0.0.0/0"), TrafficSelector.parse("::/0"))
+"""All packets, of both families."""
+
+
 def _parse_protocol_and_ports(text: str) -> tuple[int, tuple[int, int]]:
     name, slash, port_text = text.partition("/")
     name = name.strip().lower()

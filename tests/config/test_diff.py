@@ -10,7 +10,8 @@ import pytest
 from appliance.config.diff import ConfigDiff, _effect, diff
 from appliance.config.load import loads
 from appliance.config.model import Config
-from appliance.config.schema import ROOT, Effect, Key, Named, Rows, Table
+from appliance.config.schema import ROOT
+from appliance.config.tree import Effect, Key, Named, Rows, Table
 
 BASE = """\
 schema = 1
@@ -29,6 +30,19 @@ name = "dns"
 action = "bypass"
 local_ts = "10.1.0.53[udp/53]"
 remote_ts = "0.0.0.0/0"
+"""
+ROUTED = """\
+schema = 1
+[connection.a]
+local = { address = "192.0.2.1", id = "a.example", auth = "psk" }
+remote = { address = "192.0.2.2", id = "b.example", auth = "psk" }
+psk = "correct horse battery staple"
+[connection.a.child.net]
+interface = "ipsec0"
+[interface.ipsec0]
+address = ["10.9.0.1/30"]
+[datapath]
+order = ["kernel", "soft"]
 """
 SECOND = BASE.split("[connection.a.child.other]")[0].replace("schema = 1", "").replace("connection.a", "connection.b")
 
@@ -109,6 +123,33 @@ def test_a_further_trust_anchor_disturbs_nobody_and_one_less_does() -> None:
     assert (less.keys, less.effect) == (("remote.ca",), Effect.REESTABLISH)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "key", "effect"),
+    [
+        ('interface = "ipsec0"', 'interface = "ipsec0"\noffload = "none"', "offload", Effect.REKEY),
+        ('interface = "ipsec0"', 'interface = "ipsec0"\noffload_device = "eth0"', "offload_device", Effect.REKEY),
+        ('interface = "ipsec0"', 'interface = "ipsec0"\ndatapath = "kernel"', "datapath", Effect.REKEY),
+        ('interface = "ipsec0"', 'local_ts = "0.0.0.0/0"\nremote_ts = "0.0.0.0/1"', "interface", Effect.REESTABLISH),
+    ],
+)
+def test_how_a_child_is_carried_changes_at_a_rekey_and_its_interface_at_once(
+    old: str, new: str, key: str, effect: Effect
+) -> None:
+    (changed,) = change(old, new, ROUTED).changed
+    (child,) = changed.children_changed
+    assert key in child.keys and child.effect is effect and not changed.reestablish
+
+
+def test_interfaces_come_go_and_change_in_place() -> None:
+    more = ROUTED + '[interface.ipsec1]\naddress = "10.9.1.1/30"\n'
+    assert diff(loads(ROUTED), loads(more)).interfaces_added == ("ipsec1",)
+    assert diff(loads(more), loads(ROUTED)).interfaces_removed == ("ipsec1",)
+    keys = 'address = ["10.9.0.1/29"]\nmtu = 1300\nroutes = "10.2.0.0/16"\nif_id = 7\ndevice = "eth0"'
+    found = change('address = ["10.9.0.1/30"]', keys, ROUTED)
+    assert found.live == tuple(f"interface.ipsec0.{key}" for key in ("address", "routes", "mtu", "if_id", "device"))
+    assert found.restart == () and found.changed == ()
+
+
 def test_policies_come_go_and_change() -> None:
     assert change('"dns"', '"names"').policies_added == ("names",)
     assert change('"dns"', '"names"').policies_removed == ("dns",)
@@ -128,6 +169,10 @@ def test_globals_are_live_or_need_a_restart() -> None:
     found = diff(loads(BASE), loads(BASE + '[ike]\nport = 501\ncookie_threshold = 1\n[log]\nlevel = "debug"\n'))
     assert (found.live, found.restart) == (("ike.cookie_threshold", "log.level"), ("ike.port",))
     assert diff(loads(BASE), loads(BASE + '[datapath.soft]\ntun = "x0"')).restart == ("datapath.soft.tun",)
+    kernel = '[datapath]\norder = ["kernel"]\nreturn_after = "off"\n[datapath.kernel]\nsurvivors = "0s"\n'
+    found = diff(loads(BASE), loads(BASE + kernel))
+    assert found.live == ("datapath.return_after",)
+    assert found.restart == ("datapath.order", "datapath.kernel.survivors")
 
 
 def test_every_field_of_the_model_has_its_effect_in_the_schema() -> None:
@@ -135,7 +180,7 @@ def test_every_field_of_the_model_has_its_effect_in_the_schema() -> None:
         for field in fields(value):
             inner = getattr(value, field.name)
             name = "address" if field.name == "addresses" else field.name
-            if field.name in ("name", "line", "path", "warnings", "connections", "policies", "children"):
+            if field.name in ("name", "line", "path", "warnings", "connections", "interfaces", "policies", "children"):
                 continue
             if is_dataclass(inner):
                 walk(inner, (*path, name))
@@ -145,6 +190,7 @@ def test_every_field_of_the_model_has_its_effect_in_the_schema() -> None:
     config: Config = loads(BASE)
     walk(config.connections[0], ("connection", "NAME"))
     walk(config.connections[0].children[0], ("connection", "NAME", "child", "NAME"))
+    walk(loads(ROUTED).interfaces[0], ("interface", "NAME"))
     for name in ("datapath", "ike", "log", "control"):
         walk(getattr(config, name), (name,))
 

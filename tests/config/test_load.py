@@ -167,13 +167,13 @@ def test_every_unit_is_understood() -> None:
         ((CONNECTION + CHILD + "nonsense = 1\n").replace("schema = 1", "schema = 2"),
          Reason.CONFIG_SCHEMA, 1, ["newer"]),
         ((CONNECTION + CHILD).replace("schema = 1", 'schema = "1"'), Reason.CONFIG_TYPE, 1, ["whole number"]),
-        (CONNECTION + CHILD + '[datapath]\norder = ["soft", "kernel"]\n',
+        (CONNECTION + CHILD + '[datapath]\norder = ["soft", "fpga"]\n',
          Reason.CONFIG_VALUE, 10, ["not in this version"]),
         (CONNECTION + CHILD + "[ike]\nport = 4500\n", Reason.CONFIG_CONFLICT, 10, ["RFC 3948"]),
         (CONNECTION + CHILD + '[datapath.soft]\ntun = "a-name-that-is-too-long"\n',
          Reason.CONFIG_VALUE, 10, ["15 bytes"]),
         (CONNECTION + CHILD + '[datapath.soft]\ntun = "eth*"\n', Reason.CONFIG_VALUE, 10, ["letters, digits"]),
-        (CONNECTION + CHILD + '[datapath.soft]\ntun = "all"\n', Reason.CONFIG_VALUE, 10, ["not for a TUN"]),
+        (CONNECTION + CHILD + '[datapath.soft]\ntun = "all"\n', Reason.CONFIG_VALUE, 10, ["kernel's own"]),
         (CONNECTION + CHILD + "[datapath.soft]\ntable = 255\n", Reason.CONFIG_VALUE, 10, ["kernel's own"]),
         (CONNECTION + CHILD + "[datapath.soft]\ntable = 0x" + "f" * 6000, Reason.CONFIG_VALUE, 10, ["a huge number"]),
         (CONNECTION + CHILD + f'[control]\npath = "/{"x" * 200}"\n', Reason.CONFIG_VALUE, 10, ["107 bytes"]),
@@ -397,7 +397,8 @@ odd = st.recursive(
     st.sampled_from(
         ["schema", "policy", "connection", "connection.a", "connection.a.local", "connection.a.remote.auth", "ike",
          "connection.a.psk", "connection.a.child", "connection.a.child.x", "connection.a.child.x.local_ts", "datapath",
-         "connection.a.dpd", "connection.a.lifetime.time", "datapath.order", "ike.port", "control.path", "log.level"]
+         "connection.a.dpd", "connection.a.lifetime.time", "datapath.order", "ike.port", "control.path", "log.level",
+         "interface", "interface.x", "interface.x.address", "interface.x.routes", "connection.a.child.x.interface"]
     ),
     odd,
 )  # fmt: skip

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tomllib
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from random import Random
 
@@ -22,8 +22,17 @@ from appliance.daemon.notify import notify
 from appliance.daemon.translate import Reqids, desired_of, policies_of
 from appliance.reasons import Reason, Refusal
 from appliance.sa.algorithms import Encryption, Suite
-from appliance.sa.association import Direction, Mode, PolicyAction, SecurityAssociation
+from appliance.sa.association import (
+    USUAL_HANDLING,
+    Direction,
+    Handling,
+    Mode,
+    Offload,
+    PolicyAction,
+    SecurityAssociation,
+)
 from appliance.sa.datapath import DatapathRefusal, InstallRequest
+from appliance.sa.interface import TunnelInterface
 from appliance.sa.keys import KeyMaterial
 from appliance.sa.placement import Candidate, place
 from appliance.sa.selector import TrafficSelector
@@ -33,6 +42,20 @@ from tests.daemon.pair import configuration
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "appliance/config/examples/gateway.toml"
 LOOPBACK = ip_address("127.0.0.1")
+
+
+ROUTED = """
+interface = "ipsec0"
+datapath = "kernel"
+offload = "crypto"
+offload_device = "eth0"
+[interface.ipsec0]
+address = ["10.9.0.1/30"]
+routes = ["10.2.0.0/16"]
+[datapath]
+order = ["kernel", "soft"]
+return_after = "5m"
+"""
 
 
 # The log
@@ -221,6 +244,43 @@ def test_policies_are_ordered_by_priority_then_by_the_file() -> None:
     assert [policy.name for policy in policies] == ["first", "second", "site/net", "last"]
     assert policies[0].action is PolicyAction.BYPASS
     assert len({policy.priority for policy in policies}) == 4
+
+
+def test_how_a_child_is_carried_reaches_its_sas_and_its_policy() -> None:
+    desired = desired_of(loads(configuration("a") + ROUTED), Reqids())
+    (child,) = desired.connections["site"].children
+    (interface,) = desired.interfaces
+    number = 947130767
+    assert child.config.handling == Handling("kernel", Offload.CRYPTO, "eth0", "ipsec0", number)
+    assert child.policy.handling == child.config.handling
+    assert interface == TunnelInterface(
+        name="ipsec0",
+        if_id=number,
+        addresses=(ip_interface("10.9.0.1/30"),),
+        mtu=1400,
+        routes=(ip_network("10.2.0.0/16"),),
+    )
+    assert desired.return_after == 300
+    plain = desired_of(loads(configuration("a")), Reqids())
+    assert plain.interfaces == () and plain.policies[0].handling == USUAL_HANDLING and plain.return_after == 60
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same_traffic", "same_packets"),
+    [
+        ('"crypto"', '"packet"', True, False),
+        ("mtu = 1400", "mtu = 1300", True, True),
+        ("if_id = 5", "if_id = 6", False, False),
+    ],
+)
+def test_what_a_child_keeps_when_it_is_carried_otherwise(
+    old: str, new: str, same_traffic: bool, same_packets: bool
+) -> None:
+    text = configuration("a") + ROUTED.replace("[datapath]", "mtu = 1400\nif_id = 5\n[datapath]")
+    (before,), (after,) = (
+        desired_of(loads(words), Reqids()).connections["site"].children for words in (text, text.replace(old, new))
+    )
+    assert (before.same_traffic(after), before.same_packets(after)) == (same_traffic, same_packets)
 
 
 def test_a_bad_key_file_is_refused_with_the_file_and_the_connection(tmp_path: Path) -> None:

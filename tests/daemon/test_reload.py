@@ -8,7 +8,7 @@ import pytest
 
 from appliance.config.load import loads
 from appliance.console.protocol import State
-from appliance.daemon.reload import plan
+from appliance.daemon.reload import Change, plan
 from appliance.daemon.translate import Reqids, desired_of
 from appliance.reasons import Reason, Refusal
 from appliance.sa.association import SaKey
@@ -199,6 +199,26 @@ def test_what_needs_a_restart_is_named_and_refused(section: str, key: str) -> No
         plan(old, desired_of(old, reqids), new, desired_of(new, reqids))
     assert refused.value.reason is Reason.RESTART_NEEDED
     assert key in refused.value.detail
+
+
+def test_tunnel_interfaces_come_go_and_change_without_a_restart() -> None:
+    order = '[datapath]\norder = ["kernel", "soft"]\n'
+    plain = A + order
+    routed = A.replace("[connection.site.child.net]", '[connection.site.child.net]\ninterface = "ipsec0"')
+    routed += order + '[interface.ipsec0]\naddress = ["10.9.0.1/30"]\n'
+    reqids = Reqids()
+
+    def change(old: str, new: str) -> Change:
+        before, after = loads(old), loads(new)
+        return plan(before, desired_of(before, reqids), after, desired_of(after, reqids))
+
+    result = change(plain, routed).result
+    assert (result.added, result.changed) == (["interface.ipsec0"], ["site/net"])
+    result = change(routed, plain).result
+    assert (result.removed, result.changed) == (["interface.ipsec0"], ["site/net"])
+    wider = change(routed, routed.replace("10.9.0.1/30", "10.9.0.1/29"))
+    assert not wider.nothing and wider.result.changed == ["interface.ipsec0.address"] and wider.result.unchanged == 1
+    assert wider.desired.interfaces != change(routed, routed).desired.interfaces
 
 
 def test_a_reload_frees_what_the_operator_terminated() -> None:
