@@ -10,10 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import replace
 
 from appliance.datapath.kernel import claims, selectors, states
+from appliance.datapath.kernel.capabilities import capabilities_of, features_of
 from appliance.datapath.kernel.counters import read_counters
+from appliance.datapath.kernel.finding import DeviceFinder
 from appliance.datapath.kernel.hearing import Hearing
 from appliance.datapath.kernel.installing import Attempt, install, levels
 from appliance.datapath.kernel.options import KernelOptions
+from appliance.datapath.kernel.probe.kernel import probe_kernel
 from appliance.datapath.kernel.requester import Requester, refusal_of
 from appliance.datapath.kernel.sad import Reqids, Row, Sad, generation_of, traffic
 from appliance.datapath.kernel.spd import OUT, Place, Spd, ours
@@ -56,14 +59,7 @@ MANY = 50
 FIRST_LOOKS = 0.1, 30.0
 """Seconds between looks for the first packet on an SA: as long as it is old, within these."""
 
-FindDevice = Callable[[str | None, Address], Awaitable[tuple[str, int]]]
-"""(name, index) of the device of a name, or the one that leads to an address. Raises DatapathRefusal."""
 Claim = Callable[[Sequence[SaKey]], None]
-
-
-async def no_device(name: str | None, address: Address) -> tuple[str, int]:
-    """Where nobody finds devices."""
-    raise DatapathRefusal(Reason.NO_OFFLOAD_DEVICE, name or f"towards {address}")
 
 
 def nothing(keys: Sequence[SaKey]) -> None:
@@ -73,26 +69,23 @@ def nothing(keys: Sequence[SaKey]) -> None:
 class KernelDatapath:
     """The kernel's own IPsec.
 
-    ``start`` once. ``capabilities`` is what the probe found. ``find_device`` finds devices for offload. ``claim`` and
-    ``release`` are told of inbound SAs, so that their packets are left to the kernel. Use one event loop throughout.
+    ``start`` once. ``claim`` and ``release`` are told of inbound SAs, so that their packets are left to the kernel. Use
+    one event loop throughout.
     """
 
     def __init__(
         self,
         options: KernelOptions | None = None,
         *,
-        capabilities: Capabilities | None = None,
-        features: Features | None = None,
-        find_device: FindDevice = no_device,
         claim: Claim = nothing,
         release: Claim = nothing,
     ) -> None:
         self.options = options or KernelOptions()
         self.sad = Sad()
         self.spd = Spd()
-        self._capabilities = capabilities
-        self._features = features or Features()
-        self._find_device = find_device
+        self._capabilities: Capabilities | None = None
+        self._features = Features()
+        self._finder: DeviceFinder | None = None
         self._claim = claim
         self._release = release
         self._requester: Requester | None = None
@@ -120,13 +113,19 @@ class KernelDatapath:
     # Life
 
     async def start(self) -> None:
-        """Open the sockets, in the network namespace of the calling thread, and take stock of what is there.
+        """Find out what the kernel can do, open the sockets in the network namespace of the calling thread, take stock.
 
-        Raises DatapathRefusal: NO_XFRM, NO_PRIVILEGE, KERNEL_REFUSED.
+        Raises DatapathRefusal: NO_XFRM, NO_KERNEL_ESP, NO_PRIVILEGE, KERNEL_TOO_OLD, KERNEL_REFUSED.
         """
         self._loop = asyncio.get_running_loop()
+        abilities = await asyncio.to_thread(probe_kernel)
+        can = self._capabilities = capabilities_of(abilities, max_sas=self.options.max_sas)
+        if not can.usable:
+            raise DatapathRefusal(can.missing[0].reason, can.missing[0].detail)
+        self._features = features_of(abilities)
         self._requester = Requester()
         try:
+            self._finder = DeviceFinder(self.options.mark)
             with contextlib.suppress(OSError):
                 self._stat = os.open("/proc/thread-self/net/xfrm_stat", os.O_RDONLY | os.O_CLOEXEC)
             self._hearing = Hearing(self, self._requester)
@@ -164,9 +163,9 @@ class KernelDatapath:
 
     async def probe(self) -> Capabilities:
         """Tell what can be done here and now. Never raises."""
-        if self._capabilities is None:
-            return Capabilities(name=self.name, usable=False)
-        return self._capabilities
+        if self._capabilities is not None:
+            return self._capabilities
+        return capabilities_of(await asyncio.to_thread(probe_kernel), max_sas=self.options.max_sas)
 
     async def close(self) -> None:
         """Remove everything of ours, wipe all keys, end. Idempotent."""
@@ -184,6 +183,8 @@ class KernelDatapath:
             if requester is not None:
                 await self._remove_everything(requester)
                 requester.close()
+            if self._finder is not None:
+                self._finder.close()
             self._release([row.key for row in self.sad.rows.values() if row.sa.direction is Direction.IN])
             if self._stat >= 0:
                 os.close(self._stat)
@@ -303,7 +304,9 @@ class KernelDatapath:
             return [None], []
         peer = request.sa.source if request.sa.direction is Direction.IN else request.sa.destination
         try:
-            name, index = await self._find_device(handling.offload_device, peer)
+            finder = self._finder
+            assert finder is not None
+            name, index = await self._asked.run(lambda _: finder.find(handling.offload_device, peer))
         except DatapathRefusal as refusal:
             if handling.offload is not Offload.AUTO:
                 raise
