@@ -65,7 +65,7 @@ class Devices:
     missing: tuple[Missing, ...] = ()
 
 
-async def probe_devices(name: str | None = None, *, seconds: float = 2.0) -> Devices:
+async def probe_devices(name: str | None = None, *, seconds: float = 5.0) -> Devices:
     """Ask all devices, or the one of this name, in a child process. Never raises.
 
     No device of that name, or no answer within ``seconds``, is a row of ``missing``.

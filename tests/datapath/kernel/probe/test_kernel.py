@@ -150,13 +150,24 @@ def test_a_kernel_before_5_15_has_no_default_policy() -> None:
 @pytest.mark.parametrize(
     ("answer", "release", "expected"),
     [
-        (None, NEW, {"crypto offload": Reason.OFFLOAD_NOT_DONE, "packet offload": Reason.OFFLOAD_NOT_DONE}),
+        (
+            None,
+            NEW,
+            {
+                "crypto offload by a device": Reason.OFFLOAD_NOT_DONE,
+                "packet offload by a device": Reason.OFFLOAD_NOT_DONE,
+            },
+        ),
         (
             (errno.EINVAL, "Type doesn't support offload"),
             NEW,
-            {"crypto offload": Reason.KERNEL_REFUSED, "packet offload": Reason.KERNEL_REFUSED},
+            {"crypto offload by a device": Reason.KERNEL_REFUSED, "packet offload by a device": Reason.KERNEL_REFUSED},
         ),
-        ((errno.EINVAL, "Unrecognized flags in offload request"), "6.1.0", {"packet offload": Reason.KERNEL_TOO_OLD}),
+        (
+            (errno.EINVAL, "Unrecognized flags in offload request"),
+            "6.1.0",
+            {"packet offload by a device": Reason.KERNEL_TOO_OLD},
+        ),
         ((errno.EINVAL, ""), NEW, {}),
     ],
 )
