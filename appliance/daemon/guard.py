@@ -19,9 +19,16 @@ def apply(config: Config) -> None:
 def apply_policies(config: Config, policies: tuple[SecurityPolicy, ...]) -> None:
     """The same for policies that were made already."""
     from appliance.datapath.guard import install_guard
+    from appliance.datapath.kernel.options import trusted_mark
 
-    ports = config.ike.port, config.ike.port_nat
-    install_guard(policies, tun=config.datapath.soft.tun, mark=config.datapath.soft.mark, ports=ports)
+    settings = config.datapath
+    install_guard(
+        policies,
+        tun=settings.soft.tun,
+        mark=settings.soft.mark,
+        ports=(config.ike.port, config.ike.port_nat),
+        trusted_mark=trusted_mark(settings.soft.mark) if "kernel" in settings.order else None,
+    )
 
 
 def remove() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from appliance import VERSION
-from appliance.config.model import Config
+from appliance.config.model import Config, DefaultPolicy
 from appliance.config.problem import ConfigError
 from appliance.console.protocol import (
     PROTOCOL_VERSION,
@@ -44,6 +44,7 @@ from appliance.sa.datapath import Datapath
 from appliance.sa.selector import Address
 
 if TYPE_CHECKING:
+    from appliance.datapath.demultiplexer import Demultiplexer
     from appliance.datapath.soft.client import SoftDatapath
 
 OK, FAILED, BAD_CONFIGURATION = 0, 1, 2
@@ -101,6 +102,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._soft: SoftDatapath | None = None
+        self._demultiplexer: Demultiplexer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         addresses = dict.fromkeys(address for c in config.connections for address in c.local.addresses)
         self._transport = Transport(config.ike.port, config.ike.port_nat, config.datapath.soft.mark, tuple(addresses))
@@ -129,8 +131,14 @@ class Daemon:
 
     async def _start(self, control: ControlServer) -> None:
         loop = asyncio.get_running_loop()
+        from appliance.datapath.demultiplexer import Demultiplexer
+
         # The ports first: who does not get them is the second daemon here, and must not touch the first one's guard.
         no_family = self._transport.open()
+        order = self._config.datapath.order
+        self._demultiplexer = Demultiplexer(self._transport.ingresses)
+        if "soft" not in order:
+            self._demultiplexer.readers(soft=False)
         # Then, before anything can carry traffic: what is protected does not leave in the clear.
         guard.apply_policies(self._config, self._desired.policies)
         for refusal in no_family:
@@ -143,7 +151,7 @@ class Daemon:
         gateway = self._gateway = Gateway(
             self._desired,
             self._log,
-            makers=[(name, self._maker(name)) for name in self._config.datapath.order],
+            makers=[(name, self._maker(name)) for name in order],
             send=self._transport.send,
             local_for=find_local,
         )
@@ -296,10 +304,29 @@ class Daemon:
     # Datapaths
 
     def _maker(self, name: str) -> Callable[[], Any]:
-        makers = {"soft": self._make_soft}
+        makers = {"soft": self._make_soft, "kernel": self._make_kernel}
         if name not in makers:
-            raise Refusal(Reason.CONFIG_VALUE, f"datapath.order: there is no datapath {name!r}, only soft")
+            raise Refusal(Reason.CONFIG_VALUE, f"datapath.order: there is no datapath {name!r} yet")
         return makers[name]
+
+    async def _make_kernel(self) -> Datapath:
+        from appliance.datapath.guard import ipsec_aware
+        from appliance.datapath.kernel.datapath import KernelDatapath
+        from appliance.datapath.kernel.options import KernelOptions
+
+        if not await asyncio.to_thread(ipsec_aware):
+            words = "nftables here cannot tell what the kernel's IPsec protects: the guard would drop it"
+            raise Refusal(Reason.NO_NFTABLES, words, remedy="load nft_xfrm and nft_meta, or use a kernel with them")
+        settings = self._config.datapath.kernel
+        options = KernelOptions(
+            mark=self._config.datapath.soft.mark,
+            ike_ports=(self._config.ike.port, self._config.ike.port_nat),
+            survivors=settings.survivors,
+            block=settings.default_policy is DefaultPolicy.BLOCK,
+        )
+        kernel = KernelDatapath(options, demultiplexer=self._demultiplexer)
+        await kernel.start()
+        return kernel
 
     async def _make_soft(self) -> Datapath:
         from appliance.datapath.soft.client import SoftDatapath
@@ -315,7 +342,7 @@ class Daemon:
         }
         if settings.mtu is not None:
             options["tun_mtu"] = settings.mtu
-        soft = SoftDatapath(SoftOptions(**options), on_ike=self._transport.received)
+        soft = SoftDatapath(SoftOptions(**options), on_ike=self._transport.received, demultiplexer=self._demultiplexer)
         await soft.start()
         try:
             for ingress in self._transport.ingresses:

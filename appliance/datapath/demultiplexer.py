@@ -44,6 +44,7 @@ class Demultiplexer:
             return
         try:
             for ingress in self._ingresses:
+                ingress.bypass_xfrm()
                 ingress.open_kernel()
             self._apply(self._claims, kernel=True, soft=self._soft)
         except Refusal:

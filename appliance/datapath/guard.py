@@ -55,17 +55,22 @@ def install_guard(
     tun: str = "esplanade0",
     mark: int = OWN_MARK,
     ports: Sequence[int] = (IKE_PORT, NATT_PORT),
+    trusted_mark: int | None = None,
 ) -> None:
     """Put the guard up for these policies, then take an older one away. Counters start anew.
 
-    ``ports`` are those of our own IKE. Policies of tunnel interfaces are none of its business: what takes such an
-    interface is let pass, and routes say what does. Raises Refusal: NO_NFTABLES, NO_PRIVILEGE.
+    ``ports`` are those of our own IKE. ``trusted_mark`` is as in ``guard_rules``. Policies of tunnel interfaces are none
+    of its business: what takes such an interface is let pass, and routes say what does. Raises Refusal: NO_NFTABLES,
+    NO_PRIVILEGE.
     """
     older, ipsec = _standing(), ipsec_aware()
     while True:
         number = max(older, default=0) + 1
         try:
-            _nft(["-f", "-"], guard_rules(policies, number, tun=tun, mark=mark, ports=ports, ipsec=ipsec))
+            rules = guard_rules(
+                policies, number, tun=tun, mark=mark, ports=ports, ipsec=ipsec, trusted_mark=trusted_mark
+            )
+            _nft(["-f", "-"], rules)
             break
         except Refusal:
             # Whoever took that number meanwhile has put a guard up of its own, and ours comes after it.
@@ -141,10 +146,12 @@ def guard_rules(
     mark: int,
     ports: Sequence[int],
     ipsec: bool = False,
+    trusted_mark: int | None = None,
 ) -> str:
     """The guard of this number as nft(8) reads it, which fails if there is one already.
 
-    ``ipsec``: with what ``ipsec_aware`` asks for.
+    ``ipsec``: with what ``ipsec_aware`` asks for. ``trusted_mark``: what comes out of the TUN device gets it, for the
+    kernel's policies to know that it was decrypted.
     """
     table = f"{_TABLE}{number}"
     ordered = sorted((p for p in policies if p.handling.interface is None), key=lambda policy: policy.priority)
@@ -187,6 +194,7 @@ def guard_rules(
             *([_DECRYPTED] if ipsec else []),
             "jump inward",
             "}",
+            *([] if trusted_mark is None else _trusting(tun, trusted_mark)),
             "chain arrive {",
             "type filter hook input priority -150; policy accept;",
             f"iifname {{ {inside} }} accept\n{neighbours}",
@@ -198,6 +206,16 @@ def guard_rules(
             "",
         ]
     )
+
+
+def _trusting(tun: str, mark: int) -> list[str]:
+    """XFRM policies see the interface that a packet leaves by and not the one it came by: a mark tells them."""
+    return [
+        "chain trust {",
+        "type filter hook prerouting priority -150; policy accept;",
+        f'iifname "{tun}" meta mark set {mark:#x}',
+        "}",
+    ]
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 
 from appliance.datapath.kernel import selectors, states
-from appliance.datapath.kernel.options import KernelOptions
+from appliance.datapath.kernel.options import KernelOptions, trusted_mark
 from appliance.datapath.kernel.sad import Row
 from appliance.datapath.kernel.spd import IN, OUT, Spd, Tier, allow, block, both_ways, protect
 from appliance.datapath.kernel.xfrm import Mark, Policy, PolicyDirection, Selector
@@ -31,7 +31,7 @@ def always(spd: Spd, options: KernelOptions) -> None:
     every = _EVERYTHING[6]
     found = [Selector(every, every, 58, kind) for kind in _NEIGHBOUR_DISCOVERY]
     spd.claim("neighbours", allow([(way, one) for way in (OUT, IN) for one in found]), 0, Tier.EXEMPT)
-    mark = Mark(options.trusted_mark)
+    mark = Mark(trusted_mark(options.mark))
     ways = both_ways([Selector(network, network) for network in _EVERYTHING.values()])
     spd.claim("trusted", allow([way for way in ways if way[0] is not OUT], mark), 0, Tier.EXEMPT)
 

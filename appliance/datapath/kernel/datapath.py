@@ -17,7 +17,7 @@ from appliance.datapath.kernel.counters import read_counters
 from appliance.datapath.kernel.finding import DeviceFinder
 from appliance.datapath.kernel.hearing import Hearing
 from appliance.datapath.kernel.installing import Attempt, install, levels
-from appliance.datapath.kernel.options import KernelOptions
+from appliance.datapath.kernel.options import KernelOptions, home_mark
 from appliance.datapath.kernel.probe.kernel import probe_kernel
 from appliance.datapath.kernel.requester import Requester, refusal_of
 from appliance.datapath.kernel.sad import Reqids, Row, Sad, generation_of, traffic
@@ -119,6 +119,8 @@ class KernelDatapath:
         self._features = features_of(abilities)
         self._requester = Requester()
         try:
+            if self._demultiplexer is not None:
+                self._demultiplexer.open_kernel()
             self._finder = DeviceFinder(self.options.mark)
             with contextlib.suppress(OSError):
                 self._stat = os.open("/proc/thread-self/net/xfrm_stat", os.O_RDONLY | os.O_CLOEXEC)
@@ -131,9 +133,9 @@ class KernelDatapath:
         except OSError as error:
             await self.close()
             raise refusal_of(error, "taking stock of what the kernel has") from error
-        except DatapathRefusal:
+        except Refusal as refusal:
             await self.close()
-            raise
+            raise DatapathRefusal(refusal.reason, refusal.detail) from refusal
         if self._survivors.states:
             self._claim_spis(self._survivors.inbound_spis(self._survivors.states))
             words = (
@@ -180,7 +182,8 @@ class KernelDatapath:
                 requester.close()
             if self._finder is not None:
                 self._finder.close()
-            self._release(self.sad.rows)
+            if self._demultiplexer is not None:
+                self._demultiplexer.close_kernel()
             if self._stat >= 0:
                 os.close(self._stat)
             self._events.put_nowait(None)
@@ -286,7 +289,7 @@ class KernelDatapath:
             material,
             reqid=reqid,
             mark=options.mark,
-            home_mark=options.home_mark,
+            home_mark=home_mark(options.mark),
             features=self._features,
             device=device,
         )
@@ -421,7 +424,7 @@ class KernelDatapath:
                     spare,
                     reqid=row.reqid,
                     mark=self.options.mark,
-                    home_mark=self.options.home_mark,
+                    home_mark=home_mark(self.options.mark),
                     features=self._features,
                     device=row.device,
                 )

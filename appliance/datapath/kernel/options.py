@@ -7,19 +7,26 @@ from dataclasses import dataclass
 OWN_MARK = 0xE5B1
 
 
+def home_mark(mark: int) -> int:
+    """What the kernel decrypted has this one, beside our own packets' ``mark``."""
+    return (mark + 1) & 0xFFFFFFFF
+
+
+def trusted_mark(mark: int) -> int:
+    """What another datapath decrypted has this one."""
+    return (mark + 2) & 0xFFFFFFFF
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelOptions:
     """Settings of the kernel datapath. Times in seconds.
 
-    ``mark`` is that of our own packets, ``home_mark`` that of what the kernel decrypted, ``trusted_mark`` that of
-    what another datapath did. ``survivors``: how long SAs of an earlier daemon, which was
-    killed, carry traffic until they are replaced. ``block``: packets that no policy matches are dropped.
-    ``acquire_again``: the shortest time between two acquire events of a policy.
+    ``mark`` is that of our own packets, and the next two are those of what was decrypted. ``survivors``: how long SAs of
+    an earlier daemon, which was killed, carry traffic until they are replaced. ``block``: packets that no policy
+    matches are dropped. ``acquire_again``: the shortest time between two acquire events of a policy.
     """
 
     mark: int = OWN_MARK
-    home_mark: int = OWN_MARK + 1
-    trusted_mark: int = OWN_MARK + 2
     ike_ports: tuple[int, int] = (500, 4500)
     survivors: float = 180.0
     block: bool = False

@@ -8,18 +8,20 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import appliance
+from appliance.datapath.demultiplexer import Demultiplexer
+from appliance.datapath.filters import Owner
 from appliance.datapath.ingress import Datagram, Ingress, TooBig
 from appliance.datapath.soft import wire
 from appliance.datapath.soft.options import SoftOptions
 from appliance.datapath.soft.steering import Steering
 from appliance.reasons import Reason, Refusal
-from appliance.sa.association import SaKey, SecurityPolicy, UdpEncapsulation
+from appliance.sa.association import Direction, SaKey, SecurityPolicy, UdpEncapsulation
 from appliance.sa.datapath import (
     Acquire,
     Capabilities,
@@ -51,7 +53,8 @@ _IN_DOUBT = {"install", "update_endpoints"}
 class SoftDatapath:
     """The userspace datapath, by the contract of ``appliance.sa.datapath``.
 
-    ``start`` once, then ``add_ingress`` for each local address, before SAs of that address. ``on_ike`` is called with
+    ``start`` once, then ``add_ingress`` for each local address, before SAs of that address. ``demultiplexer`` gives it
+    the packets of its SAs where the kernel has others. ``on_ike`` is called with
     IKE messages that receive offload had glued to ESP packets. ``timeout`` seconds without an answer are a refusal
     that leaves in doubt what happened. Use one event loop throughout.
     """
@@ -62,10 +65,13 @@ class SoftDatapath:
         *,
         on_ike: Callable[[Datagram], None] | None = None,
         timeout: float = 5.0,
+        demultiplexer: Demultiplexer | None = None,
     ) -> None:
         self.options = options or SoftOptions()
         self._on_ike = on_ike
         self._timeout = timeout
+        self._demultiplexer = demultiplexer
+        self._claimed: set[int] = set()
         self._channel: wire.Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._steering: Steering | None = None
@@ -160,6 +166,7 @@ class SoftDatapath:
                 [wire.encode(request.sa), len(encryption), len(integrity), request.activate]
                 for request, (encryption, integrity) in zip(requests, taken, strict=True)
             ]
+            self._claim([request.sa.key for request in requests])
             await self._ask("install", items, secret=secret)
             return (Carried(),) * len(requests)
         finally:
@@ -169,6 +176,22 @@ class SoftDatapath:
                     wipe(key)
             for request in requests:
                 request.keys.wipe()
+
+    def _claim(self, keys: Sequence[SaKey]) -> None:
+        """Have the packets of inbound SAs come here, where another datapath is given some."""
+        if self._demultiplexer is not None:
+            spis = {key.spi for key in keys if key.direction is Direction.IN}
+            try:
+                self._demultiplexer.claim(spis, Owner.SOFT)
+            except Refusal as refusal:
+                raise DatapathRefusal(refusal.reason, refusal.detail) from refusal
+            self._claimed |= spis
+
+    def _release(self, spis: Iterable[int]) -> None:
+        if self._demultiplexer is not None:
+            gone = self._claimed & set(spis)
+            self._demultiplexer.release(gone)
+            self._claimed -= gone
 
     async def activate_outbound(self, key: SaKey) -> None:
         """Switch the traffic of the SA's reqid and selectors to it. Refusal: NOT_INSTALLED."""
@@ -180,7 +203,9 @@ class SoftDatapath:
 
     async def remove(self, keys: Sequence[SaKey]) -> tuple[SaKey, ...]:
         """Remove SAs and wipe their keys. Returns those that were there."""
-        return self._keys(await self._ask("remove", [wire.encode(key) for key in keys]))
+        there = self._keys(await self._ask("remove", [wire.encode(key) for key in keys]))
+        self._release(key.spi for key in there if key.direction is Direction.IN)
+        return there
 
     async def install_policies(self, policies: Sequence[SecurityPolicy]) -> None:
         """Add or replace policies: first in the process, then the routes that lead traffic to it.
@@ -208,6 +233,7 @@ class SoftDatapath:
     async def export_inbound(self, key: SaKey) -> InboundState:
         """Stop an inbound SA, read its window, remove it."""
         value, bitmap = await self._ask("export_inbound", wire.encode(key))
+        self._release([key.spi])
         state: InboundState = wire.decode(InboundState, value)
         return replace(state, bitmap=int.from_bytes(bitmap))
 
@@ -356,6 +382,7 @@ class SoftDatapath:
             self._events.put_nowait(None)
 
     def _disconnect(self, why: str) -> None:
+        self._release(tuple(self._claimed))
         if self._channel is not None:
             with contextlib.suppress(RuntimeError):
                 loop = asyncio.get_running_loop()

@@ -35,9 +35,6 @@ async def kernel_gateway(number: int, space: Namespace, options: KernelOptions |
 def kernel_only(opened: list[Ingress]) -> Demultiplexer:
     """All of ESP goes to the kernel."""
     demultiplexer = Demultiplexer(opened)
-    demultiplexer.open_kernel()
-    for ingress in opened:
-        ingress.bypass_xfrm()
     demultiplexer.readers(soft=False)
     return demultiplexer
 
