@@ -61,9 +61,9 @@ def test_routes_are_held_before_an_interface_is_taken_away_or_made(kernel: Memor
     kernel.asked.clear()
     Interfaces(kernel).apply([replace(IPSEC0, if_id=6, routes=(ip_network("10.3.0.0/16"),))])
     order = [what.split(" (")[0] for what in kernel.asked]
-    steps = ("holding 10.3.0.0/16", "removing the interface ipsec0", "making the interface ipsec0")
-    steps += ("setting ipsec0 up", "routing 10.3.0.0/16", "removing the route to 10.2.0.0/16")
-    assert [step for step in order if step in steps] == [*steps]
+    steps = ["holding 10.3.0.0/16", "removing the interface ipsec0", "making the interface ipsec0"]
+    steps += ["setting ipsec0 up", "routing 10.3.0.0/16", "removing the route to 10.2.0.0/16"]
+    assert list(dict.fromkeys(step for step in order if step in steps)) == steps
 
 
 def test_a_killed_daemons_interfaces_are_found_by_their_mark(kernel: MemoryRouting) -> None:
