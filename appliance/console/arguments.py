@@ -20,6 +20,7 @@ connections  all connections and children, up or down, with the reason where dow
 sa           the ESP SAs that are installed, their counters, and where they run
 policies     what is protected, let through or dropped, first match first
 datapath     what the datapaths can do here, and why not the rest
+offload      what the kernel and the network devices can do of IPsec, and why not the rest
 counters     packets and events counted, drops by their reason
 log          the newest events
 """

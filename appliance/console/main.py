@@ -175,6 +175,8 @@ def _show(options: Namespace) -> int:
             screen = screens.policies
         case What.DATAPATH:
             screen = screens.datapaths
+        case What.OFFLOAD:
+            screen = screens.offload
         case What.LOG:
             screen = screens.log
         case What.COUNTERS:
@@ -188,7 +190,7 @@ def _only(rows: list[Any], what: What, names: list[str]) -> list[Any]:
     """The rows of the connections named. Raises Refusal for a name that no row has."""
     if not names:
         return rows
-    if what in (What.COUNTERS, What.DATAPATH):
+    if what in (What.COUNTERS, What.DATAPATH, What.OFFLOAD):
         raise Refusal(
             Reason.UNKNOWN_NAME, f"{what.value} are not of a connection", remedy=f"use: esplanade show {what.value}"
         )

@@ -49,6 +49,7 @@ class What(StrEnum):
     SA = "sa"
     POLICIES = "policies"
     DATAPATH = "datapath"
+    OFFLOAD = "offload"
     COUNTERS = "counters"
     LOG = "log"
 
@@ -215,6 +216,18 @@ class DatapathRow(msgspec.Struct, frozen=True, kw_only=True):
     missing: list[MissingRow] = []
 
 
+class OffloadRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One finding about the kernel or a network device, whether a datapath uses it or not."""
+
+    subject: str
+    """Either "kernel", or the name of a network device, or "devices" for all others together."""
+    what: str
+    able: bool | None = None
+    """Null where only trying tells, and where ``text`` just tells something."""
+    text: str = ""
+    reason: Cause | None = None
+
+
 class CounterRow(msgspec.Struct, frozen=True, kw_only=True):
     """One counter. ``words`` says what it counts, or the reason's words where it counts drops."""
 
@@ -348,6 +361,7 @@ ROWS: dict[What, type[msgspec.Struct]] = {
     What.SA: SaRow,
     What.POLICIES: PolicyRow,
     What.DATAPATH: DatapathRow,
+    What.OFFLOAD: OffloadRow,
     What.COUNTERS: CounterRow,
     What.LOG: LogRow,
 }

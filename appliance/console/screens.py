@@ -14,6 +14,7 @@ from appliance.console.protocol import (
     DatapathRow,
     LogRow,
     Nat,
+    OffloadRow,
     PolicyRow,
     SaRow,
     State,
@@ -295,6 +296,40 @@ def datapaths(rows: Sequence[DatapathRow], page: Page, now: float) -> list[str]:
             assert isinstance(note, Note)
             lines += page.note(note)
     return lines or ["no datapath is configured"]
+
+
+def offload(rows: Sequence[OffloadRow], page: Page, now: float) -> list[str]:
+    """What the kernel and each network device can do of IPsec; below what they cannot, why and what to do."""
+    lines: list[str] = []
+    groups: dict[str, list[OffloadRow]] = {}
+    for row in rows:
+        groups.setdefault(row.subject, []).append(row)
+    for subject, found in groups.items():
+        if lines:
+            lines.append("")
+        told = [row.text for row in found if _is_told(row) and not row.what]
+        lines.append("  ".join(units.clean(text) for text in (subject, *told)))
+        width = max(len(row.what) for row in found)
+        for row in found:
+            if _is_told(row) and not row.what:
+                continue
+            lines += _offload_lines(row, width, page)
+    return lines or ["nothing was found out"]
+
+
+def _is_told(row: OffloadRow) -> bool:
+    return row.able is None and row.reason is None
+
+
+def _offload_lines(row: OffloadRow, width: int, page: Page) -> list[str]:
+    words, colour = {True: ("yes", Colour.GOOD), False: ("no", Colour.BAD), None: ("", Colour.PLAIN)}[row.able]
+    text = ": ".join(part for part in (words, row.text) if part)
+    notes: list[Row | Note] = [Note(row.what.ljust(width), text, colour if text == words else Colour.PLAIN, 2)]
+    lines: list[str] = []
+    for note in [*notes, *_why(row.reason, 4)]:
+        assert isinstance(note, Note)
+        lines += page.note(note)
+    return lines
 
 
 def counters(rows: Sequence[CounterRow], page: Page, now: float, *, zeros: bool = False) -> list[str]:

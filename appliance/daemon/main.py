@@ -241,6 +241,7 @@ class Daemon:
             What.SA: show.sas,
             What.POLICIES: show.policies,
             What.DATAPATH: show.datapath,
+            What.OFFLOAD: show.offload,
             What.COUNTERS: show.counters,
         }[arguments.what]
         return await rows()

@@ -18,6 +18,7 @@ from appliance.console.protocol import (
     LogRow,
     MissingRow,
     Nat,
+    OffloadRow,
     PolicyRow,
     SaRow,
     State,
@@ -26,6 +27,7 @@ from appliance.daemon.datapath_events import DatapathEvents
 from appliance.daemon.datapaths import Datapaths
 from appliance.daemon.installer import InstalledChild, Installer
 from appliance.daemon.log import Log
+from appliance.daemon.offload import OffloadProbe
 from appliance.daemon.reconcile import Reconciler
 from appliance.daemon.runtime import ChildRuntime, ConnectionRuntime, Why
 from appliance.ike.views import ChildView, IkeView
@@ -66,6 +68,7 @@ class Show:
         self._log = log
         self._counters = counters
         self._loop = asyncio.get_running_loop()
+        self._offload = OffloadProbe()
         self._looked_at = float("-inf")
         self._offset = reconciler.wall() - self._loop.time()
 
@@ -155,13 +158,17 @@ class Show:
                             reason=gap.reason.name,
                             words=gap.reason.words,
                             detail=gap.detail,
-                            remedy=gap.reason.remedy,
+                            remedy=gap.remedy or gap.reason.remedy,
                         )
                         for gap in can.missing
                     ],
                 )
             rows.append(row)
         return rows
+
+    async def offload(self) -> list[OffloadRow]:
+        """What the kernel and the network devices can do of IPsec, whatever the datapaths are."""
+        return await self._offload.rows()
 
     async def counters(self) -> list[CounterRow]:
         """Counters of the engine, of the datapaths and of the daemon."""

@@ -145,3 +145,14 @@ class Suite:
         if self.integrity is not Integrity.NONE:
             words.append(format_transform(Transform(TransformType.INTEG, self.integrity)))
         return "-".join([*words, "esn"] if self.esn else words)
+
+
+def every_suite() -> tuple[Suite, ...]:
+    """All that there are, with and without ESN."""
+    found = []
+    for encryption, spec in ENCRYPTION.items():
+        integrities = [Integrity.NONE] if spec.aead else [item for item in Integrity if item is not Integrity.NONE]
+        for bits in spec.key_bits:
+            for integrity in integrities:
+                found += [Suite(encryption, bits, integrity, esn) for esn in (True, False)]
+    return tuple(found)

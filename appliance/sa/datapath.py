@@ -31,11 +31,12 @@ class DatapathRefusal(Refusal):
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Something a datapath cannot do, and why."""
+    """Something a datapath cannot do, and why. ``remedy``: what to do, where that is not the reason's."""
 
     what: str
     reason: Reason
     detail: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,7 +191,7 @@ async def gateway(number: int, space: Namespace, options: SoftOptions | None = N
     heard: list[Datagram] = []
     opened: list[Ingress] = []
     with inside(space):
-        datapath = SoftDatapath(options, on_ike=heard.append)
+        datapath = SoftDatapath(options, on_ike=heard.append, timeout=20.0)
     try:
         with inside(space):
             await datapath.start()

@@ -131,7 +131,7 @@ def state_of(
         if_id=sa.handling.if_id,
         tfc_padding=sa.tfc_padding if out else 0,
         # Out: our own packets, which no tunnel and no guard takes. In: what has to find a local network.
-        output_mark=OutputMark(mark if out else home_mark),
+        output_mark=OutputMark(mark if out else home_mark, 0xFFFFFFFF),
         direction=(SaDirection.OUT if out else SaDirection.IN) if features.direction else None,
         mapping_max_age=MAPPING_AGE if features.mapping_age and not out and encapsulation is not None else 0,
     )

@@ -91,16 +91,5 @@ def make_cipher(suite: Suite, encryption: bytearray, integrity: bytearray) -> Ci
     return MacCipher(transform(suite.encryption, suite.integrity, encryption, integrity))
 
 
-def supported_suites() -> tuple[Suite, ...]:
-    """Every suite there is, with and without ESN."""
-    found = []
-    for encryption, spec in ENCRYPTION.items():
-        integrities = [Integrity.NONE] if spec.aead else [item for item in Integrity if item is not Integrity.NONE]
-        for bits in spec.key_bits:
-            for integrity in integrities:
-                found += [Suite(encryption, bits, integrity, esn) for esn in (True, False)]
-    return tuple(found)
-
-
 def _wiped(nonce: Octets, data: Octets, associated_data: Octets | None, buf: memoryview) -> int:
     raise Refusal(Reason.NO_SA, "its keys were wiped")

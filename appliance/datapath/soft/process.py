@@ -13,7 +13,6 @@ import traceback
 from typing import Any
 
 from appliance.datapath.soft import wire
-from appliance.datapath.soft.cipher import supported_suites
 from appliance.datapath.soft.control import Control
 from appliance.datapath.soft.engine import Engine, Way
 from appliance.datapath.soft.options import SoftOptions
@@ -21,6 +20,7 @@ from appliance.datapath.soft.tun import open_tun
 from appliance.process.footprint import trim_memory
 from appliance.process.hardening import harden
 from appliance.reasons import Reason, Refusal
+from appliance.sa.algorithms import every_suite
 from appliance.sa.association import Mode
 from appliance.sa.datapath import Capabilities, DatapathEvent, Missing
 
@@ -156,7 +156,7 @@ class Process:
             Capabilities(
                 name="soft",
                 usable=True,
-                suites=supported_suites(),
+                suites=every_suite(),
                 modes=(Mode.TUNNEL, Mode.TRANSPORT),
                 native=True,
                 udp_encapsulation=True,
