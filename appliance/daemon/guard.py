@@ -6,13 +6,16 @@ The daemon puts it up before anything else and leaves it when it ends; ``esplana
 from __future__ import annotations
 
 from appliance.config.model import Config
-from appliance.daemon.translate import Reqids, policies_of
+from appliance.daemon.translate import Reqids, interfaces_of, policies_of
 from appliance.reasons import Refusal
 from appliance.sa.association import SecurityPolicy
 
 
 def apply(config: Config) -> None:
-    """Put the guard up for a configuration, in place of an older one. Raises Refusal: NO_NFTABLES, NO_PRIVILEGE."""
+    """Put the guard up for a configuration, in place of an older one, and hold what is routed to tunnel interfaces.
+
+    Raises Refusal: NO_NFTABLES, NO_PRIVILEGE, KERNEL_REFUSED.
+    """
     apply_policies(config, policies_of(config, Reqids()))
 
 
@@ -21,6 +24,10 @@ def apply_policies(config: Config, policies: tuple[SecurityPolicy, ...]) -> None
     from appliance.datapath.guard import install_guard
     from appliance.datapath.kernel.options import trusted_mark
 
+    if config.interfaces:
+        from appliance.datapath.kernel.interfaces import hold_routes
+
+        hold_routes(interfaces_of(config))
     settings = config.datapath
     install_guard(
         policies,
@@ -34,7 +41,9 @@ def apply_policies(config: Config, policies: tuple[SecurityPolicy, ...]) -> None
 def remove() -> None:
     """Take the guard away: from now on protected traffic may leave in the clear. Idempotent. Raises Refusal."""
     from appliance.datapath.guard import remove_guard
+    from appliance.datapath.kernel.interfaces import remove_routes
 
+    remove_routes()
     remove_guard()
 
 

@@ -3,6 +3,8 @@
 What is routed to a tunnel interface must not leave in the clear when the interface is down, gone, or not made yet. So
 beside each route there stands an unreachable one to the same network, which counts when the first is not there. It
 outlives the interface and the daemon, as the guard does.
+
+No sysctl is needed: a reverse path filter, also a strict one, lets in what came through an SA.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ class Interfaces:
         refused does not hold up the others.
 
         Raises Refusal, the first: INTERFACE_TAKEN, INTERFACE_UNSUPPORTED, NO_PRIVILEGE, KERNEL_REFUSED with the
-        kernel's words, DATAPATH_TIMEOUT.
+        kernel's words, DATAPATH_TIMEOUT. Blocks: hundreds of interfaces are for a thread.
         """
         done: list[str] = []
         refused: list[Refusal] = []
@@ -90,6 +92,10 @@ class Interfaces:
         if refused:
             raise refused[0]
         return done
+
+    def indices(self) -> dict[str, int]:
+        """Our interfaces that are there, with the kernel's numbers of them. Raises Refusal as ``apply``."""
+        return {link.name: link.index for link in _links(self._routing).values() if link.ours}
 
     def remove(self) -> list[str]:
         """Take our interfaces away. The unreachable routes stay. Returns what was done. Raises Refusal as ``apply``."""

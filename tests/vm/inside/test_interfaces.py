@@ -56,6 +56,11 @@ def route(namespace: Namespace, destination: str) -> str:
     return done.stdout + done.stderr
 
 
+def held(namespace: Namespace, destination: str) -> bool:
+    """Whether there is no way there, not even by the default route."""
+    return "No route to host" in route(namespace, destination)
+
+
 def tunnel(end: Namespace, number: int, if_id: int) -> None:
     """Policies of everything and SAs, by ip(8)."""
     here, there = OUTER[number], OUTER[1 - number]
@@ -204,16 +209,14 @@ def test_a_route_based_tunnel_carries_and_fails_closed(
     assert received(left) == before + 1
 
     left.ip("link delete ipsec0")
-    for destination in inside:
-        assert "unreachable" in route(left, destination)
-        assert not pings(left, destination)
+    assert all(held(left, destination) and not pings(left, destination) for destination in inside)
     assert "dev wan" in route(left, "10.4.0.1")
     done = interfaces.apply([IPSEC0])
     assert any("made ipsec0" in line for line in done) and any("routed 10.2.0.0/16" in line for line in done)
     assert all(pings(left, destination) for destination in inside)
 
     left.ip("link set dev ipsec0 down")
-    assert all("unreachable" in route(left, destination) for destination in inside)
+    assert all(held(left, destination) for destination in inside)
     interfaces.apply([IPSEC0])
     left.ip("link set dev ipsec0 down", "link set dev ipsec0 name other", "link set dev other up")
     assert interfaces.apply([IPSEC0])[0] == "removed other, which nothing wants"
@@ -221,12 +224,62 @@ def test_a_route_based_tunnel_carries_and_fails_closed(
 
     interfaces.remove()
     assert "ipsec0" not in words(left, "link show")
-    assert all("unreachable" in route(left, destination) for destination in inside)
+    assert all(held(left, destination) for destination in inside)
     left.call(remove_routes)
     left.call(remove_routes)
     assert all("dev wan" in route(left, destination) for destination in inside)
     left.call(hold_routes, [IPSEC0])
-    assert all("unreachable" in route(left, destination) for destination in inside)
+    assert all(held(left, destination) for destination in inside)
+
+
+def test_policies_without_an_interface_are_asked_first_unless_one_lets_its_packets_pass(
+    ends: tuple[Namespace, Namespace], interfaces: Interfaces
+) -> None:
+    left, right = ends
+    tunnel(left, 0, IPSEC0.if_id)
+    far_end(right)
+    interfaces.apply([IPSEC0])
+    assert pings(left, "10.2.0.1")
+    left.ip("xfrm policy add dir out src 0.0.0.0/0 dst 10.2.0.0/16 priority 100 action block")
+    assert not pings(left, "10.2.0.1")
+    passing = "xfrm policy add dir out src 0.0.0.0/0 dst 0.0.0.0/0 dev ipsec0 priority 1"
+    left.ip(passing)
+    assert pings(left, "10.2.0.1")
+    left.ip("xfrm policy delete dir out src 0.0.0.0/0 dst 10.2.0.0/16")
+    left.ip("xfrm policy delete dir out src 0.0.0.0/0 dst 0.0.0.0/0 dev ipsec0")
+    assert pings(left, "10.2.0.1")
+    left.ip("xfrm policy setdefault in block fwd block out block")
+    assert not pings(left, "10.2.0.1")
+    left.ip(passing)
+    assert pings(left, "10.2.0.1")
+
+
+def test_a_gateway_forwards_through_it_and_with_a_default_of_block_needs_policies_that_let_pass() -> None:
+    with Lab() as lab:
+        host, gateway, far = lab.namespace("host"), lab.namespace("gateway", forwarding=True), lab.namespace("far")
+        lab.link(host, "lan", gateway, "lan")
+        lab.link(gateway, "wan", far, "wan")
+        host.ip("addr add 10.1.0.2/24 dev lan", "route add default via 10.1.0.1")
+        gateway.ip("addr add 10.1.0.1/24 dev lan", f"addr add {OUTER[0]}/24 dev wan")
+        gateway.ip(f"route add default via {OUTER[1]}")
+        far.ip(f"addr add {OUTER[1]}/24 dev wan")
+        interfaces = gateway.call(Interfaces)
+        interfaces.apply([IPSEC0])
+        tunnel(gateway, 0, IPSEC0.if_id)
+        far_end(far)
+        far.ip("route add 10.1.0.0/24 dev ipsec7")
+        assert pings(host, "10.2.0.1")
+        gateway.ip("link delete ipsec0")
+        assert "Host Unreachable" in host.run(["ping", "-c", "1", "-W", "2", "10.2.0.1"], check=False).stdout
+        interfaces.apply([IPSEC0])
+        assert pings(host, "10.2.0.1")
+        gateway.ip("xfrm policy setdefault in block fwd block out block")
+        # There and, for what was decrypted, from there on.
+        for direction, device in (("fwd", "ipsec0"), ("out", "ipsec0"), ("out", "lan")):
+            assert not pings(host, "10.2.0.1")
+            gateway.ip(f"xfrm policy add dir {direction} src 0.0.0.0/0 dst 0.0.0.0/0 dev {device} priority 1")
+        assert pings(host, "10.2.0.1")
+        interfaces.close()
 
 
 def received(namespace: Namespace) -> int:
@@ -245,7 +298,7 @@ def test_everything_can_be_routed_there_whatever_default_route_there_is(
     assert "dev ipsec0" in route(left, "203.0.113.1") and "dev ipsec0" in route(left, "2001:db9::1")
     assert "dev wan" in route(left, OUTER[1]) and "dev wan" in route(left, "2001:db8::2")
     left.ip("link delete ipsec0")
-    assert "unreachable" in route(left, "203.0.113.1") and "unreachable" in route(left, "2001:db9::1")
+    assert held(left, "203.0.113.1") and held(left, "2001:db9::1")
 
 
 def test_changes_of_links_are_heard(ends: tuple[Namespace, Namespace], interfaces: Interfaces) -> None:
@@ -278,7 +331,6 @@ def test_a_thousand_are_quick(ends: tuple[Namespace, Namespace], interfaces: Int
     assert interfaces.apply(many) == []
     looked = time.monotonic()
     interfaces.apply([])
-    print(
-        f"made in {made - started:.2f} s, looked at in {looked - made:.2f} s, removed in {time.monotonic() - looked:.2f} s"
-    )
+    removed = time.monotonic()
+    print(f"made in {made - started:.2f} s, looked at in {looked - made:.2f} s, removed in {removed - looked:.2f} s")
     assert "ipsec" not in words(ends[0], "link show")
