@@ -32,6 +32,7 @@ PACKAGES = (
     "ethtool",
     "iperf3",
     "iproute2",
+    "iptables",
     "iputils-ping",
     "kmod",
     "libcharon-extra-plugins",
@@ -43,6 +44,9 @@ PACKAGES = (
     "strongswan-swanctl",
     "util-linux",
 )
+SOURCE = "linux-source-6.12"
+BUILDING = ("gcc", "linux-headers-cloud-amd64", SOURCE, "make", "patch")
+"""What from-source.sh works with, and removes."""
 PYTHON = "3.13"
 """Debian 13's."""
 NOT_INSIDE = ("mypy", "ruff")
@@ -54,6 +58,9 @@ COMMANDS = {
     "mmdebstrap": "mmdebstrap",
     "mkfs.ext4": "e2fsprogs",
 }
+HERE = Path(__file__).parent
+PARTS = ("image.py", "cpio.py", "initrd-init.sh", "from-source.sh", "netdevsim-lifted.patch")
+"""Files of this folder that the disk, or the initial RAM disk, is made by."""
 SBIN = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
@@ -106,7 +113,7 @@ def requirements() -> list[str]:
 
 
 def _place() -> Path:
-    recipe = json.dumps([SUITE, PACKAGES, PYTHON, requirements(), SIZE, Path(__file__).read_text()])
+    recipe = json.dumps([requirements(), *((HERE / part).read_text() for part in PARTS)])
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "esplanade" / f"vm-{digest}"
@@ -121,7 +128,8 @@ def _alone(lock: Path) -> Iterator[None]:
 
 def _build(place: Path) -> None:
     root = place / "root"
-    _run(["mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}", SUITE, str(root)])
+    wanted = ",".join((*PACKAGES, *BUILDING))
+    _run(["mmdebstrap", "--quiet", "--variant=apt", f"--include={wanted}", SUITE, str(root)])
     # Wheels only: nothing of the machine's has to run, so the host's Python may be another.
     _run(
         [
@@ -134,6 +142,10 @@ def _build(place: Path) -> None:
     [kernel] = (root / "boot").glob("vmlinuz-*")
     version = kernel.name.removeprefix("vmlinuz-")
     shutil.copy(kernel, place / "vmlinuz")
+    for part in ("from-source.sh", "netdevsim-lifted.patch"):
+        shutil.copy(HERE / part, root / "tmp")
+    script = ["sh", "/tmp/from-source.sh", version, SOURCE, "/tmp/netdevsim-lifted.patch", *PACKAGES]
+    _run(["chroot", str(root), *script])
     [block] = (root / "lib/modules" / version).rglob("virtio_blk.ko*")
     data = block.read_bytes()
     (place / "initrd").write_bytes(_initrd(root, lzma.decompress(data) if block.suffix == ".xz" else data))
@@ -153,7 +165,7 @@ def _initrd(root: Path, block: bytes) -> bytes:
         archive.folder(folder)
     archive.file("bin/busybox", (root / "bin/busybox").read_bytes(), 0o755)
     archive.file("virtio_blk.ko", block, 0o644)
-    archive.file("init", (Path(__file__).parent / "initrd-init.sh").read_bytes(), 0o755)
+    archive.file("init", (HERE / "initrd-init.sh").read_bytes(), 0o755)
     return gzip.compress(archive.finish(), 1, mtime=0)
 
 

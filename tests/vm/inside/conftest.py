@@ -28,7 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     missing = None if RESULTS else image.why_not()
     for item in items:
         if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.verify)
+            if item.get_closest_marker("essential") is None:
+                item.add_marker(pytest.mark.verify)
             item.add_marker(pytest.mark.xdist_group("vm"))
             if missing is not None:
                 item.add_marker(pytest.mark.skip(reason=missing))
