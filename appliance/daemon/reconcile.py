@@ -383,6 +383,17 @@ class Reconciler:
         runtime.demanded = False
         runtime.changed()
 
+    def broken(self, installed: InstalledChild, refusal: Refusal) -> None:
+        """A child's SAs are of no use any more; it is about to be replaced or to end."""
+        runtime = self.connections.get(installed.connection)
+        child = runtime.children.get(installed.child) if runtime is not None else None
+        if runtime is None or child is None or installed.child_id not in child.negotiated:
+            return
+        child.installed.discard(installed.child_id)
+        if not child.installed:
+            child.why = self._why(refusal.reason, refusal.detail, refusal.remedy, child.why)
+        runtime.changed()
+
     def refused(self, connection: str, name: str, refusal: Refusal) -> None:
         """No datapath took a child."""
         runtime = self.connections.get(connection)

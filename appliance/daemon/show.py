@@ -24,6 +24,7 @@ from appliance.console.protocol import (
 )
 from appliance.daemon.datapath_events import DatapathEvents
 from appliance.daemon.datapaths import Datapaths
+from appliance.daemon.failback import Failback
 from appliance.daemon.installer import InstalledChild, Installer
 from appliance.daemon.log import Log
 from appliance.daemon.reconcile import Reconciler
@@ -54,6 +55,7 @@ class Show:
         installer: Installer,
         datapaths: Datapaths,
         events: DatapathEvents,
+        failback: Failback,
         log: Log,
         *,
         counters: Callable[[], Mapping[str, int]],
@@ -63,6 +65,7 @@ class Show:
         self._installer = installer
         self._datapaths = datapaths
         self._events = events
+        self._failback = failback
         self._log = log
         self._counters = counters
         self._loop = asyncio.get_running_loop()
@@ -99,7 +102,7 @@ class Show:
         }
         usable = next((slot.name for slot in self._datapaths.slots if slot.datapath is not None), None)
         rows: list[PolicyRow] = []
-        for policy in sorted(self._datapaths.policies, key=lambda p: p.priority):
+        for policy in sorted(self._datapaths.homes.policies, key=lambda p: p.priority):
             if policy.action is PolicyAction.PROTECT:
                 owner = by_name.get(policy.name)
                 state = "dropped" if owner is None else _protection(*owner, acquire=policy.acquire)
