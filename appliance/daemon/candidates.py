@@ -52,6 +52,10 @@ class Candidates:
                 found.append(slot)
         return []
 
+    def running(self, name: str) -> Datapath | None:
+        """The datapath of that name, if it runs."""
+        return next((slot.datapath for slot in self._slots if slot.name == name), None)
+
     def runs(self, datapath: Datapath) -> bool:
         """Whether a datapath has not failed since."""
         return by_datapath(self._slots, datapath) is not None

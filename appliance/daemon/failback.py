@@ -66,6 +66,14 @@ class Failback:
         due = self._due(child)
         return None if due is None else max(0.0, due[0] - self._loop.time())
 
+    def steady_in(self, slot: Slot) -> float | None:
+        """Seconds until children may return to a datapath that failed. None: it is down, or nothing holds it back."""
+        if self.return_after is None or not slot.standing.failures:
+            return None
+        at = slot.standing.steady_at(self.return_after)
+        left = None if at is None else at - self._loop.time()
+        return left if left is not None and left > 0 else None
+
     async def run(self) -> None:
         """Look every second, for ever."""
         while True:

@@ -273,7 +273,7 @@ class Installer:
 
     async def _burn(self, name: str, child: InstalledChild) -> None:
         """It is unknown whether the SAs are there, so nobody gets their keys again; what is there has to go."""
-        datapath = next((c.datapath for c in self._candidates.of(child.outbound) if c.name == name), None)
+        datapath = self._candidates.running(name)
         if datapath is not None:
             keys = [k for k in (child.outbound.key, child.inbound.key) if self._by_key.get(k) in (None, child)]
             await self._remove_from(datapath, keys, child)
