@@ -302,7 +302,9 @@ def datapaths(rows: Sequence[DatapathRow], page: Page, now: float) -> list[str]:
                 "sas": room,
                 "policies": units.count(row.policies) if row.policies else None,
                 "kept off": row.avoided,
-                "returns in": units.duration(row.returns_in) if row.returns_in is not None else None,
+                "trusted": f"in {units.duration(row.returns_in)}, then children return to it"
+                if row.returns_in is not None
+                else None,
                 "suites": ", ".join(row.suites),
                 "modes": ", ".join([*row.modes, *more]),
                 "replay window": f"{low} to {high} packets" if high else None,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from appliance.daemon.slot import AVOID_FIRST, LONGEST_WAIT, Slot, by_datapath
 from appliance.reasons import Reason, Refusal
-from appliance.sa.association import SecurityAssociation
+from appliance.sa.association import SecurityAssociation, SecurityPolicy
 from appliance.sa.datapath import Datapath, WhyNot
-from appliance.sa.placement import Candidate, objection
+from appliance.sa.placement import Candidate, objection, policy_objection
 
 
 @dataclass(slots=True)
@@ -39,6 +39,24 @@ class Candidates:
     def can_take(self, sa: SecurityAssociation, *, careful: bool = False) -> bool:
         """Whether one could take an SA by what it says about itself; ``careful``: one that is not avoided."""
         return _able(self._careful(sa) if careful else self._with_kin(sa), sa)
+
+    def lack(self, policy: SecurityPolicy) -> Refusal | None:
+        """Why no datapath can carry what a policy protects, whatever is negotiated; None if one can."""
+        found: list[tuple[Slot, WhyNot]] = []
+        for slot in self._slots:
+            why = policy_objection(slot.candidate(), policy)
+            if why is None:
+                return None
+            found.append((slot, why))
+        # What it is pinned to matters, not that the others are not it.
+        telling = [(slot, why) for slot, why in found if why.reason is not Reason.PINNED] or found
+        if not telling:
+            return Refusal(Reason.DATAPATH_GONE, "no datapath is configured")
+        slot, why = telling[0]
+        remedy = slot.why.remedy if slot.why is not None and slot.why.reason is why.reason else None
+        if len(telling) == 1:
+            return Refusal(why.reason, f"{why.datapath}: {why.detail}".rstrip(": "), remedy=remedy)
+        return Refusal(why.reason, "; ".join(str(why) for _, why in telling), remedy=remedy)
 
     def better(self, sa: SecurityAssociation, datapath: Datapath) -> list[Slot]:
         """Running datapaths before this one in the order that could take the SA. None while it has kin here."""

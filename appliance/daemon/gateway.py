@@ -68,10 +68,15 @@ class Gateway:
             carrier=lambda reqid: self.installer.carrier(reqid),
             wall=wall,
         )
-        self.reconciler = Reconciler(
-            log, local_for=local_for, ready=lambda: self.datapaths.ready, chance=chance, wall=wall
-        )
         self.candidates = Candidates(self.datapaths.slots, kin=lambda sa: self.installer.kin(sa))
+        self.reconciler = Reconciler(
+            log,
+            local_for=local_for,
+            ready=lambda: self.datapaths.ready,
+            lack=self.candidates.lack,
+            chance=chance,
+            wall=wall,
+        )
         self.installer = Installer(
             spis,
             log,

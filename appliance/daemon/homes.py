@@ -167,7 +167,8 @@ class Homes:
             for name in slot.policies.keys() | slot.unsure:
                 wanted = places.get(name, frozenset())
                 there = any(name in s.policies for s in self._slots if s.name in wanted)
-                if slot.name not in wanted and (there or not wanted):
+                # What no datapath takes as it is now stays as it was.
+                if slot.name not in wanted and (there or not (wanted or name in refused)):
                     extra.append(name)
             if extra:
                 await self._remove(slot, sorted(extra))

@@ -19,6 +19,7 @@ from appliance.daemon.runtime import ChildRuntime, ConnectionRuntime, IkeRecord,
 from appliance.ike.connection import ConnectionConfig, Endpoint
 from appliance.ike.events import ChildDown, ChildFailed, ChildUp, Event, IkeDown, IkeUp, Notice
 from appliance.reasons import Reason, Refusal
+from appliance.sa.association import SecurityPolicy
 from appliance.sa.datapath import Acquire
 from appliance.sa.selector import Address, TrafficSelector
 
@@ -38,7 +39,7 @@ class Reconciler:
     """Owns the runtime of all connections.
 
     ``local_for`` finds our address towards a peer (raises Refusal); ``ready`` tells whether a datapath can take
-    children. ``chance`` is a source of random bytes for jitter.
+    children, ``lack`` why none can take those of a policy. ``chance`` is a source of random bytes for jitter.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Reconciler:
         *,
         local_for: Callable[[Address, tuple[Address, ...]], Address],
         ready: Callable[[], bool],
+        lack: Callable[[SecurityPolicy], Refusal | None] = lambda policy: None,
         chance: Callable[[int], bytes] = os.urandom,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -55,6 +57,7 @@ class Reconciler:
         self._log = log
         self._local_for = local_for
         self._ready = ready
+        self._lack = lack
         self._chance = chance
         self.wall = wall
         self._loop = asyncio.get_running_loop()
@@ -207,15 +210,32 @@ class Reconciler:
             if runtime.established is None:
                 runtime.why = self._why(Reason.DATAPATH_GONE, "it is tried as soon as a datapath is there")
             return
+        missing = runtime.missing()
+        able = [child for child in missing if self._can_run(child)]
         record = runtime.established
         if record is not None:
-            for child in runtime.missing():
+            for child in able:
                 record.pending.add(child.name)
                 self._create_child(runtime, record, child, None)
             return
         if runtime.connecting is not None or runtime.retry.due is not None:
             return
-        self.initiate(runtime, [child.name for child in runtime.missing()])
+        if missing and not able:
+            runtime.why = missing[0].why
+            runtime.demanded = False
+            return
+        self.initiate(runtime, [child.name for child in able])
+
+    def _can_run(self, child: ChildRuntime) -> bool:
+        """Whether a datapath could carry a child. If not, nothing is negotiated until one comes that can."""
+        lack = self._lack(child.wanted.policy)
+        if lack is None:
+            return True
+        child.why = self._why(lack.reason, lack.detail, lack.remedy, child.why)
+        if child.demanded:
+            child.failures += 1
+            child.demanded = False
+        return False
 
     def initiate(
         self,

@@ -80,10 +80,15 @@ class MemoryDatapath:
         interfaces: bool = False,
         seen_keys: set[bytes] | None = None,
         wire: Callable[[Sa, int], bool] | None = None,
+        journal: list[str] | None = None,
     ) -> None:
         self._name = name
         self.interfaces = interfaces
         self.wire = wire
+        self.journal = [] if journal is None else journal
+        self.carried = Carried()
+        self.policies_stall = False
+        self.removal_refusal: Reason | None = None
         self.suites = suites
         self.sas: dict[SaKey, Sa] = {}
         self.policies: dict[str, SecurityPolicy] = {}
@@ -94,6 +99,7 @@ class MemoryDatapath:
         self.closed = False
         self.dead = False
         self.policy_refusal: Reason | None = None
+        self.refuses: set[str] = set()
         self.policy_batches = 0
         self.activation_refusal: Reason | None = None
         self.move_refusal: Reason | None = None
@@ -141,7 +147,8 @@ class MemoryDatapath:
             if request.sa.key in self.sas:
                 raise DatapathRefusal(Reason.ALREADY_INSTALLED, str(request.sa.key))
         self._put(requests, digests)
-        return (Carried(),) * len(requests)
+        self.journal.append(f"{self._name}: install")
+        return (self.carried,) * len(requests)
 
     def _burn(self, requests: Sequence[InstallRequest], digests: Sequence[bytes], *, in_doubt: bool) -> None:
         """What may have been installed counts as seen."""
@@ -174,12 +181,14 @@ class MemoryDatapath:
         if key not in self.sas:
             raise DatapathRefusal(Reason.NOT_INSTALLED, str(key))
         mine = self.sas[key]
+        self.journal.append(f"{self._name}: activate")
         mine.installed = replace(mine.installed, active=True)
         self._idle_others(mine.installed.sa)
 
     async def deactivate_outbound(self, key: SaKey) -> None:
         await asyncio.sleep(0)
         self._alive()
+        self.journal.append(f"{self._name}: deactivate")
         if key in self.sas:
             self.sas[key].installed = replace(self.sas[key].installed, active=False)
 
@@ -197,10 +206,21 @@ class MemoryDatapath:
         self._alive()
         if self.policy_refusal is not None and policies:
             raise DatapathRefusal(self.policy_refusal, "as the test wants")
+        refused = next((p.name for p in policies if p.name in self.refuses), None)
+        if refused is not None:
+            raise DatapathRefusal(Reason.SELECTORS_UNSUPPORTED, refused)
+        if policies:
+            self.journal.append(f"{self._name}: add {' '.join(policy.name for policy in policies)}")
+        if self.policies_stall:
+            self.policies |= {policy.name: policy for policy in policies}
+            await asyncio.Event().wait()
         self.policies |= {policy.name: policy for policy in policies}
 
     async def remove_policies(self, names: Sequence[str]) -> tuple[str, ...]:
         self._alive()
+        if self.removal_refusal is not None:
+            raise DatapathRefusal(self.removal_refusal, "as the test wants")
+        self.journal.append(f"{self._name}: take {' '.join(names)}")
         return tuple(name for name in names if self.policies.pop(name, None) is not None)
 
     async def update_endpoints(

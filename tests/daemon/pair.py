@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from appliance.config.load import loads
+from appliance.daemon.desired import Desired
 from appliance.daemon.gateway import Gateway
 from appliance.daemon.log import Log
 from appliance.daemon.reload import Change, plan
@@ -117,7 +118,8 @@ class NatNetwork(Network):
 class Side:
     """One gateway. ``datapath`` is the youngest one, ``datapaths`` all that were ever started, by ``names``.
 
-    ``down`` names those that cannot be started.
+    ``down`` names those that cannot be started. ``journal`` has what they were asked for, in order. ``adjust`` changes
+    what the configuration wants.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class Side:
         names: tuple[str, ...] = ("memory",),
         interfaces: tuple[str, ...] = (),
         return_after: float | None = 60.0,
+        adjust: Callable[[Desired], Desired] = lambda desired: desired,
     ) -> None:
         self.address = address
         self.network = network
@@ -143,11 +146,13 @@ class Side:
         self.interfaces = interfaces
         self.down: set[str] = set()
         self.seen_keys: set[bytes] = set()
+        self.journal: list[str] = []
+        self.adjust = adjust
         self.addresses = {address}
         self.peer: Side | None = None
         random = Random(seed)
         self.gateway = Gateway(
-            desired_of(self.config, self.reqids),
+            adjust(desired_of(self.config, self.reqids)),
             self.log,
             makers=[(name, partial(self._make, name)) for name in names],
             send=network.send,
@@ -172,6 +177,7 @@ class Side:
             name,
             interfaces=name in self.interfaces,
             seen_keys=self.seen_keys,
+            journal=self.journal,
             wire=None if self.names == ("memory",) else self._wire,
         )
         self.datapaths.append(datapath)
@@ -231,7 +237,7 @@ class Side:
 
     async def reload(self, text: str) -> Change:
         config = loads(text)
-        change = plan(self.config, self.gateway.desired, config, desired_of(config, self.reqids))
+        change = plan(self.config, self.gateway.desired, config, self.adjust(desired_of(config, self.reqids)))
         await self.gateway.change(change.desired)
         self.config = config
         return change
