@@ -86,6 +86,12 @@ class Candidates:
         delay = min(LONGEST_WAIT, before.delay * 2) if before is not None and again else AVOID_FIRST
         self._avoided[key] = Avoided(WhyNot(datapath.name, refusal.reason, refusal.detail), delay, now + delay)
 
+    def kept_off_for(self, reqid: int) -> float:
+        """Seconds for which a datapath is kept off a child again, as it failed it before; 0 if none is."""
+        now = self._loop.time()
+        again = [a.until - now for (r, _), a in self._avoided.items() if r == reqid and a.delay > AVOID_FIRST]
+        return max(0.0, *again) if again else 0.0
+
     def asked(self, why_not: Sequence[WhyNot], taken: Datapath | None, *, in_doubt: bool = False) -> None:
         """What datapaths answered: nothing new goes for a while to one that did not, or left in doubt what it did."""
         now = self._loop.time()

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from appliance.daemon.bounded import bounded
+from appliance.daemon.candidates import Candidates
 from appliance.daemon.failover import Failover
 from appliance.daemon.ikeloop import IkeLoop
 from appliance.daemon.installer import InstalledChild, Installer
@@ -29,12 +30,21 @@ from appliance.sa.datapath import (
     Vanished,
 )
 
+VANISHED_AT_ONCE = 10.0
+"""What vanishes so soon would do so again: its datapath is kept off the child for a while."""
+
 
 class DatapathEvents:
     """Hears one event after the other. Nothing here waits; what has to wait becomes a task."""
 
     def __init__(
-        self, log: Log, ike: IkeLoop, installer: Installer, failover: Failover, reconciler: Reconciler
+        self,
+        log: Log,
+        ike: IkeLoop,
+        installer: Installer,
+        candidates: Candidates,
+        failover: Failover,
+        reconciler: Reconciler,
     ) -> None:
         self.counters = {
             "expired": 0,
@@ -47,6 +57,7 @@ class DatapathEvents:
         self._log = log
         self._ike = ike
         self._installer = installer
+        self._candidates = candidates
         self._failover = failover
         self._reconciler = reconciler
         self._loop = asyncio.get_running_loop()
@@ -152,7 +163,10 @@ class DatapathEvents:
         if child.leaving or child.broken:
             return
         detail = f"{event.key}: {event.detail}" if event.detail else str(event.key)
-        self._installer.fail(child, DatapathRefusal(Reason.SA_VANISHED, detail))
+        refusal = DatapathRefusal(Reason.SA_VANISHED, detail)
+        if child.datapath is not None and self._loop.time() - child.installed_at < VANISHED_AT_ONCE:
+            self._candidates.keep_off(child.outbound.reqid, child.datapath, refusal)
+        self._installer.fail(child, refusal)
 
     def _expired(self, child: InstalledChild, event: Expired) -> None:
         self.counters["expired"] += 1

@@ -16,7 +16,10 @@ from appliance.reasons import Reason, Refusal
 ASK_AGAIN = 5.0
 """Seconds between requests: the peer may have been busy, or the IKE SA was being rekeyed."""
 GIVE_UP = 30.0
-"""Seconds after which a child without a successor is deleted, and negotiated anew if it is wanted."""
+"""Seconds after which a child without a successor is deleted, and negotiated anew if it is wanted. They count anew with
+each other child of its IKE SA that was replaced: the peer may take one request at a time."""
+STAGGER = 0.002
+"""Seconds between the rekeys of many children, so that others are heard in between."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +46,8 @@ class Failover:
         self._reconciler = reconciler
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, Waiting] = {}
+        self._progress: dict[int, float] = {}
+        self._next = 0.0
 
     def waits(self, child: InstalledChild) -> bool:
         """Whether a child is being replaced."""
@@ -63,14 +68,23 @@ class Failover:
             connection=child.connection, child=child.child,
         )  # fmt: skip
         waiting = self._waiting[child.child_id] = Waiting(child, refusal, self._loop.time() + GIVE_UP)
-        self._ask(waiting)
+        now = self._loop.time()
+        self._next = max(self._next + STAGGER, now)
+        if self._next == now:
+            self._ask(waiting)
+        else:
+            waiting.timer = self._loop.call_at(self._next, self._asked, waiting)
 
     def note(self, event: Event) -> None:
         """Hear of the engine's events: whether a child is gone, or will have no successor."""
         if isinstance(event, ChildDown):
             waiting = self._waiting.pop(event.child_id, None)
-            if waiting is not None and waiting.timer is not None:
-                waiting.timer.cancel()
+            if waiting is not None:
+                self._progress[waiting.child.ike_id] = self._loop.time()
+                if waiting.timer is not None:
+                    waiting.timer.cancel()
+            if not self._waiting:
+                self._progress.clear()
         elif isinstance(event, ChildFailed) and self._waiting:
             there = {view.child_id: view for view in self._ike.engine.child_sas()}
             for child_id, waiting in list(self._waiting.items()):
@@ -97,7 +111,7 @@ class Failover:
             return
         if self._installer.child(child.child_id) is not child:
             del self._waiting[child.child_id]
-        elif self._loop.time() >= waiting.deadline:
+        elif self._loop.time() >= max(waiting.deadline, self._progress.get(child.ike_id, 0.0) + GIVE_UP):
             self._fail(waiting, f"no successor in {GIVE_UP:g} s")
         else:
             self._ask(waiting)

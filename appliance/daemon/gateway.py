@@ -105,7 +105,7 @@ class Gateway:
         self.reconciler.attach(self.ike)
         self.failover = Failover(log, self.ike, self.installer, self.candidates, self.reconciler)
         self.failback = Failback(log, self.ike, self.installer, self.candidates, self.failover, return_after)
-        self.events = DatapathEvents(log, self.ike, self.installer, self.failover, self.reconciler)
+        self.events = DatapathEvents(log, self.ike, self.installer, self.candidates, self.failover, self.reconciler)
         self.operations = Operations(self.reconciler)
         self.show = Show(
             self.engine,
@@ -169,6 +169,7 @@ class Gateway:
     async def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Delete everything at the peers, remove it here, and close the datapaths."""
         self.reconciler.stop()
+        self.datapaths.homes.close()
         for task in (self._usage, self._returns):
             if task is not None:
                 task.cancel()
@@ -244,7 +245,8 @@ class Gateway:
 
     def _close_child(self, child: InstalledChild, refusal: DatapathRefusal) -> None:
         """No datapath carries what was negotiated: the peer has to hear of it, and the next try is later."""
-        self.reconciler.refused(child.connection, child.child, refusal)
+        wait = self.candidates.kept_off_for(child.outbound.reqid)
+        self.reconciler.refused(child.connection, child.child, refusal, wait)
         self.ike.command(
             "refusing a child",
             lambda: self.engine.install_failed(child.child_id, refusal.reason, refusal.detail, self.ike.now),

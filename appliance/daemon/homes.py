@@ -40,6 +40,7 @@ class Homes:
         self._loop = asyncio.get_running_loop()
         self._changing = asyncio.Lock()
         self._by_reqid: dict[int, list[SecurityPolicy]] = {}
+        self._told: dict[tuple[str, str], Reason] = {}
         self._again: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -154,12 +155,10 @@ class Homes:
                     refused.setdefault(policy.name, set()).add(slot.name)
                     if policy.action is PolicyAction.PROTECT and self._elsewhere(policy, slot, refused):
                         searching = True
-                        text = f"{slot.name} does not take the policy {policy.name}, another one is asked"
-                        self._log.refusal("warning", "datapath", "policy-refused", text, refusal)
+                        self._tell(policy, slot, refusal, "warning")
                     else:
                         homeless = homeless or refusal
-                        text = f"{slot.name} does not take the policy {policy.name}"
-                        self._log.refusal("error", "datapath", "policy-refused", text, refusal)
+                        self._tell(policy, slot, refusal, "error")
         candidates = [slot.candidate() for slot in self._slots]
         places = {p.name: self._places(p, candidates, refused.get(p.name, frozenset())) for p in self.policies}
         for slot in self._slots:
@@ -175,6 +174,13 @@ class Homes:
         if homeless is not None:
             self.settle_soon(SETTLE_AGAIN)
         return homeless
+
+    def _tell(self, policy: SecurityPolicy, slot: Slot, refusal: DatapathRefusal, level: str) -> None:
+        """Once for each reason: it is asked for again and again."""
+        if self._told.get((policy.name, slot.name)) is not refusal.reason:
+            self._told[policy.name, slot.name] = refusal.reason
+            text = f"{slot.name} does not take the policy {policy.name}"
+            self._log.refusal(level, "datapath", "policy-refused", text, refusal)
 
     async def _complete(self, slot: Slot, refused: dict[str, set[str]]) -> list[tuple[SecurityPolicy, DatapathRefusal]]:
         """Install in a datapath what belongs there and is not. Returns what it does not take, and why."""
@@ -239,6 +245,8 @@ class Homes:
             return refusal
         held |= {policy.name: policy for policy in policies}
         unsure -= names
+        for name in names:
+            self._told.pop((name, slot.name), None)
         return None
 
     async def _remove(self, slot: Slot, names: Sequence[str]) -> None:

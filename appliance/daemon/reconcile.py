@@ -414,12 +414,12 @@ class Reconciler:
             child.why = self._why(refusal.reason, refusal.detail, refusal.remedy, child.why)
         runtime.changed()
 
-    def refused(self, connection: str, name: str, refusal: Refusal) -> None:
-        """No datapath took a child."""
+    def refused(self, connection: str, name: str, refusal: Refusal, wait: float = 0.0) -> None:
+        """No datapath took a child. It is not tried again for ``wait`` seconds at least."""
         runtime = self.connections.get(connection)
         child = runtime.children.get(name) if runtime is not None else None
         if runtime is not None and child is not None:
-            self._fail(runtime, child, refusal.reason, refusal.detail, refusal.remedy)
+            self._fail(runtime, child, refusal.reason, refusal.detail, refusal.remedy, wait)
             runtime.changed()
 
     def _ike_up(self, runtime: ConnectionRuntime, event: IkeUp) -> None:
@@ -540,7 +540,13 @@ class Reconciler:
             self._fail(runtime, child, event.reason, event.detail, None)
 
     def _fail(
-        self, runtime: ConnectionRuntime, child: ChildRuntime, reason: Reason, detail: str, remedy: str | None
+        self,
+        runtime: ConnectionRuntime,
+        child: ChildRuntime,
+        reason: Reason,
+        detail: str,
+        remedy: str | None,
+        wait: float = 0.0,
     ) -> None:
         child.failures += 1
         child.demanded = False
@@ -549,7 +555,7 @@ class Reconciler:
         child.why = self._why(reason, detail, remedy, child.why)
         child.retry.attempts += 1
         if child.wanted_up or child.wanted.start is Start.ON_DEMAND:
-            self._later(runtime, child.retry, backoff.delay(child.retry.attempts, self._chance))
+            self._later(runtime, child.retry, max(wait, backoff.delay(child.retry.attempts, self._chance)))
 
     def _undemand(self, runtime: ConnectionRuntime) -> None:
         """A start that somebody asked for failed: they heard why, and ask again if they want."""

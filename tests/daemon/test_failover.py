@@ -150,6 +150,7 @@ def test_a_new_home_that_does_not_take_the_traffic_is_kept_off(pair_: tuple[str,
 def test_an_sa_that_vanishes_is_replaced_once_where_it_was(first: str, directions: tuple[Direction, ...]) -> None:
     async def main() -> None:
         async with two((first, "other")) as (a, b, _):
+            await asyncio.sleep(20)
             before = a.net.rekeys
             a.running[first].vanish(*directions)
             await asyncio.sleep(0.005)
@@ -159,6 +160,21 @@ def test_an_sa_that_vanishes_is_replaced_once_where_it_was(first: str, direction
             assert where(a) == {first}
             assert any(entry.reason == "SA_VANISHED" and "as the test wants" in entry.text for entry in a.log)
             assert a.gateway.events.counters["sas_vanished"] == len(directions)
+
+    run(main())
+
+
+@pytest.mark.parametrize("names", [("kernel", "soft"), ("kernel",)])
+def test_a_datapath_in_which_sas_vanish_at_once_is_kept_off(names: tuple[str, ...]) -> None:
+    async def main() -> None:
+        async with two(names) as (a, b, _):
+            end = asyncio.get_running_loop().time() + 600
+            while asyncio.get_running_loop().time() < end:
+                a.running["kernel"].vanish(*Direction)
+                await asyncio.sleep(0.01)
+            assert a.gateway.events.counters["sas_vanished"] < 100
+            await traffic(a, b, 700)
+            await settle(a, b)
 
     run(main())
 
