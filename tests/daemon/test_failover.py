@@ -542,7 +542,7 @@ def test_hours_of_faults_of_datapaths_end_in_order(seed: int) -> None:
                 side = random.choice((a, b))
                 running = list(side.running.values())
                 datapath = random.choice(running) if running else None
-                match random.randrange(11):
+                match random.randrange(13):
                     case 0 | 1 if datapath is not None:
                         datapath.die()
                     case 2:
@@ -579,6 +579,10 @@ def test_hours_of_faults_of_datapaths_end_in_order(seed: int) -> None:
                         network.cut = True
                         await asyncio.sleep(random.uniform(0.1, 100))
                         network.cut = False
+                    case 11 if datapath is not None:
+                        datapath.policies_stall = random.random() < 0.5
+                    case 12 if datapath is not None:
+                        datapath.removal_refusal = random.choice((None, Reason.DATAPATH_TIMEOUT))
                     case 10:
                         with suppress(Refusal):
                             await side.reload(side.text)
@@ -587,7 +591,8 @@ def test_hours_of_faults_of_datapaths_end_in_order(seed: int) -> None:
                 side.down.clear()
                 for datapath in side.running.values():
                     datapath.faults.clear()
-                    datapath.policy_refusal = datapath.activation_refusal = None
+                    datapath.policy_refusal = datapath.activation_refusal = datapath.removal_refusal = None
+                    datapath.policies_stall = False
             await traffic(a, b, 300, (1, 2))
             await settle(a, b, 600)
             await traffic(a, b, 1, (1, 2))
