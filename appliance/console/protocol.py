@@ -113,6 +113,12 @@ class ChildRow(msgspec.Struct, frozen=True, kw_only=True):
     rekey_in: float | None = None
     expires_in: float | None = None
     datapath: str | None = None
+    how: str = ""
+    """How the datapath carries the outbound SA, where there are several ways."""
+    why_not: list[str] = []
+    """As of its SAs."""
+    returns_in: float | None = None
+    """Seconds until it is rekeyed into a better datapath, if that goes on to run."""
 
 
 class ConnectionRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,8 +163,12 @@ class SaRow(msgspec.Struct, frozen=True, kw_only=True):
     local_ts: list[str]
     remote_ts: list[str]
     datapath: str
+    how: str = ""
+    """How the datapath carries it, where there are several ways, as "crypto offload on eth0"."""
     why_not: list[str] = []
-    """One line for each datapath before it in the order that did not take the SA, and why."""
+    """One line for each datapath before it in the order, and each better way in it, that did not take the SA."""
+    returns_in: float | None = None
+    """Seconds until it is replaced by one in a better datapath, if that goes on to run."""
     active: bool = True
     """Outbound: whether packets leave by this one."""
     age: float = 0.0
@@ -186,6 +196,7 @@ class PolicyRow(msgspec.Struct, frozen=True, kw_only=True):
     """What happens to a packet now: "encrypted", "starts the connection", "dropped", "passes", …"""
     mode: str | None = None
     datapath: str | None = None
+    """Where it is installed: a PROTECT policy's home, or all datapaths that run."""
 
 
 class MissingRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,10 +218,17 @@ class DatapathRow(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None = None
     device: str | None = None
     sas: int = 0
+    policies: int = 0
+    avoided: str | None = None
+    """Why nothing new goes to it at present, though it runs."""
+    returns_in: float | None = None
+    """Seconds until children that it could take return to it, if it goes on to run; null if nothing holds it back."""
     suites: list[str] = []
     modes: list[str] = []
     native: bool = False
     udp_encapsulation: bool = False
+    interfaces: bool = False
+    offload: bool = False
     replay_windows: tuple[int, int] = (0, 0)
     max_sas: int | None = None
     missing: list[MissingRow] = []

@@ -166,14 +166,25 @@ def _child_details(child: ChildRow, row: ConnectionRow, page: Page, now: float) 
             "up for": _ago(child.established_at, now),
             "rekey in": units.duration(child.rekey_in) if child.rekey_in is not None else None,
             "ends in": units.duration(child.expires_in) if child.expires_in is not None else None,
-            "on": child.datapath,
+            "on": _on(child.datapath, child.how),
         },
         4,
     )
+    notes += [Note("not on  ", text, Colour.PLAIN, 4) for text in child.why_not]
+    if child.returns_in is not None:
+        notes.append(Note("back in ", _back(child.returns_in), Colour.PLAIN, 4))
     for note in notes:
         assert isinstance(note, Note)
         lines += page.note(note)
     return lines
+
+
+def _on(datapath: str | None, how: str) -> str | None:
+    return f"{datapath}, {how}" if datapath is not None and how else datapath
+
+
+def _back(seconds: float) -> str:
+    return f"{units.duration(seconds)}, to a better datapath if that goes on to run"
 
 
 def _transport(child: ChildRow) -> str:
@@ -207,6 +218,9 @@ def sas(rows: Sequence[SaRow], page: Page, now: float) -> list[str]:
             lines += page.note(Note("between", text, indent=2))
         for text in _unique(text for row in pair for text in row.why_not):
             lines += page.note(Note("not on ", text, indent=2))
+        returns = [row.returns_in for row in pair if row.returns_in is not None]
+        if returns:
+            lines += page.note(Note("back in", _back(min(returns)), indent=2))
         table: list[Row | Note] = [_sa_line(row) for row in pair]
         head = ["DIR", "SPI", "AGE", "REKEY IN", "BYTES", "PACKETS", "REPLAYED", "BAD ICV"]
         lines += page.table(head, table, indent=2)
@@ -219,7 +233,7 @@ def _unique(texts: Iterable[str]) -> list[str]:
 
 def _sa_kind(row: SaRow) -> str:
     encapsulation = "native ESP" if row.encapsulation == "none" else "in UDP"
-    return f"{row.suite}, {row.mode} mode, {encapsulation}, on {row.datapath}"
+    return f"{row.suite}, {row.mode} mode, {encapsulation}, on {_on(row.datapath, row.how)}"
 
 
 def _sa_path(row: SaRow) -> str:
@@ -273,7 +287,13 @@ def datapaths(rows: Sequence[DatapathRow], page: Page, now: float) -> list[str]:
         usable = page.paint("usable", Colour.GOOD) if row.usable else page.paint("not usable", Colour.BAD)
         lines.append(f"{units.clean(row.name)}  {usable}")
         notes = _why(row.reason, 2)
-        encapsulation = [n for n, has in (("native ESP", row.native), ("ESP in UDP", row.udp_encapsulation)) if has]
+        kinds = (
+            ("native ESP", row.native),
+            ("ESP in UDP", row.udp_encapsulation),
+            ("tunnel interfaces", row.interfaces),
+            ("offload", row.offload),
+        )
+        more = [kind for kind, has in kinds if has]
         room = f"{units.count(row.sas)} installed" + (f" of {units.count(row.max_sas)}" if row.max_sas else "")
         low, high = row.replay_windows
         notes += _facts(
@@ -281,8 +301,13 @@ def datapaths(rows: Sequence[DatapathRow], page: Page, now: float) -> list[str]:
                 "process": str(row.pid) if row.pid else None,
                 "device": row.device,
                 "sas": room,
+                "policies": units.count(row.policies) if row.policies else None,
+                "kept off": row.avoided,
+                "trusted": f"in {units.duration(row.returns_in)}, then children return to it"
+                if row.returns_in is not None
+                else None,
                 "suites": ", ".join(row.suites),
-                "modes": ", ".join([*row.modes, *encapsulation]),
+                "modes": ", ".join([*row.modes, *more]),
                 "replay window": f"{low} to {high} packets" if high else None,
             },
             2,

@@ -6,14 +6,18 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from appliance.daemon.bounded import bounded
+from appliance.daemon.candidates import Candidates
+from appliance.daemon.failover import Failover
 from appliance.daemon.ikeloop import IkeLoop
-from appliance.daemon.installer import InstalledChild, Installer, bounded
+from appliance.daemon.installer import InstalledChild, Installer
 from appliance.daemon.log import Log
 from appliance.daemon.reconcile import Reconciler
 from appliance.ike.connection import Endpoint
-from appliance.reasons import Reason
+from appliance.reasons import Reason, Refusal
 from appliance.sa.datapath import (
     Acquire,
+    Changed,
     Datapath,
     DatapathEvent,
     DatapathRefusal,
@@ -23,17 +27,38 @@ from appliance.sa.datapath import (
     MappingChanged,
     UnknownSpi,
     Usage,
+    Vanished,
 )
+
+VANISHED_AT_ONCE = 10.0
+"""What vanishes so soon would do so again: its datapath is kept off the child for a while."""
 
 
 class DatapathEvents:
     """Hears one event after the other. Nothing here waits; what has to wait becomes a task."""
 
-    def __init__(self, log: Log, ike: IkeLoop, installer: Installer, reconciler: Reconciler) -> None:
-        self.counters = {"expired": 0, "mapping_changed": 0, "unknown_spi": 0, "datapath_failures": 0}
+    def __init__(
+        self,
+        log: Log,
+        ike: IkeLoop,
+        installer: Installer,
+        candidates: Candidates,
+        failover: Failover,
+        reconciler: Reconciler,
+    ) -> None:
+        self.counters = {
+            "expired": 0,
+            "mapping_changed": 0,
+            "unknown_spi": 0,
+            "datapath_failures": 0,
+            "sas_vanished": 0,
+            "changes_from_outside": 0,
+        }
         self._log = log
         self._ike = ike
         self._installer = installer
+        self._candidates = candidates
+        self._failover = failover
         self._reconciler = reconciler
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -42,7 +67,15 @@ class DatapathEvents:
         """Act on an event of a datapath."""
         if isinstance(event, Acquire):
             self._reconciler.acquire(event)
+        elif isinstance(event, Changed):
+            self.counters["changes_from_outside"] += 1
+            self._log.add(
+                "warning", "datapath", "changed", f"{datapath.name}: {event.words}", reason=event.reason
+            )  # fmt: skip
         elif isinstance(event, UnknownSpi):
+            holder = self._installer.by_spi(event.spi)
+            if holder is not None and holder.datapath is not datapath:
+                return  # what one datapath does not know, another one has, or had until just now
             self.counters["unknown_spi"] += 1
             self._log.add(
                 "info", "datapath", "unknown-spi",
@@ -50,9 +83,9 @@ class DatapathEvents:
                 reason=Reason.UNKNOWN_SPI,
             )  # fmt: skip
             self._reconciler.orphaned(event.source)
-        elif isinstance(event, InboundUsed | MappingChanged | Expired):
+        elif isinstance(event, InboundUsed | MappingChanged | Expired | Vanished):
             child = self._installer.by_key(event.key)
-            if child is None:
+            if child is None or child.datapath not in (None, datapath):
                 return  # it went while the event was on its way
             if isinstance(event, InboundUsed):
                 # The peer sends on the pair, so it can receive on it, too (RFC 7296 §2.8).
@@ -60,15 +93,17 @@ class DatapathEvents:
                 self.inbound(child)
             elif isinstance(event, MappingChanged):
                 self._mapping_changed(child, event)
+            elif isinstance(event, Vanished):
+                self._vanished(child, event)
             else:
                 self._expired(child, event)
 
     def lost(self, datapath: Datapath, reason: Reason, detail: str) -> None:
-        """A datapath failed: its children are gone, and the peers have to hear of it."""
+        """A datapath failed: its children are replaced, or deleted at their peers if no other could take them."""
         self.counters["datapath_failures"] += 1
+        refusal = Refusal(reason if reason is not Reason.DATAPATH_TIMEOUT else Reason.DATAPATH_GONE, detail)
         for child in self._installer.forget(datapath):
-            if not child.leaving:
-                self._delete(child, reason if reason is not Reason.DATAPATH_TIMEOUT else Reason.DATAPATH_GONE)
+            self._failover.replace(child, refusal)
 
     def inbound(self, child: InstalledChild) -> None:
         """Authenticated packets came on a child: a sign of life (RFC 7296 §2.4)."""
@@ -121,6 +156,17 @@ class DatapathEvents:
         engine, now = self._ike.engine, self._ike.now
         remote = Endpoint(event.source, event.port)
         self._ike.command("moving a peer", lambda: engine.update_remote(child.child_id, remote, now), child.connection)
+
+    def _vanished(self, child: InstalledChild, event: Vanished) -> None:
+        """One of a pair is gone, so the other is useless. Both may be reported: one replacement is enough."""
+        self.counters["sas_vanished"] += 1
+        if child.leaving or child.broken:
+            return
+        detail = f"{event.key}: {event.detail}" if event.detail else str(event.key)
+        refusal = DatapathRefusal(Reason.SA_VANISHED, detail)
+        if child.datapath is not None and self._loop.time() - child.installed_at < VANISHED_AT_ONCE:
+            self._candidates.keep_off(child.outbound.reqid, child.datapath, refusal)
+        self._installer.fail(child, refusal)
 
     def _expired(self, child: InstalledChild, event: Expired) -> None:
         self.counters["expired"] += 1

@@ -6,40 +6,25 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 
-from appliance.daemon.installer import bounded
+from appliance.daemon.homes import Homes
 from appliance.daemon.log import Log
 from appliance.daemon.runtime import Why
+from appliance.daemon.slot import Slot
 from appliance.reasons import Reason, Refusal
 from appliance.sa.association import SecurityPolicy
-from appliance.sa.datapath import Capabilities, Datapath, DatapathEvent, DatapathRefusal, Failed
+from appliance.sa.datapath import Datapath, DatapathEvent, DatapathRefusal, Failed
 from appliance.sa.placement import Candidate
 
 RESTART_FIRST = 0.5
 RESTART_LONGEST = 30.0
-POLICY_SECONDS = 30.0
-"""How long a datapath may take over a batch of policies: a thousand of them mean some thousand routes."""
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """One place of the order. ``datapath`` is None while there is none, and ``why`` tells why."""
-
-    name: str
-    make: Callable[[], Awaitable[Datapath]]
-    datapath: Datapath | None = None
-    capabilities: Capabilities | None = None
-    why: Why | None = None
-    failures: int = 0
-    task: asyncio.Task[None] | None = None
 
 
 class Datapaths:
     """All slots, in order.
 
     ``heard`` takes the events of running datapaths, ``lost`` is told of one that failed, ``gained`` of one that runs
-    and has its policies.
+    and has its policies. ``carrier`` tells which datapath has the live SAs of a reqid.
     """
 
     def __init__(
@@ -50,17 +35,18 @@ class Datapaths:
         heard: Callable[[DatapathEvent, Datapath], None],
         lost: Callable[[Datapath, Reason, str], None],
         gained: Callable[[], None],
+        carrier: Callable[[int], Datapath | None] = lambda reqid: None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.slots = [Slot(name, make) for name, make in makers]
-        self.policies: tuple[SecurityPolicy, ...] = ()
+        self.homes = Homes(log, self.slots, carrier=carrier)
         self._log = log
         self._heard = heard
         self._lost = lost
         self._gained = gained
         self._wall = wall
+        self._loop = asyncio.get_running_loop()
         self._closing = False
-        self._changing = asyncio.Lock()
 
     @property
     def ready(self) -> bool:
@@ -69,13 +55,7 @@ class Datapaths:
 
     def candidates(self) -> list[Candidate]:
         """All of them as placement asks them."""
-        found: list[Candidate] = []
-        for slot in self.slots:
-            if slot.why is not None:
-                found.append(Candidate(slot.name, slot.datapath, slot.capabilities, slot.why.reason, slot.why.detail))
-            else:
-                found.append(Candidate(slot.name, slot.datapath, slot.capabilities))
-        return found
+        return [slot.candidate() for slot in self.slots]
 
     def refusal(self) -> Refusal:
         """Why none is ready."""
@@ -88,31 +68,19 @@ class Datapaths:
 
     async def start(self, policies: tuple[SecurityPolicy, ...]) -> None:
         """Start each once, with these policies, and watch them from now on. Those that fail are tried again."""
-        self.policies = policies
+        self.homes.use(policies)
         for slot in self.slots:
             await self._start(slot)
             slot.task = asyncio.get_running_loop().create_task(self._watch(slot))
 
     async def change_policies(self, policies: tuple[SecurityPolicy, ...]) -> None:
-        """Make these the policies, in all datapaths. Raises DatapathRefusal; those that took them keep them."""
-        async with self._changing:
-            old = {policy.name: policy for policy in self.policies}
-            new = {policy.name: policy for policy in policies}
-            added = [policy for name, policy in new.items() if old.get(name) != policy]
-            gone = [name for name in old if name not in new]
-            self.policies = policies
-            for slot in self.slots:
-                if slot.datapath is None:
-                    continue
-                # New before old: what is protected stays protected in between.
-                if added:
-                    await bounded(slot.datapath.install_policies(added), "install_policies", seconds=POLICY_SECONDS)
-                if gone:
-                    await bounded(slot.datapath.remove_policies(gone), "remove_policies", seconds=POLICY_SECONDS)
+        """Make these the policies. Raises DatapathRefusal; datapaths that took them keep them."""
+        await self.homes.change(policies)
 
     async def close(self) -> None:
         """Stop watching and close all."""
         self._closing = True
+        self.homes.close()
         for slot in self.slots:
             if slot.task is not None:
                 slot.task.cancel()
@@ -138,8 +106,7 @@ class Datapaths:
                 missing = next(iter(capabilities.missing), None)
                 reason = missing.reason if missing is not None else Reason.DATAPATH_GONE
                 raise DatapathRefusal(reason, missing.detail if missing is not None else "not usable")
-            if self.policies:
-                await bounded(datapath.install_policies(self.policies), "install_policies", seconds=POLICY_SECONDS)
+            await self.homes.open(slot, datapath, capabilities)
         except Refusal as refusal:
             await self._not_started(slot, datapath, refusal)
             return False
@@ -147,7 +114,6 @@ class Datapaths:
             self._log.internal("datapath", f"starting {slot.name}", error)
             await self._not_started(slot, datapath, Refusal(Reason.INTERNAL, "see the log"))
             return False
-        slot.datapath, slot.capabilities, slot.why, slot.failures = datapath, capabilities, None, 0
         self._log.add("info", "datapath", "datapath-up", f"{slot.name} is up, {len(capabilities.suites)} suites")
         for gap in capabilities.missing:
             words = f"{slot.name} has no {gap.what}: {gap.reason.words}" + (f": {gap.detail}" if gap.detail else "")
@@ -157,16 +123,17 @@ class Datapaths:
     async def _not_started(self, slot: Slot, datapath: Datapath | None, refusal: Refusal) -> None:
         if datapath is not None:
             await self._close(datapath)
-        if slot.why is None or slot.why.reason is not refusal.reason:
+        why = slot.why
+        if why is None or why.reason is not refusal.reason:
             self._log.refusal("error", "datapath", "datapath-not-started", f"{slot.name} did not start", refusal)
-            slot.why = Why(refusal.reason, refusal.detail, self._wall(), refusal.remedy)
-        slot.datapath = slot.capabilities = None
+            why = Why(refusal.reason, refusal.detail, self._wall(), refusal.remedy)
+        slot.emptied(why)
 
     async def _watch(self, slot: Slot) -> None:
         while not self._closing:
             if slot.datapath is None:
-                slot.failures += 1
-                await asyncio.sleep(min(RESTART_LONGEST, RESTART_FIRST * 2.0 ** min(slot.failures - 1, 10)))
+                slot.tries += 1
+                await asyncio.sleep(min(RESTART_LONGEST, RESTART_FIRST * 2.0 ** min(slot.tries - 1, 10)))
                 if not await self._start(slot):
                     continue
                 self._call(self._gained)
@@ -175,12 +142,14 @@ class Datapaths:
             failed = await self._listen(datapath)
             if self._closing:
                 return
-            slot.datapath = slot.capabilities = None
-            slot.why = Why(failed.reason, failed.detail, self._wall())
+            slot.emptied(Why(failed.reason, failed.detail, self._wall()))
+            slot.standing.failed(self._loop.time())
             self._log.refusal(
                 "error", "datapath", "datapath-failed", f"{slot.name} failed", Refusal(failed.reason, failed.detail)
             )
             self._call(lambda lost=datapath, f=failed: self._lost(lost, f.reason, f.detail))  # type: ignore[misc]
+            # Its policies go where they are wanted now; it may take a while to end.
+            self.homes.settle_soon(0.0)
             await self._close(datapath)
 
     async def _listen(self, datapath: Datapath) -> Failed:

@@ -11,17 +11,20 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 
+from appliance.daemon.candidates import Candidates
 from appliance.daemon.datapath_events import DatapathEvents
 from appliance.daemon.datapaths import Datapaths
 from appliance.daemon.desired import Desired
+from appliance.daemon.failback import Failback
+from appliance.daemon.failover import Failover
 from appliance.daemon.ikeloop import IkeLoop
-from appliance.daemon.installer import Installer
+from appliance.daemon.installer import InstalledChild, Installer
 from appliance.daemon.log import Log
 from appliance.daemon.operations import Operations
 from appliance.daemon.reconcile import Reconciler
 from appliance.daemon.show import Show
 from appliance.ike.engine import Engine
-from appliance.ike.events import ChildUp, Datagram
+from appliance.ike.events import Datagram, Event
 from appliance.reasons import Reason
 from appliance.sa.association import SecurityPolicy
 from appliance.sa.datapath import Datapath, DatapathRefusal
@@ -37,6 +40,7 @@ class Gateway:
 
     ``makers`` start the datapaths of the order, by name. ``send`` puts an IKE datagram on the wire. ``local_for`` finds
     our address towards a peer. ``chance`` is a source of random bytes; the daemon has the system's only.
+    ``return_after``: seconds after which children go back to a better datapath; None leaves it to their next rekey.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Gateway:
         local_for: Callable[[Address, tuple[Address, ...]], Address],
         chance: Callable[[int], bytes] = os.urandom,
         wall: Callable[[], float] = time.time,
+        return_after: float | None = 60.0,
     ) -> None:
         self.desired = desired
         self.log = log
@@ -60,17 +65,26 @@ class Gateway:
             heard=lambda event, datapath: self.events.heard(event, datapath),
             lost=lambda datapath, reason, detail: self.events.lost(datapath, reason, detail),
             gained=lambda: self.reconciler.kick(),
+            carrier=lambda reqid: self.installer.carrier(reqid),
             wall=wall,
         )
+        self.candidates = Candidates(self.datapaths.slots, kin=lambda sa: self.installer.kin(sa))
         self.reconciler = Reconciler(
-            log, local_for=local_for, ready=lambda: self.datapaths.ready, chance=chance, wall=wall
+            log,
+            local_for=local_for,
+            ready=lambda: self.datapaths.ready,
+            lack=self.candidates.lack,
+            chance=chance,
+            wall=wall,
         )
         self.installer = Installer(
             spis,
             log,
-            candidates=self.datapaths.candidates,
-            installed=self.reconciler.installed,
+            homes=self.datapaths.homes,
+            candidates=self.candidates,
+            installed=self._installed,
             refused=self._refused,
+            broken=self._broken,
         )
         loop = self._loop
         self.engine = Engine(
@@ -84,12 +98,14 @@ class Gateway:
             self.engine,
             log,
             send=send,
-            note=self.reconciler.note,
+            note=self._note,
             perform=self.installer.perform,
             reset=self.reconciler.reset,
         )
         self.reconciler.attach(self.ike)
-        self.events = DatapathEvents(log, self.ike, self.installer, self.reconciler)
+        self.failover = Failover(log, self.ike, self.installer, self.candidates, self.reconciler)
+        self.failback = Failback(log, self.ike, self.installer, self.candidates, self.failover, return_after)
+        self.events = DatapathEvents(log, self.ike, self.installer, self.candidates, self.failover, self.reconciler)
         self.operations = Operations(self.reconciler)
         self.show = Show(
             self.engine,
@@ -97,15 +113,19 @@ class Gateway:
             self.installer,
             self.datapaths,
             self.events,
+            self.failback,
             log,
             counters=lambda: (
                 self.ike.counters
                 | self.reconciler.counters
                 | self.events.counters
+                | self.failover.counters
+                | self.failback.counters
                 | {"children": len(self.installer), "spis": len(spis), "log_suppressed": log.suppressed}
             ),
         )
         self._usage: asyncio.Task[None] | None = None
+        self._returns: asyncio.Task[None] | None = None
 
     async def start_datapaths(self) -> None:
         """Start the datapaths with the policies: from now on protected traffic is protected or dropped."""
@@ -115,6 +135,7 @@ class Gateway:
         """Start IKE: accept peers, and initiate what is to be up."""
         self.reconciler.apply(self.desired)
         self._usage = self._loop.create_task(self.events.watch_usage(usage_period(self.desired)))
+        self._returns = self._loop.create_task(self.failback.run())
 
     async def change(self, desired: Desired) -> None:
         """Make another desired state this one; what is the same in both is not disturbed.
@@ -148,8 +169,10 @@ class Gateway:
     async def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Delete everything at the peers, remove it here, and close the datapaths."""
         self.reconciler.stop()
-        if self._usage is not None:
-            self._usage.cancel()
+        self.datapaths.homes.close()
+        for task in (self._usage, self._returns):
+            if task is not None:
+                task.cancel()
         runtimes = list(self.reconciler.connections.values())
         gone = asyncio.Event()
 
@@ -176,8 +199,10 @@ class Gateway:
         self.reconciler.stop()
         self.ike.close()
         self.events.close()
-        if self._usage is not None:
-            self._usage.cancel()
+        self.failover.close()
+        for task in (self._usage, self._returns):
+            if task is not None:
+                task.cancel()
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await self.installer.close()
@@ -193,16 +218,39 @@ class Gateway:
         except DatapathRefusal as refusal:
             self.log.refusal("error", "datapath", "policies", "the former policies were not put back", refusal)
 
-    def _refused(self, event: ChildUp, refusal: DatapathRefusal) -> None:
+    def _note(self, event: Event) -> None:
+        self.reconciler.note(event)
+        self.failover.note(event)
+
+    def _installed(self, child: InstalledChild) -> None:
+        self.failback.installed(child)
+        self.reconciler.installed(child)
+
+    def _broken(self, child: InstalledChild, refusal: DatapathRefusal) -> None:
+        if self.candidates.can_take(child.outbound, careful=True):
+            self.failover.replace(child, refusal)
+        else:
+            self.reconciler.broken(child, refusal)
+            self._close_child(child, refusal)
+
+    def _refused(self, child: InstalledChild, refusal: DatapathRefusal) -> None:
         self.log.refusal(
             "error", "daemon", "install-refused", "no datapath took the child's SAs", refusal,
-            connection=event.connection, child=event.child,
+            connection=child.connection, child=child.child,
         )  # fmt: skip
-        self.reconciler.refused(event.connection, event.child, refusal)
+        if refusal.in_doubt and self.candidates.can_take(child.outbound, careful=True):
+            self.failover.replace(child, refusal)  # its keys are burnt, but others may go elsewhere
+        else:
+            self._close_child(child, refusal)
+
+    def _close_child(self, child: InstalledChild, refusal: DatapathRefusal) -> None:
+        """No datapath carries what was negotiated: the peer has to hear of it, and the next try is later."""
+        wait = self.candidates.kept_off_for(child.outbound.reqid)
+        self.reconciler.refused(child.connection, child.child, refusal, wait)
         self.ike.command(
             "refusing a child",
-            lambda: self.engine.install_failed(event.child_id, refusal.reason, refusal.detail, self.ike.now),
-            event.connection,
+            lambda: self.engine.install_failed(child.child_id, refusal.reason, refusal.detail, self.ike.now),
+            child.connection,
         )
 
 

@@ -19,6 +19,7 @@ from appliance.daemon.runtime import ChildRuntime, ConnectionRuntime, IkeRecord,
 from appliance.ike.connection import ConnectionConfig, Endpoint
 from appliance.ike.events import ChildDown, ChildFailed, ChildUp, Event, IkeDown, IkeUp, Notice
 from appliance.reasons import Reason, Refusal
+from appliance.sa.association import SecurityPolicy
 from appliance.sa.datapath import Acquire
 from appliance.sa.selector import Address, TrafficSelector
 
@@ -38,7 +39,7 @@ class Reconciler:
     """Owns the runtime of all connections.
 
     ``local_for`` finds our address towards a peer (raises Refusal); ``ready`` tells whether a datapath can take
-    children. ``chance`` is a source of random bytes for jitter.
+    children, ``lack`` why none can take those of a policy. ``chance`` is a source of random bytes for jitter.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Reconciler:
         *,
         local_for: Callable[[Address, tuple[Address, ...]], Address],
         ready: Callable[[], bool],
+        lack: Callable[[SecurityPolicy], Refusal | None] = lambda policy: None,
         chance: Callable[[int], bytes] = os.urandom,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -55,6 +57,7 @@ class Reconciler:
         self._log = log
         self._local_for = local_for
         self._ready = ready
+        self._lack = lack
         self._chance = chance
         self.wall = wall
         self._loop = asyncio.get_running_loop()
@@ -207,15 +210,32 @@ class Reconciler:
             if runtime.established is None:
                 runtime.why = self._why(Reason.DATAPATH_GONE, "it is tried as soon as a datapath is there")
             return
+        missing = runtime.missing()
+        able = [child for child in missing if self._can_run(child)]
         record = runtime.established
         if record is not None:
-            for child in runtime.missing():
+            for child in able:
                 record.pending.add(child.name)
                 self._create_child(runtime, record, child, None)
             return
         if runtime.connecting is not None or runtime.retry.due is not None:
             return
-        self.initiate(runtime, [child.name for child in runtime.missing()])
+        if missing and not able:
+            runtime.why = missing[0].why
+            runtime.demanded = False
+            return
+        self.initiate(runtime, [child.name for child in able])
+
+    def _can_run(self, child: ChildRuntime) -> bool:
+        """Whether a datapath could carry a child. If not, nothing is negotiated until one comes that can."""
+        lack = self._lack(child.wanted.policy)
+        if lack is None:
+            return True
+        child.why = self._why(lack.reason, lack.detail, lack.remedy, child.why)
+        if child.demanded:
+            child.failures += 1
+            child.demanded = False
+        return False
 
     def initiate(
         self,
@@ -383,12 +403,23 @@ class Reconciler:
         runtime.demanded = False
         runtime.changed()
 
-    def refused(self, connection: str, name: str, refusal: Refusal) -> None:
-        """No datapath took a child."""
+    def broken(self, installed: InstalledChild, refusal: Refusal) -> None:
+        """A child's SAs are of no use any more; it is about to be replaced or to end."""
+        runtime = self.connections.get(installed.connection)
+        child = runtime.children.get(installed.child) if runtime is not None else None
+        if runtime is None or child is None or installed.child_id not in child.negotiated:
+            return
+        child.installed.discard(installed.child_id)
+        if not child.installed:
+            child.why = self._why(refusal.reason, refusal.detail, refusal.remedy, child.why)
+        runtime.changed()
+
+    def refused(self, connection: str, name: str, refusal: Refusal, wait: float = 0.0) -> None:
+        """No datapath took a child. It is not tried again for ``wait`` seconds at least."""
         runtime = self.connections.get(connection)
         child = runtime.children.get(name) if runtime is not None else None
         if runtime is not None and child is not None:
-            self._fail(runtime, child, refusal.reason, refusal.detail, refusal.remedy)
+            self._fail(runtime, child, refusal.reason, refusal.detail, refusal.remedy, wait)
             runtime.changed()
 
     def _ike_up(self, runtime: ConnectionRuntime, event: IkeUp) -> None:
@@ -509,7 +540,13 @@ class Reconciler:
             self._fail(runtime, child, event.reason, event.detail, None)
 
     def _fail(
-        self, runtime: ConnectionRuntime, child: ChildRuntime, reason: Reason, detail: str, remedy: str | None
+        self,
+        runtime: ConnectionRuntime,
+        child: ChildRuntime,
+        reason: Reason,
+        detail: str,
+        remedy: str | None,
+        wait: float = 0.0,
     ) -> None:
         child.failures += 1
         child.demanded = False
@@ -518,7 +555,7 @@ class Reconciler:
         child.why = self._why(reason, detail, remedy, child.why)
         child.retry.attempts += 1
         if child.wanted_up or child.wanted.start is Start.ON_DEMAND:
-            self._later(runtime, child.retry, backoff.delay(child.retry.attempts, self._chance))
+            self._later(runtime, child.retry, max(wait, backoff.delay(child.retry.attempts, self._chance)))
 
     def _undemand(self, runtime: ConnectionRuntime) -> None:
         """A start that somebody asked for failed: they heard why, and ask again if they want."""

@@ -25,15 +25,17 @@ from appliance.console.protocol import (
 )
 from appliance.daemon.datapath_events import DatapathEvents
 from appliance.daemon.datapaths import Datapaths
+from appliance.daemon.failback import Failback
 from appliance.daemon.installer import InstalledChild, Installer
 from appliance.daemon.log import Log
 from appliance.daemon.offload import OffloadProbe
 from appliance.daemon.reconcile import Reconciler
 from appliance.daemon.runtime import ChildRuntime, ConnectionRuntime, Why
+from appliance.daemon.slot import Slot
 from appliance.ike.views import ChildView, IkeView
 from appliance.reasons import Reason
-from appliance.sa.association import PolicyAction, SecurityAssociation, UdpEncapsulation
-from appliance.sa.datapath import DatapathRefusal, Usage
+from appliance.sa.association import Direction, PolicyAction, SecurityAssociation, UdpEncapsulation
+from appliance.sa.datapath import Carried, DatapathRefusal, Usage
 from appliance.sa.selector import TrafficSelector
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Show:
         installer: Installer,
         datapaths: Datapaths,
         events: DatapathEvents,
+        failback: Failback,
         log: Log,
         *,
         counters: Callable[[], Mapping[str, int]],
@@ -65,6 +68,7 @@ class Show:
         self._installer = installer
         self._datapaths = datapaths
         self._events = events
+        self._failback = failback
         self._log = log
         self._counters = counters
         self._loop = asyncio.get_running_loop()
@@ -100,13 +104,18 @@ class Show:
             for runtime in self._reconciler.connections.values()
             for child in runtime.children.values()
         }
-        usable = next((slot.name for slot in self._datapaths.slots if slot.datapath is not None), None)
+        homes = self._datapaths.homes
+        running = ", ".join(slot.name for slot in self._datapaths.slots if slot.datapath is not None) or None
         rows: list[PolicyRow] = []
-        for policy in sorted(self._datapaths.policies, key=lambda p: p.priority):
+        for policy in sorted(homes.policies, key=lambda p: p.priority):
             if policy.action is PolicyAction.PROTECT:
                 owner = by_name.get(policy.name)
+                home = homes.home(policy.name)
                 state = "dropped" if owner is None else _protection(*owner, acquire=policy.acquire)
+                if home is None and not state.startswith("dropped"):
+                    state = "dropped: no datapath can take it"
             else:
+                home = running
                 state = "passes" if policy.action is PolicyAction.BYPASS else "dropped"
             rows.append(
                 PolicyRow(
@@ -117,7 +126,7 @@ class Show:
                     remote_ts=_texts(policy.remote_ts),
                     state=state,
                     mode=policy.mode.value if policy.action is PolicyAction.PROTECT else None,
-                    datapath=usable,
+                    datapath=home,
                 )
             )
         return rows
@@ -140,6 +149,9 @@ class Show:
                 pid=pid if isinstance(pid, int) else None,
                 device=device if isinstance(device, str) else None,
                 sas=carried,
+                policies=len(slot.policies),
+                avoided=self._avoided(slot),
+                returns_in=self._failback.steady_in(slot),
             )
             if can is not None:
                 import msgspec
@@ -150,6 +162,8 @@ class Show:
                     modes=[mode.value for mode in can.modes],
                     native=can.native,
                     udp_encapsulation=can.udp_encapsulation,
+                    interfaces=can.interfaces,
+                    offload=can.offload,
                     replay_windows=can.replay_windows,
                     max_sas=can.max_sas,
                     missing=[
@@ -311,6 +325,9 @@ class Show:
             rekey_in=self._left(view.rekey_at) if view is not None else None,
             expires_in=self._left(view.expires_at) if view is not None else None,
             datapath=installed.datapath.name if installed.datapath is not None else None,
+            how=_how(installed, Direction.OUT),
+            why_not=_why_not(installed, *Direction),
+            returns_in=self._failback.returns_in(installed),
         )
 
     def _sa(
@@ -330,7 +347,9 @@ class Show:
             local_ts=_texts(sa.local_ts),
             remote_ts=_texts(sa.remote_ts),
             datapath=child.datapath.name,
-            why_not=[str(why) for why in child.why_not],
+            how=_how(child, sa.direction),
+            why_not=_why_not(child, sa.direction),
+            returns_in=None if child.leaving else self._failback.returns_in(child),
             active=active,
             age=max(0.0, self._loop.time() - child.installed_at),
             rekey_in=self._left(view.rekey_at) if view is not None else None,
@@ -344,6 +363,12 @@ class Show:
             # Datapaths on this machine share its monotonic clock with the event loop.
             last_used_ago=max(0.0, time.monotonic() - usage.last_used) if usage.last_used else None,
         )
+
+    def _avoided(self, slot: Slot) -> str | None:
+        if slot.silence is None or self._loop.time() >= slot.standing.avoid_until:
+            return None
+        left = slot.standing.avoid_until - self._loop.time()
+        return f"for {left:.0f} s: {slot.silence.reason.words}: {slot.silence.detail}"
 
     def _left(self, at: float | None) -> float | None:
         return None if at is None else max(0.0, at - self._loop.time())
@@ -364,6 +389,22 @@ def _protection(runtime: ConnectionRuntime, child: ChildRuntime, *, acquire: boo
     if runtime.held or child.held:
         return "dropped: terminated by operator"
     return "starts the connection" if acquire else "dropped until the connection is up"
+
+
+def _how(child: InstalledChild, direction: Direction) -> str:
+    return _carried(child, direction).how
+
+
+def _why_not(child: InstalledChild, *directions: Direction) -> list[str]:
+    """The datapaths before its own, then better ways within it."""
+    ways = [why for direction in directions for why in _carried(child, direction).why_not]
+    return list(dict.fromkeys(str(why) for why in (*child.why_not, *ways)))
+
+
+def _carried(child: InstalledChild, direction: Direction) -> Carried:
+    """The installer asked for the inbound SA first."""
+    number = 0 if direction is Direction.IN else 1
+    return child.carried[number] if number < len(child.carried) else Carried()
 
 
 def _cause(why: Why | None) -> Cause | None:

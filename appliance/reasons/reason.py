@@ -61,6 +61,7 @@ class Reason(Enum):
     CHANGED_FROM_OUTSIDE = 156
     INTERFACE_TAKEN = 157
     BETTER_DATAPATH = 158
+    POLICY_ELSEWHERE = 159
     AUTH_PSK_MISMATCH = 200
     AUTH_IDENTITY_MISMATCH = 201
     AUTH_IDENTITY_INVALID = 202
@@ -443,6 +444,11 @@ _TEXT: dict[int, tuple[str, str, str]] = {
         "refusal",
         "a datapath before it in the order can take the child again",
         "none is needed: the child is rekeyed to move there",
+    ),
+    159: (
+        "refusal",
+        "other SAs of the same policy run in another datapath, and a policy has but one",
+        "none is needed: new ones go there too; what has to run elsewhere needs a child of its own",
     ),
     200: (
         "failure",

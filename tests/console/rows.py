@@ -71,7 +71,10 @@ CONNECTIONS = [
                 established_at=NOW - 2100,
                 rekey_in=1440,
                 expires_in=1500,
-                datapath="soft",
+                datapath="kernel",
+                how="crypto offload on eth0",
+                why_not=["fpga: the datapath's process or device is gone: it ended"],
+                returns_in=45,
             )
         ],
     ),
@@ -142,7 +145,21 @@ def sa(direction: str, **changes: Any) -> SaRow:
 SAS = [
     sa("in", replays=3, integrity_failures=1),
     sa("out"),
-    sa("in", connection="six", child="v6", encapsulation="none", source="2001:db8:1::6", destination="2001:db8::1"),
+    sa(
+        "in",
+        connection="six",
+        child="v6",
+        encapsulation="none",
+        source="2001:db8:1::6",
+        destination="2001:db8::1",
+        datapath="kernel",
+        how="crypto offload on eth0",
+        why_not=[
+            "fpga: the datapath's process or device is gone: it ended",
+            "kernel, packet offload: the network device has no such IPsec offload: eth0",
+        ],
+        returns_in=45,
+    ),
     sa("out", spi="0x0badcafe", active=False, age=2, bytes=0, packets=0),
 ]
 
@@ -154,6 +171,7 @@ POLICIES = [
         local_ts=["10.1.0.53[udp/53]"],
         remote_ts=["0.0.0.0/0"],
         state="passes",
+        datapath="kernel, soft",
     ),
     PolicyRow(
         name="site-b/net",
@@ -179,6 +197,22 @@ POLICIES = [
 
 DATAPATHS = [
     DatapathRow(
+        name="fpga",
+        usable=True,
+        sas=2,
+        policies=1,
+        avoided="for 8 s: the datapath did not answer in time: no answer to install in 6 s",
+        returns_in=68,
+        suites=["AES_GCM_16-256"],
+        modes=["tunnel"],
+        native=True,
+        udp_encapsulation=True,
+        interfaces=True,
+        offload=True,
+        replay_windows=(64, 1024),
+        max_sas=1024,
+    ),
+    DatapathRow(
         name="kernel",
         usable=False,
         reason=Cause(
@@ -194,6 +228,7 @@ DATAPATHS = [
         pid=4242,
         device="esplanade0",
         sas=4,
+        policies=2,
         suites=[
             "AES_GCM_16-128",
             "AES_GCM_16-256",

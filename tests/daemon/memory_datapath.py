@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from appliance.reasons import Reason
@@ -27,6 +27,7 @@ from appliance.sa.datapath import (
     InstalledSa,
     InstallRequest,
     Usage,
+    Vanished,
 )
 from appliance.sa.selector import Address
 
@@ -57,26 +58,51 @@ class Sa:
 
 @dataclass(slots=True)
 class Fault:
-    """What the next install does: refuse, or (``stall``) never answer."""
+    """What the next install does: refuse, or (``stall``) never answer. ``done``: it refuses what it has done."""
 
     reason: Reason = Reason.TABLE_FULL
     in_doubt: bool = False
     stall: bool = False
+    done: bool = False
 
 
 class MemoryDatapath:
-    def __init__(self, name: str = "memory", *, suites: tuple[Suite, ...] = SUITES) -> None:
+    """``seen_keys`` is one set for all datapaths of a gateway: no outbound key may come twice in any of them.
+
+    ``wire`` carries a packet to the peer, to whatever datapath it is for there; without it, it goes to ``peer``.
+    """
+
+    def __init__(
+        self,
+        name: str = "memory",
+        *,
+        suites: tuple[Suite, ...] = SUITES,
+        interfaces: bool = False,
+        seen_keys: set[bytes] | None = None,
+        wire: Callable[[Sa, int], bool] | None = None,
+        journal: list[str] | None = None,
+    ) -> None:
         self._name = name
+        self.interfaces = interfaces
+        self.wire = wire
+        self.journal = [] if journal is None else journal
+        self.carried = Carried()
+        self.policies_stall = False
+        self.removal_refusal: Reason | None = None
         self.suites = suites
         self.sas: dict[SaKey, Sa] = {}
         self.policies: dict[str, SecurityPolicy] = {}
         self.faults: list[Fault] = []
-        self.seen_keys: set[bytes] = set()
+        self.seen_keys = set() if seen_keys is None else seen_keys
         self.installs = 0
         self.removed: list[SaKey] = []
         self.closed = False
         self.dead = False
         self.policy_refusal: Reason | None = None
+        self.refuses: set[str] = set()
+        self.policy_batches = 0
+        self.activation_refusal: Reason | None = None
+        self.move_refusal: Reason | None = None
         self._events: asyncio.Queue[DatapathEvent | None] = asyncio.Queue()
         self.peer: MemoryDatapath | None = None
 
@@ -96,6 +122,7 @@ class MemoryDatapath:
             modes=(Mode.TUNNEL, Mode.TRANSPORT),
             native=True,
             udp_encapsulation=True,
+            interfaces=self.interfaces,
             replay_windows=(64, 4096),
         )
 
@@ -111,12 +138,23 @@ class MemoryDatapath:
             if fault.stall:
                 self._put(requests, digests)
                 await asyncio.Event().wait()
+            if fault.done:
+                self._put(requests, digests)
+            else:
+                self._burn(requests, digests, in_doubt=fault.in_doubt)
             raise DatapathRefusal(fault.reason, "as the test wants", in_doubt=fault.in_doubt)
         for request in requests:
             if request.sa.key in self.sas:
                 raise DatapathRefusal(Reason.ALREADY_INSTALLED, str(request.sa.key))
         self._put(requests, digests)
-        return (Carried(),) * len(requests)
+        self.journal.append(f"{self._name}: install")
+        return (self.carried,) * len(requests)
+
+    def _burn(self, requests: Sequence[InstallRequest], digests: Sequence[bytes], *, in_doubt: bool) -> None:
+        """What may have been installed counts as seen."""
+        for request, digest in zip(requests, digests, strict=True):
+            if in_doubt and request.sa.direction is Direction.OUT:
+                self.seen_keys.add(digest)
 
     def _put(self, requests: Sequence[InstallRequest], digests: Sequence[bytes]) -> None:
         for request, digest in zip(requests, digests, strict=True):
@@ -138,15 +176,19 @@ class MemoryDatapath:
     async def activate_outbound(self, key: SaKey) -> None:
         await asyncio.sleep(0)
         self._alive()
+        if self.activation_refusal is not None:
+            raise DatapathRefusal(self.activation_refusal, "as the test wants")
         if key not in self.sas:
             raise DatapathRefusal(Reason.NOT_INSTALLED, str(key))
         mine = self.sas[key]
+        self.journal.append(f"{self._name}: activate")
         mine.installed = replace(mine.installed, active=True)
         self._idle_others(mine.installed.sa)
 
     async def deactivate_outbound(self, key: SaKey) -> None:
         await asyncio.sleep(0)
         self._alive()
+        self.journal.append(f"{self._name}: deactivate")
         if key in self.sas:
             self.sas[key].installed = replace(self.sas[key].installed, active=False)
 
@@ -159,12 +201,26 @@ class MemoryDatapath:
 
     async def install_policies(self, policies: Sequence[SecurityPolicy]) -> None:
         self._alive()
-        if self.policy_refusal is not None:
+        self.policy_batches += 1
+        await asyncio.sleep(0.001)
+        self._alive()
+        if self.policy_refusal is not None and policies:
             raise DatapathRefusal(self.policy_refusal, "as the test wants")
+        refused = next((p.name for p in policies if p.name in self.refuses), None)
+        if refused is not None:
+            raise DatapathRefusal(Reason.SELECTORS_UNSUPPORTED, refused)
+        if policies:
+            self.journal.append(f"{self._name}: add {' '.join(policy.name for policy in policies)}")
+        if self.policies_stall:
+            self.policies |= {policy.name: policy for policy in policies}
+            await asyncio.Event().wait()
         self.policies |= {policy.name: policy for policy in policies}
 
     async def remove_policies(self, names: Sequence[str]) -> tuple[str, ...]:
         self._alive()
+        if self.removal_refusal is not None:
+            raise DatapathRefusal(self.removal_refusal, "as the test wants")
+        self.journal.append(f"{self._name}: take {' '.join(names)}")
         return tuple(name for name in names if self.policies.pop(name, None) is not None)
 
     async def update_endpoints(
@@ -173,6 +229,8 @@ class MemoryDatapath:
         self._alive()
         if key not in self.sas:
             raise DatapathRefusal(Reason.NOT_INSTALLED, str(key))
+        if self.move_refusal is not None and key.direction is Direction.OUT:
+            raise DatapathRefusal(self.move_refusal, "as the test wants")
         sa = self.sas.pop(key)
         moved = replace(sa.installed.sa, source=source, destination=destination, encapsulation=encapsulation)
         sa.installed = replace(sa.installed, sa=moved)
@@ -220,6 +278,12 @@ class MemoryDatapath:
         self._events.put_nowait(Failed(Reason.DATAPATH_GONE, "its process ended"))
         self._events.put_nowait(None)
 
+    def vanish(self, *directions: Direction) -> None:
+        """As if another program removed SAs."""
+        for key in [key for key in self.sas if key.direction in directions]:
+            del self.sas[key]
+            self.report(Vanished(key, "as the test wants"))
+
     def outbound(self, reqid: int = 1) -> list[InstalledSa]:
         return [
             sa.installed
@@ -247,10 +311,12 @@ class MemoryDatapath:
                 self.report(Acquire(reqid, policy.name, source, destination, 17, 1000, 2000))
             return False
         _spend(sa, size)
+        if self.wire is not None:
+            return self.wire(sa, size)
         assert self.peer is not None
-        return self.peer._receive(sa, size)
+        return self.peer.receive(sa, size)
 
-    def _receive(self, sent: Sa, size: int) -> bool:
+    def receive(self, sent: Sa, size: int) -> bool:
         # By SPI alone: a NAT may have changed the destination on the way.
         spi = sent.installed.sa.spi
         key = next((key for key in self.sas if key.direction is Direction.IN and key.spi == spi), None)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from appliance.daemon.candidates import Candidates
+from appliance.daemon.homes import Homes
 from appliance.daemon.installer import Installer
 from appliance.daemon.log import Log
+from appliance.daemon.slot import Slot
 from appliance.ike.events import ChildUp
 from appliance.sa.keys import KeyMaterial
-from appliance.sa.placement import Candidate
 from appliance.sa.spi import SpiAllocator
 from tests.daemon.memory_datapath import MemoryDatapath
 from tests.ike.peers import Net
@@ -23,14 +25,17 @@ def test_a_second_peer_at_one_address_with_the_spi_of_the_first_takes_nothing_fr
 
     async def run() -> None:
         datapath = MemoryDatapath()
-        candidate = Candidate("memory", datapath, await datapath.probe())
+        slot = Slot("memory", lambda: asyncio.sleep(0, datapath))
+        slot.opened(datapath, await datapath.probe(), 0.0)
         refused = []
         installer = Installer(
             SpiAllocator(lambda n: bytes(n)),
             Log(),
-            candidates=lambda: [candidate],
+            homes=Homes(Log(), [slot], carrier=lambda reqid: datapath),
+            candidates=Candidates([slot], kin=lambda sa: None),
             installed=lambda child: None,
-            refused=lambda event, why: refused.append(why),
+            refused=lambda child, why: refused.append(why),
+            broken=lambda child, why: refused.append(why),
         )
 
         def keys(byte: int) -> KeyMaterial:
