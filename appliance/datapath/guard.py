@@ -59,9 +59,9 @@ def install_guard(
 ) -> None:
     """Put the guard up for these policies, then take an older one away. Counters start anew.
 
-    ``ports`` are those of our own IKE. ``trusted_mark`` is as in ``guard_rules``. Policies of tunnel interfaces are none
-    of its business: what takes such an interface is let pass, and routes say what does. Raises Refusal: NO_NFTABLES,
-    NO_PRIVILEGE.
+    ``ports`` are those of our own IKE. ``trusted_mark`` is as in ``guard_rules``. Policies of tunnel interfaces are
+    none of its business: what takes such an interface is let pass, and routes say what does. Raises Refusal:
+    NO_NFTABLES, NO_PRIVILEGE.
     """
     older, ipsec = _standing(), ipsec_aware()
     while True:

@@ -186,12 +186,14 @@ def two_hosts(lab: Lab, *, mtu: int = 1500) -> list[Namespace]:
 
 
 @asynccontextmanager
-async def gateway(number: int, space: Namespace, options: SoftOptions | None = None) -> AsyncIterator[Gateway]:
+async def gateway(
+    number: int, space: Namespace, options: SoftOptions | None = None, *, patience: float = 5.0
+) -> AsyncIterator[Gateway]:
     """A soft datapath in a namespace, with its sockets."""
     heard: list[Datagram] = []
     opened: list[Ingress] = []
     with inside(space):
-        datapath = SoftDatapath(options, on_ike=heard.append, timeout=20.0)
+        datapath = SoftDatapath(options, on_ike=heard.append, timeout=patience)
     try:
         with inside(space):
             await datapath.start()

@@ -21,8 +21,8 @@ def trusted_mark(mark: int) -> int:
 class KernelOptions:
     """Settings of the kernel datapath. Times in seconds.
 
-    ``mark`` is that of our own packets, and the next two are those of what was decrypted. ``survivors``: how long SAs of
-    an earlier daemon, which was killed, carry traffic until they are replaced. ``block``: packets that no policy
+    ``mark`` is that of our own packets, and the next two are those of what was decrypted. ``survivors``: how long SAs
+    of an earlier daemon, which was killed, carry traffic until they are replaced. ``block``: packets that no policy
     matches are dropped. ``acquire_again``: the shortest time between two acquire events of a policy.
     """
 

@@ -12,6 +12,7 @@ from appliance.sa.algorithms import Encryption, Integrity, Suite
 from appliance.sa.association import Direction, Mode, SecurityAssociation
 from appliance.sa.datapath import InstallRequest
 from tests.datapath.pair import NETS, OUTER, Pair, gateway, keys, two_hosts
+from tests.lab.capture import Capture, Kind
 from tests.lab.lab import Lab
 from tests.lab.namespace import Namespace
 
@@ -43,12 +44,59 @@ def algorithms(spi: int, suite: Suite) -> list[str]:
     ]  # fmt: skip
 
 
+def add_state(namespace: Namespace, sa: SecurityAssociation, *, mark: int = 0) -> None:
+    """Install an SA, with the mark that its packets are to bear."""
+    argv = ["ip", "xfrm", "state", "add", "src", str(sa.source), "dst", str(sa.destination), "proto", "esp"]
+    argv += ["spi", hex(sa.spi), "reqid", str(sa.reqid), *algorithms(sa.spi, sa.suite), "replay-window", "128"]
+    argv += ["mode", "tunnel", "flag", "af-unspec"] if sa.mode is Mode.TUNNEL else ["mode", "transport"]
+    if sa.suite.esn:
+        argv += ["flag", "esn"]
+    if sa.encapsulation is not None:
+        argv += ["encap", "espinudp", "4500", "4500", "0.0.0.0"]
+    if mark:
+        argv += ["output-mark", hex(mark)]
+    namespace.run(argv)
+
+
+def add_policies(
+    namespace: Namespace, nets: tuple[str, str], ends: tuple[str, str], *, mode: Mode = Mode.TUNNEL, reqid: int = 1
+) -> None:
+    """Protect what is between two networks, ours first, by SAs between two ends, ours first."""
+    for direction in ("out", "in", "fwd"):
+        (source, destination), outer = (nets, ends) if direction == "out" else (nets[::-1], ends[::-1])
+        namespace.run(
+            [
+                "ip", "xfrm", "policy", "add", "dir", direction, "src", source, "dst", destination,
+                "priority", "100", "tmpl", "src", outer[0], "dst", outer[1],
+                "proto", "esp", "reqid", str(reqid), "mode", "tunnel" if mode is Mode.TUNNEL else "transport",
+            ]
+        )  # fmt: skip
+
+
+def flush(namespace: Namespace) -> None:
+    """No SA and no policy is left."""
+    for what in ("policy", "state"):
+        namespace.run(["ip", "xfrm", what, "flush"])
+
+
+def errors(namespace: Namespace) -> dict[str, int]:
+    """The kernel's own counts of what went wrong (/proc/net/xfrm_stat), those that are not 0."""
+    text = namespace.run(["cat", "/proc/net/xfrm_stat"]).stdout
+    counts = {name: int(count) for name, count in (line.split() for line in text.splitlines())}
+    return {name: count for name, count in counts.items() if count}
+
+
+def plain_sent(capture: Capture) -> int:
+    """How many frames left in the clear. What comes in is seen twice where the kernel decrypts, and plain then."""
+    return sum(frame.outgoing and frame.kind is Kind.PLAIN for frame in capture.frames)
+
+
 @asynccontextmanager
 async def beside_kernel() -> AsyncIterator[tuple[Pair, KernelPeer]]:
     """Gateway 0 is ours, with its soft datapath; where gateway 1 would be is the kernel."""
     with Lab() as lab:
         spaces = two_hosts(lab)
-        async with gateway(0, spaces[0]) as left:
+        async with gateway(0, spaces[0], patience=20.0) as left:
             pair = Pair(lab, (left,))
             peer = KernelPeer(pair, spaces[1])
             peer.take_encapsulated()
@@ -87,7 +135,6 @@ class KernelPeer:
     def policies(self, mode: Mode, outer: int) -> None:
         """What is protected, in place of what was."""
         ends = OUTER[outer]
-        name = "tunnel" if mode is Mode.TUNNEL else "transport"
         self.namespace.run(["ip", "xfrm", "policy", "flush"])
         nets = NETS.values() if mode is Mode.TUNNEL else [ends]
         if mode is Mode.TRANSPORT and outer == 6:
@@ -95,31 +142,14 @@ class KernelPeer:
             for direction, kind in itertools.product(("out", "in"), ("135", "136")):
                 argv = ["ip", "xfrm", "policy", "add", "dir", direction, "src", "::/0", "dst", "::/0"]
                 self.namespace.run([*argv, "proto", "ipv6-icmp", "type", kind, "priority", "1"])
-        for ours, theirs in ((net[1], net[0]) for net in nets):
-            for direction in ("out", "in", "fwd"):
-                away = direction == "out"
-                self.namespace.run(
-                    [
-                        "ip", "xfrm", "policy", "add", "dir", direction,
-                        "src", ours if away else theirs, "dst", theirs if away else ours,
-                        "priority", "100", "tmpl", "src", ends[1 if away else 0], "dst", ends[0 if away else 1],
-                        "proto", "esp", "reqid", "1", "mode", name,
-                    ]
-                )  # fmt: skip
+        for net in nets:
+            add_policies(self.namespace, (net[1], net[0]), (ends[1], ends[0]), mode=mode)
 
     def states(self, requests: list[SecurityAssociation]) -> None:
         """Both directions' SAs, in place of those that were."""
         self.namespace.run(["ip", "xfrm", "state", "flush"])
         for sa in requests:
-            argv = ["ip", "xfrm", "state", "add", "src", str(sa.source), "dst", str(sa.destination)]
-            argv += ["proto", "esp", "spi", hex(sa.spi), "reqid", "1", *algorithms(sa.spi, sa.suite)]
-            argv += ["mode", "tunnel" if sa.mode is Mode.TUNNEL else "transport", "replay-window", "128"]
-            argv += ["flag", "af-unspec"] if sa.mode is Mode.TUNNEL else []
-            if sa.suite.esn:
-                argv += ["flag", "esn"]
-            if sa.encapsulation is not None:
-                argv += ["encap", "espinudp", "4500", "4500", "0.0.0.0"]
-            self.namespace.run(argv)
+            add_state(self.namespace, sa)
 
     async def connect(self, spis: tuple[int, int], *, mode: Mode, outer: int, **how: object) -> None:
         """The same SAs at both ends: sender 0's with the first SPI."""
@@ -134,7 +164,5 @@ class KernelPeer:
         await self.pair.gateways[0].datapath.install(sorted(ours, key=lambda r: r.sa.direction is Direction.OUT))
 
     def errors(self) -> dict[str, int]:
-        """The kernel's own counts of what went wrong (/proc/net/xfrm_stat), those that are not 0."""
-        text = self.namespace.run(["cat", "/proc/net/xfrm_stat"]).stdout
-        counts = {name: int(count) for name, count in (line.split() for line in text.splitlines())}
-        return {name: count for name, count in counts.items() if count}
+        """What went wrong."""
+        return errors(self.namespace)
