@@ -40,7 +40,6 @@ class Gateway:
 
     ``makers`` start the datapaths of the order, by name. ``send`` puts an IKE datagram on the wire. ``local_for`` finds
     our address towards a peer. ``chance`` is a source of random bytes; the daemon has the system's only.
-    ``return_after``: seconds after which children go back to a better datapath; None leaves it to their next rekey.
     """
 
     def __init__(
@@ -53,7 +52,6 @@ class Gateway:
         local_for: Callable[[Address, tuple[Address, ...]], Address],
         chance: Callable[[int], bytes] = os.urandom,
         wall: Callable[[], float] = time.time,
-        return_after: float | None = 60.0,
     ) -> None:
         self.desired = desired
         self.log = log
@@ -104,7 +102,7 @@ class Gateway:
         )
         self.reconciler.attach(self.ike)
         self.failover = Failover(log, self.ike, self.installer, self.candidates, self.reconciler)
-        self.failback = Failback(log, self.ike, self.installer, self.candidates, self.failover, return_after)
+        self.failback = Failback(log, self.ike, self.installer, self.candidates, self.failover, desired.return_after)
         self.events = DatapathEvents(log, self.ike, self.installer, self.candidates, self.failover, self.reconciler)
         self.operations = Operations(self.reconciler)
         self.show = Show(
@@ -152,6 +150,7 @@ class Gateway:
             await self._put_back(before)
             raise
         self.desired = desired
+        self.failback.return_after = desired.return_after
         self.engine.set_config(desired.engine)
         self.log.level = desired.log_level
         self.reconciler.apply(desired)

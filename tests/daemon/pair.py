@@ -147,19 +147,18 @@ class Side:
         self.down: set[str] = set()
         self.seen_keys: set[bytes] = set()
         self.journal: list[str] = []
-        self.adjust = adjust
+        self.adjust = lambda desired: replace(adjust(desired), return_after=return_after)
         self.addresses = {address}
         self.peer: Side | None = None
         random = Random(seed)
         self.gateway = Gateway(
-            adjust(desired_of(self.config, self.reqids)),
+            self.adjust(desired_of(self.config, self.reqids)),
             self.log,
             makers=[(name, partial(self._make, name)) for name in names],
             send=network.send,
             local_for=self._local_for,
             chance=random.randbytes,
             wall=self.wall,
-            return_after=return_after,
         )
         network.sides[address] = self
 

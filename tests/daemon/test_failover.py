@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise, permutations
 from random import Random
@@ -344,6 +345,23 @@ def test_without_return_after_it_goes_back_with_its_next_rekey() -> None:
             await asyncio.sleep(900)
             assert where(a) == {"soft"}
             rekey(a)
+            await asyncio.sleep(10)
+            await settle(a, b)
+            assert where(a) == {"kernel"}
+
+    run(main())
+
+
+def test_return_after_counts_from_the_reload_that_sets_it() -> None:
+    async def main() -> None:
+        async with two(return_after=None) as (a, b, _):
+            a.running["kernel"].die()
+            await asyncio.sleep(0.005)
+            await traffic(a, b, QUICK)
+            await asyncio.sleep(300)
+            assert where(a) == {"soft"}
+            a.adjust = lambda desired: replace(desired, return_after=20.0)
+            await a.reload(a.text)
             await asyncio.sleep(10)
             await settle(a, b)
             assert where(a) == {"kernel"}
