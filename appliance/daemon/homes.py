@@ -29,7 +29,7 @@ class Homes:
     """The desired policies, and in which datapaths they are. Changes are made one after the other.
 
     ``carrier`` tells which datapath has the live SAs of a reqid. A home changes by make before break: the policy is
-    installed in the new one, then the old one's outbound SAs are idled, then it is removed there.
+    installed in the new one, then removed in the old one, then that one's outbound SAs are idled.
     """
 
     def __init__(self, log: Log, slots: list[Slot], *, carrier: Callable[[int], Datapath | None]) -> None:
@@ -123,10 +123,11 @@ class Homes:
                 raise refusal
             names = {policy.name for policy in policies}
             others = [s for s in self._slots if s is not slot and names & (s.policies.keys() | s.unsure)]
-            if others:
-                await retire()
+            # In this order: an SA that is idled under its policy leaves packets nowhere to go.
             for other in others:
                 await self._remove(other, sorted(names & (other.policies.keys() | other.unsure)))
+            if others:
+                await retire()
 
     def vacated(self) -> None:
         """A reqid has no live SAs any more: its policies may belong elsewhere."""

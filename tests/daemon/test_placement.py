@@ -127,8 +127,8 @@ def test_a_home_changes_by_make_before_break() -> None:
             assert a.journal[:4] == [
                 "soft: install",
                 "soft: add site/net",
-                "kernel: deactivate",
                 "kernel: take site/net",
+                "kernel: deactivate",
             ]
             a.journal.clear()
             rekey(b)
@@ -138,8 +138,8 @@ def test_a_home_changes_by_make_before_break() -> None:
                 "kernel: install",
                 "kernel: activate",
                 "kernel: add site/net",
-                "soft: deactivate",
                 "soft: take site/net",
+                "soft: deactivate",
             ]
             await settle(a, b)
 
