@@ -62,6 +62,7 @@ class Reason(Enum):
     INTERFACE_TAKEN = 157
     BETTER_DATAPATH = 158
     POLICY_ELSEWHERE = 159
+    LEFT_BEHIND = 160
     AUTH_PSK_MISMATCH = 200
     AUTH_IDENTITY_MISMATCH = 201
     AUTH_IDENTITY_INVALID = 202
@@ -449,6 +450,11 @@ _TEXT: dict[int, tuple[str, str, str]] = {
         "refusal",
         "other SAs of the same policy run in another datapath, and a policy has but one",
         "none is needed: new ones go there too; what has to run elsewhere needs a child of its own",
+    ),
+    160: (
+        "failure",
+        "an earlier daemon was killed and left SAs in the kernel",
+        "none is needed: they carry traffic until they are replaced, for datapath.kernel.survivors at most",
     ),
     200: (
         "failure",

@@ -142,7 +142,7 @@ class KernelDatapath:
                 f"{len(self._survivors.states)} SAs of an earlier daemon carry traffic until they are replaced,"
                 f" for {self.options.survivors:g} s at most"
             )
-            self._tell(Changed(Reason.CHANGED_FROM_OUTSIDE, words))
+            self._tell(Changed(Reason.LEFT_BEHIND, words))
         self._hearing.attach(self._loop)
         self._every(self.options.audit, self.audit)
 
@@ -151,6 +151,10 @@ class KernelDatapath:
         if not isinstance(found, Defaults):
             raise DatapathRefusal(Reason.KERNEL_TOO_OLD, "default policies came with Linux 5.15")
         self._defaults = found
+
+    def _alive(self) -> None:
+        """Raise DatapathRefusal(DATAPATH_GONE) if it was not started or has ended."""
+        self._asked  # noqa: B018 - the property raises
 
     @property
     def _asked(self) -> Requester:
@@ -201,6 +205,12 @@ class KernelDatapath:
     # SAs
 
     async def install(self, requested: Sequence[InstallRequest]) -> tuple[Carried, ...]:
+        """See ``_install``, which goes on if nobody waits any more: its thread reads the keys until it is done."""
+        task = self._loop.create_task(self._install(requested))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(task)
+
+    async def _install(self, requested: Sequence[InstallRequest]) -> tuple[Carried, ...]:
         """Install SAs, all or none, each with as much offload as its child wants and its device takes.
 
         Refusals: ALREADY_INSTALLED, BAD_KEY, MODE_UNSUPPORTED, SELECTORS_UNSUPPORTED, TABLE_FULL, NO_OFFLOAD_DEVICE,
@@ -217,17 +227,18 @@ class KernelDatapath:
                 self._claim([row.key for row in rows])
                 for row in rows:
                     self.sad.add(row)
+                there = False
                 try:
                     await asked.run(lambda socket: install(socket, rows, ways))
+                    there = True
                     for row, request in zip(rows, requested, strict=True):
                         row.active = request.activate or row.sa.direction is Direction.IN
                         if request.activate:
                             self._idle_rivals(row)
                         self._claims(row)
                     await self._apply()
-                except BaseException as error:
-                    in_doubt = isinstance(error, asyncio.CancelledError) or getattr(error, "in_doubt", False)
-                    await self._undo(rows, in_doubt=in_doubt)
+                except (DatapathRefusal, OSError) as error:
+                    await self._undo(rows, there=there or getattr(error, "in_doubt", False))
                     raise
                 self._watch_first_use(rows)
                 return tuple(row.carried for row in rows)
@@ -311,15 +322,14 @@ class KernelDatapath:
             return [None], [WhyNot("kernel, offload", refusal.reason, refusal.detail)]
         return [None if packet is None else Device(name, index, packet) for packet in wanted], []
 
-    async def _undo(self, rows: Sequence[Row], *, in_doubt: bool) -> None:
-        """A batch was not installed. What is in doubt is removed, as well as that goes."""
+    async def _undo(self, rows: Sequence[Row], *, there: bool) -> None:
+        """A batch was not installed. ``there``: its SAs may be there. If not, one of their SPIs may be another's."""
         for row in rows:
             self.spd.release(row.key)
             self._forget(row)
         with contextlib.suppress(OSError, DatapathRefusal):
-            gone = [requests.delete_state(states.id_of(row.key)) for row in rows if not row.gone]
-            if in_doubt or gone:
-                await self._asked.batch(gone)
+            if there:
+                await self._asked.batch([requests.delete_state(states.id_of(row.key)) for row in rows])
             await self._apply()
 
     def _claim(self, keys: Iterable[SaKey]) -> None:
@@ -347,7 +357,7 @@ class KernelDatapath:
         """Have the kernel's policies name this SA from now on. Refusal: NOT_INSTALLED."""
         async with self._lock:
             row = self.sad.get(key)
-            self._asked  # noqa: B018 - raises where it has ended
+            self._alive()
             if row is None or row.gone:
                 raise DatapathRefusal(Reason.NOT_INSTALLED, str(key))
             row.active = True
@@ -464,7 +474,7 @@ class KernelDatapath:
         Refusals: SELECTORS_UNSUPPORTED, KERNEL_REFUSED.
         """
         async with self._lock:
-            self._asked  # noqa: B018 - raises where it has ended
+            self._alive()
             for policy in policies:
                 selectors.outbound(policy.local_ts, policy.remote_ts)
             before = dict(self._policies)
@@ -493,7 +503,7 @@ class KernelDatapath:
     async def remove_policies(self, names: Sequence[str]) -> tuple[str, ...]:
         """Remove policies by name. Returns those that were there. Inbound SAs go on; outbound ones carry nothing."""
         async with self._lock:
-            self._asked  # noqa: B018 - raises where it has ended
+            self._alive()
             there = tuple(name for name in dict.fromkeys(names) if name in self._policies)
             for name in there:
                 self._unset_policy(name)
@@ -592,7 +602,7 @@ class KernelDatapath:
                 await self._asked.batch([requests.delete_state(StateId.of(state)) for state in ended])
         if ended and reqid is None:
             words = f"{len(ended)} SAs of an earlier daemon were not replaced in time, and are removed"
-            self._tell(Changed(Reason.CHANGED_FROM_OUTSIDE, words))
+            self._tell(Changed(Reason.LEFT_BEHIND, words))
 
     # What is there
 
@@ -630,7 +640,7 @@ class KernelDatapath:
 
     async def counters(self) -> dict[str, int]:
         """The kernel's counters of what it dropped, by reason, and ours."""
-        self._asked  # noqa: B018 - raises where it has ended
+        self._alive()
         counted = read_counters(self._stat) | self._counted
         counted["policies"] = len(self.spd)
         counted["survivors"] = len(self._survivors.states) if self._survivors is not None else 0

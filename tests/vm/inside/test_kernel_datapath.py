@@ -297,7 +297,6 @@ def test_what_is_decrypted_has_to_be_what_its_own_sa_is_for() -> None:
             half = {"local": ("10.1.0.0/25",), "remote": ("10.2.0.0/24",)}
             other = {"local": ("10.1.0.128/25",), "remote": ("10.2.0.0/24",)}
             soft, kernel = pair.gateways
-            pair.lab  # noqa: B018
             soft.namespace.ip("addr add 10.1.0.200/32 dev lo")
             # The sender's SA is for all of it, the receiver's for the lower half; another peer's for the upper.
             sending = pair.sa(0, Direction.OUT, 0x1001, **whole)
@@ -466,6 +465,36 @@ def test_offload_that_no_device_takes_is_refused_or_done_without_with_reasons() 
                     )
                 assert refusal.value.reason is Reason.NO_OFFLOAD_DEVICE and "nothing0" in refusal.value.detail
             assert [row.sa.spi for row in (await datapath.dump()).sas] == [0x1001]
+
+    run(body())
+
+
+def test_another_programs_sa_of_the_same_spi_is_left_alone() -> None:
+    async def body() -> None:
+        async with kernel_pair() as pair:
+            space, datapath = pair.gateways[1].namespace, pair.gateways[1].datapath
+            foreign = ["src", "192.0.2.1", "dst", "192.0.2.2", "proto", "esp", "spi", "0x1001", "mode", "tunnel"]
+                "xfrm",
+                "state",
+                "add",
+                "src",
+                "192.0.2.1",
+                "dst",
+                "192.0.2.2",
+                "proto",
+                "esp",
+                "spi",
+                "0x1001",
+                "mode",
+                "tunnel",
+            ]
+            space.run(["ip", "xfrm", "state", "add", *foreign, "aead", "rfc4106(gcm(aes))", "0x" + "44" * 20, "128"])
+            requests = [InstallRequest(pair.sa(0, Direction.IN, spi), keys(spi, GCM)) for spi in (0x1005, 0x1001)]
+            with pytest.raises(DatapathRefusal) as refusal:
+                await datapath.install(requests)
+            assert refusal.value.reason is Reason.ALREADY_INSTALLED and not refusal.value.in_doubt
+            assert "0x00001001" in left_behind(space) and "0x00001005" not in left_behind(space)
+            assert (await datapath.dump()).sas == ()
 
     run(body())
 
