@@ -474,20 +474,6 @@ def test_another_programs_sa_of_the_same_spi_is_left_alone() -> None:
         async with kernel_pair() as pair:
             space, datapath = pair.gateways[1].namespace, pair.gateways[1].datapath
             foreign = ["src", "192.0.2.1", "dst", "192.0.2.2", "proto", "esp", "spi", "0x1001", "mode", "tunnel"]
-                "xfrm",
-                "state",
-                "add",
-                "src",
-                "192.0.2.1",
-                "dst",
-                "192.0.2.2",
-                "proto",
-                "esp",
-                "spi",
-                "0x1001",
-                "mode",
-                "tunnel",
-            ]
             space.run(["ip", "xfrm", "state", "add", *foreign, "aead", "rfc4106(gcm(aes))", "0x" + "44" * 20, "128"])
             requests = [InstallRequest(pair.sa(0, Direction.IN, spi), keys(spi, GCM)) for spi in (0x1005, 0x1001)]
             with pytest.raises(DatapathRefusal) as refusal:
