@@ -151,6 +151,26 @@ class DatapathContract:
 
         run(body())
 
+    def test_a_successor_that_is_not_active_yet_leaves_the_traffic_to_the_old_one(self) -> None:
+        async def body() -> None:
+            async with self.two() as pair:
+                await pair.protect()
+                await pair.connect()
+                old, new = pair.sa(0, Direction.OUT, 0x1001), pair.sa(0, Direction.OUT, 0x1011)
+                received = pair.sa(0, Direction.IN, 0x1011)
+                await pair.gateways[1].datapath.install([InstallRequest(received, keys(0x1011, received.suite))])
+                datapath = pair.gateways[0].datapath
+                await datapath.install([InstallRequest(new, keys(0x1011, new.suite))])
+                assert await asyncio.to_thread(pair.ping)
+                usage = await datapath.usage([old.key, new.key])
+                assert (usage[old.key].packets, usage[new.key].packets) == (3, 0)
+                await datapath.activate_outbound(new.key)
+                assert await asyncio.to_thread(pair.ping)
+                usage = await datapath.usage([old.key, new.key])
+                assert (usage[old.key].packets, usage[new.key].packets) == (3, 3)
+
+        run(body())
+
     def test_outbound_that_is_deactivated_carries_nothing_until_it_is_active_again(self) -> None:
         async def body() -> None:
             async with self.two() as pair:
