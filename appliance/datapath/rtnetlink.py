@@ -16,9 +16,6 @@ from ipaddress import ip_address
 from appliance.reasons import Reason, Refusal
 from appliance.sa.selector import Address, Network
 
-PROTOCOL = 0xE5
-"""Who made a rule or route, for the kernel's and other programs' information."""
-
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _NEWLINK, _GETLINK = 16, 18
@@ -60,14 +57,14 @@ class Rule:
     inward: str = ""
     suppress: int = -1
 
-    def message(self) -> bytes:
+    def message(self, maker: int) -> bytes:
         """fib_rule_hdr and attributes."""
         bits = [0 if net is None else net.prefixlen for net in (self.destination, self.source)]
         # IPv6 looks up the route before an unbound socket has a source: then the one it would get is to match.
         find = self.family == socket.AF_INET6 and self.source is not None and self.action == TO_TABLE
         flags = _FIND_SOURCE if find else 0
         data = struct.pack("=BBBBBBBBI", self.family, bits[0], bits[1], 0, 0, 0, 0, self.action, flags)
-        data += _attribute(6, struct.pack("=I", self.preference)) + _attribute(21, bytes((PROTOCOL,)))
+        data += _attribute(6, struct.pack("=I", self.preference)) + _attribute(21, bytes((maker,)))
         if self.destination is not None:
             data += _attribute(1, self.destination.network_address.packed)
         if self.source is not None:
@@ -102,11 +99,11 @@ class Route:
     metric: int = 0
     source: Address | None = None
 
-    def message(self) -> bytes:
+    def message(self, maker: int) -> bytes:
         """Struct rtmsg and attributes."""
         family = socket.AF_INET if self.destination.version == 4 else socket.AF_INET6
         scope = 253 if self.kind == UNICAST and family == socket.AF_INET else 0
-        data = struct.pack("=BBBBBBBBI", family, self.destination.prefixlen, 0, 0, 0, PROTOCOL, scope, self.kind, 0)
+        data = struct.pack("=BBBBBBBBI", family, self.destination.prefixlen, 0, 0, 0, maker, scope, self.kind, 0)
         data += _attribute(1, self.destination.network_address.packed)
         data += _attribute(15, struct.pack("=I", self.table))
         if self.metric:
@@ -119,9 +116,13 @@ class Route:
 
 
 class RtNetlink:
-    """The socket. Raises Refusal(NO_PRIVILEGE or INTERNAL) with the kernel's words."""
+    """The socket. Raises Refusal(NO_PRIVILEGE or INTERNAL) with the kernel's words.
 
-    def __init__(self) -> None:
+    ``maker`` is the number by which rules and routes tell who made them (FRA_PROTOCOL, RTA_PROTOCOL).
+    """
+
+    def __init__(self, maker: int) -> None:
+        self._maker = maker
         self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         self._sock.bind((0, 0))
         self._sock.settimeout(5.0)
@@ -137,25 +138,25 @@ class RtNetlink:
         # Asked for exclusiveness, the kernel takes a wide rule for one that is there where a narrower one of its
         # preference is: "from all" beside "from 10.1.0.0/24".
         messages = [
-            (_NEWRULE, _CREATE, item.message())
+            (_NEWRULE, _CREATE, item.message(self._maker))
             if isinstance(item, Rule)
-            else (_NEWROUTE, _CREATE | _EXCL, item.message())
+            else (_NEWROUTE, _CREATE | _EXCL, item.message(self._maker))
             for item in items
         ]
         self._exchange(messages, (errno.EEXIST,))
 
     def remove(self, items: list[Rule | Route]) -> None:
         """Remove rules and routes; those that are not there do not matter."""
-        messages = [(_DELRULE if isinstance(item, Rule) else _DELROUTE, 0, item.message()) for item in items]
+        messages = [(_DELRULE if isinstance(item, Rule) else _DELROUTE, 0, item.message(self._maker)) for item in items]
         self._exchange(messages, (errno.ENOENT, errno.ESRCH, errno.ENODEV))
 
     def left(self, table: int) -> list[tuple[int, bytes]]:
-        """Rules and routes that bear our protocol number: (type of message that removes it, message)."""
+        """Rules and routes that bear the maker's number: (type of message that removes it, message)."""
         found = self.rules()
         for family in (socket.AF_INET, socket.AF_INET6):
             for body in self._dump(_GETROUTE, _NEWROUTE, struct.pack("=BBBBBBBBI", family, *(0,) * 8)):
                 number = struct.unpack("=I", _attributes(body[12:]).get(15, bytes(4)))[0]
-                if body[5] == PROTOCOL and number in (table, table + 1):
+                if body[5] == self._maker and number in (table, table + 1):
                     found.append((_DELROUTE, body))
         return found
 
@@ -164,7 +165,7 @@ class RtNetlink:
         found = []
         for family in (socket.AF_INET, socket.AF_INET6):
             for body in self._dump(_GETRULE, _NEWRULE, struct.pack("=BBBBBBBBI", family, *(0,) * 8)):
-                if _attributes(body[12:]).get(21) == bytes((PROTOCOL,)):
+                if _attributes(body[12:]).get(21) == bytes((self._maker,)):
                     found.append((_DELRULE, body))
         return found
 
@@ -188,7 +189,7 @@ class RtNetlink:
 
     def identity(self, item: Rule | Route) -> tuple[object, ...]:
         """What makes a rule or route the same as one that ``left`` found."""
-        return self.key(_DELRULE if isinstance(item, Rule) else _DELROUTE, item.message())
+        return self.key(_DELRULE if isinstance(item, Rule) else _DELROUTE, item.message(self._maker))
 
     def key(self, kind: int, body: bytes) -> tuple[object, ...]:
         """``identity`` of a message."""
