@@ -1,4 +1,4 @@
-"""Rules, routes and addresses over one netlink socket, many messages in one system call.
+"""Rules, routes, links and addresses over one netlink socket, many messages in one system call.
 
 A thousand tunnels are thousands of routes. This speaks just enough of rtnetlink(7) to set them in a few milliseconds,
 without waiting for each, and stays in the network namespace it was made in.
@@ -18,7 +18,7 @@ from appliance.sa.selector import Address, Network
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
-_NEWLINK, _GETLINK = 16, 18
+_NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
 _NEWADDR, _GETADDR = 20, 22
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _NEWRULE, _DELRULE, _GETRULE = 32, 33, 34
@@ -34,6 +34,9 @@ _UNSUPPRESSED = b"\xff" * 4
 MAIN = 254
 TO_TABLE, GOTO, NOP, BLACKHOLE_RULE, UNREACHABLE_RULE = 1, 2, 3, 6, 7
 UNICAST, UNREACHABLE, THROW = 1, 7, 9
+
+_UP = 1
+"""IFF_UP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +118,17 @@ class Route:
         return data
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An interface. ``alias`` is what its maker wrote on it (IFLA_IFALIAS)."""
+
+    index: int
+    kind: str
+    alias: str
+    up: bool
+    mtu: int
+
+
 class RtNetlink:
     """The socket. Raises Refusal(NO_PRIVILEGE or INTERNAL) with the kernel's words.
 
@@ -181,11 +195,38 @@ class RtNetlink:
 
     def index(self, name: str) -> int:
         """The number of an interface. Raises Refusal(NO_TUN)."""
-        body = struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)
-        for part in self._dump(_GETLINK, _NEWLINK, body):
-            if _attributes(part[16:]).get(3, b"").rstrip(b"\0") == name.encode():
-                return int(struct.unpack_from("=i", part, 4)[0])
-        raise Refusal(Reason.NO_TUN, f"there is no interface {name}")
+        link = self.link(name)
+        if link is None:
+            raise Refusal(Reason.NO_TUN, f"there is no interface {name}")
+        return link.index
+
+    def link(self, name: str) -> Link | None:
+        """An interface by its name."""
+        for part in self._dump(_GETLINK, _NEWLINK, _link()):
+            attributes = _attributes(part[16:])
+            if attributes.get(3, b"").rstrip(b"\0") == name.encode():
+                index, flags = struct.unpack_from("=iI", part, 4)
+                kind = _attributes(attributes.get(18, b"")).get(1, b"").rstrip(b"\0").decode()
+                alias = attributes.get(20, b"").rstrip(b"\0").decode(errors="replace")
+                return Link(index, kind, alias, bool(flags & _UP), struct.unpack("=I", attributes[4])[0])
+        return None
+
+    def add_dummy(self, name: str) -> None:
+        """Make an interface that drops what is sent to it. It is down. One that is there is left as it is."""
+        kind = _attribute(18, _attribute(1, b"dummy"))
+        message = (_NEWLINK, _CREATE | _EXCL, _link() + _attribute(3, name.encode() + b"\0") + kind)
+        self._exchange([message], (errno.EEXIST,))
+
+    def set_link(self, index: int, *, alias: str, mtu: int) -> None:
+        """Write on an interface who made it, give it its MTU, and set it up, without IPv6 addresses of its own."""
+        without = _attribute(26, _attribute(10, _attribute(8, b"\1")))  # IN6_ADDR_GEN_MODE_NONE
+        self._exchange([(_NEWLINK, 0, _link(index) + without)], (errno.EAFNOSUPPORT, errno.EOPNOTSUPP))
+        body = _link(index, up=True) + _attribute(20, alias.encode()) + _attribute(4, struct.pack("=I", mtu))
+        self._exchange([(_NEWLINK, 0, body)], ())
+
+    def remove_link(self, index: int) -> None:
+        """Remove an interface; one that is not there does not matter."""
+        self._exchange([(_DELLINK, 0, _link(index))], (errno.ENODEV,))
 
     def identity(self, item: Rule | Route) -> tuple[object, ...]:
         """What makes a rule or route the same as one that ``left`` found."""
@@ -227,7 +268,7 @@ class RtNetlink:
                     code = -struct.unpack_from("=i", body)[0]
                     if code and code not in ignored:
                         reason = Reason.NO_PRIVILEGE if code in (errno.EPERM, errno.EACCES) else Reason.INTERNAL
-                        raise Refusal(reason, f"the kernel refuses a route or rule: {os.strerror(code)}")
+                        raise Refusal(reason, f"the kernel refuses a link, route or rule: {os.strerror(code)}")
 
     def _dump(self, ask: int, answer: int, body: bytes) -> list[bytes]:
         self._number += 1
@@ -239,6 +280,11 @@ class RtNetlink:
                     return found
                 if kind == answer:
                     found.append(part)
+
+
+def _link(index: int = 0, *, up: bool = False) -> bytes:
+    """Struct ifinfomsg."""
+    return struct.pack("=BBHiII", 0, 0, 0, index, _UP if up else 0, _UP if up else 0)
 
 
 def _attribute(kind: int, value: bytes) -> bytes:

@@ -18,6 +18,7 @@ from appliance.datapath.kernel.requester import Requester, refusal_of
 from appliance.datapath.kernel.sad import Reqids, Row, Sad, generation_of, traffic
 from appliance.datapath.kernel.spd import OUT, Place, Spd, ours
 from appliance.datapath.kernel.states import Device, Features
+from appliance.datapath.kernel.steering import KernelSteering
 from appliance.datapath.kernel.survivors import Survivors
 from appliance.datapath.kernel.xfrm import (
     DefaultAction,
@@ -28,7 +29,7 @@ from appliance.datapath.kernel.xfrm import (
     StateId,
     requests,
 )
-from appliance.reasons import Reason
+from appliance.reasons import Reason, Refusal
 from appliance.sa.association import Direction, Offload, SaKey, SecurityPolicy, UdpEncapsulation
 from appliance.sa.datapath import (
     Capabilities,
@@ -98,6 +99,7 @@ class KernelDatapath:
         self._requester: Requester | None = None
         self._hearing: Hearing | None = None
         self._survivors: Survivors | None = None
+        self._steering: KernelSteering | None = None
         self._reqids = Reqids(0)
         self._policies: dict[str, SecurityPolicy] = {}
         self._wanting: dict[str, int] = {}
@@ -129,6 +131,8 @@ class KernelDatapath:
         try:
             with contextlib.suppress(OSError):
                 self._stat = os.open("/proc/thread-self/net/xfrm_stat", os.O_RDONLY | os.O_CLOEXEC)
+            if self.options.steer:
+                self._steering = KernelSteering(self.options)
             self._hearing = Hearing(self, self._requester)
             self._survivors = await Survivors.of(self._requester)
             self._reqids = Reqids(self._survivors.unused_generation())
@@ -184,6 +188,8 @@ class KernelDatapath:
             if requester is not None:
                 await self._remove_everything(requester)
                 requester.close()
+            if self._steering is not None:
+                self._steering.close()
             self._release([row.key for row in self.sad.rows.values() if row.sa.direction is Direction.IN])
             if self._stat >= 0:
                 os.close(self._stat)
@@ -198,6 +204,10 @@ class KernelDatapath:
             gone.append(requests.set_defaults(self._defaults))
         with contextlib.suppress(OSError, DatapathRefusal):
             await requester.batch(gone)
+        if (steering := self._steering) is not None:
+            # After the SAs: the rules keep from default routes what those bring.
+            with contextlib.suppress(OSError, Refusal):
+                await requester.run(lambda _: steering.remove())
 
     # SAs
 
@@ -447,7 +457,7 @@ class KernelDatapath:
     async def install_policies(self, policies: Sequence[SecurityPolicy]) -> None:
         """Add or replace policies. The first call also removes what an earlier daemon's policies left behind.
 
-        Refusals: SELECTORS_UNSUPPORTED, KERNEL_REFUSED.
+        Refusals: SELECTORS_UNSUPPORTED, KERNEL_REFUSED, INTERFACE_TAKEN.
         """
         async with self._lock:
             self._asked  # noqa: B018 - raises where it has ended
@@ -462,6 +472,7 @@ class KernelDatapath:
                 self._claim_survivors()
             try:
                 await self._apply()
+                await self._steer()
                 if first and self.options.block:
                     every = Defaults(DefaultAction.BLOCK, DefaultAction.BLOCK, DefaultAction.BLOCK)
                     await self._asked.run(lambda socket: socket.do(requests.set_defaults(every)))
@@ -472,6 +483,7 @@ class KernelDatapath:
                         self._set_policy(before[policy.name])
                 with contextlib.suppress(DatapathRefusal, OSError):
                     await self._apply()
+                    await self._steer()
                 if isinstance(error, OSError):
                     raise refusal_of(error, "installing policies") from error
                 raise
@@ -484,7 +496,20 @@ class KernelDatapath:
             for name in there:
                 self._unset_policy(name)
             await self._apply()
+            await self._steer()
             return there
+
+    async def _steer(self) -> None:
+        """Have rules and routes be what the policies need: after those, so that nothing passes where they go."""
+        asked, steering, policies = self._asked, self._steering, tuple(self._policies.values())
+        if steering is None:
+            return
+        try:
+            await asked.run(lambda _: steering.apply(policies))
+        except Refusal as refusal:
+            raise DatapathRefusal(refusal.reason, refusal.detail) from refusal
+        except OSError as error:
+            raise refusal_of(error, "setting rules and routes") from error
 
     def _set_policy(self, policy: SecurityPolicy) -> None:
         self._policies[policy.name] = policy
@@ -747,6 +772,8 @@ class KernelDatapath:
             self._counted["changed_from_outside"] = self._counted.get("changed_from_outside", 0) + len(words)
             more = f", and {len(words) - 3} more" if len(words) > 3 else ""
             self._tell(Changed(Reason.CHANGED_FROM_OUTSIDE, "; ".join(words[:3]) + more))
+        if self._ready:
+            await self._steer()
 
     # Tasks
 
