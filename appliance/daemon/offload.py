@@ -16,18 +16,24 @@ if TYPE_CHECKING:
     from appliance.datapath.kernel.probe.devices import Devices, OffloadDevice
 
 REMEMBERED_SECONDS = 5.0
-ANSWER_SECONDS = 0.8
+ANSWER_SECONDS = 0.6
 """How long somebody who asks is kept waiting for a look that is not over."""
 
 Look = Callable[[], Awaitable["tuple[KernelAbilities, Devices]"]]
 
 
 async def look_at_machine() -> tuple[KernelAbilities, Devices]:
-    """The probe of both. It is imported when it is first wanted: it takes memory that few daemons need."""
+    """The probe of both."""
     from appliance.datapath.kernel.probe.devices import probe_devices
+
+    return await asyncio.gather(asyncio.to_thread(_look_at_kernel), probe_devices())
+
+
+def _look_at_kernel() -> KernelAbilities:
+    # Imported when it is first wanted, and not on the event loop: it takes memory that few daemons need, and its time.
     from appliance.datapath.kernel.probe.kernel import probe_kernel
 
-    return await asyncio.gather(asyncio.to_thread(probe_kernel), probe_devices())
+    return probe_kernel()
 
 
 class OffloadProbe:

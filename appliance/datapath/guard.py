@@ -1,8 +1,8 @@
 """The guard: nftables rules under which protected traffic never leaves in the clear, whether or not anything runs.
 
 What leaves by an interface other than the TUN device without our mark, and what arrives by one, is held against the
-policies in their order. Rules are for the whole selector: where nftables cannot say it as finely (ICMP types, fragments
-without ports), more is dropped rather than less.
+policies in their order, unless the kernel's IPsec is about to encrypt it or has decrypted it. Rules are for the whole
+selector: where nftables cannot say it as finely (ICMP types, fragments without ports), more is dropped, never less.
 
 A guard is one table, ``esplanade_guard_N``. A new one stands before the old one goes: nftables' transactions are atomic
 for rules but not for what is in sets, so a table that replaces another in one transaction lets packets through while
@@ -11,6 +11,7 @@ its sets are still empty (some microseconds a transaction: measured, and tested 
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ _TABLE = "esplanade_guard_"
 _NEIGHBOURS = "nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect"
 _HOME = {4: "{ 224.0.0.0/4, 255.255.255.255 }", 6: "{ fe80::/10, ff00::/8 }"}
 _WITH_PORTS = (6, 17, 132)
+# Of a packet whose route leads through one of the kernel's SAs, and of one that came out of one.
+_TO_ENCRYPT, _DECRYPTED = "rt ipsec exists accept", "meta ipsec exists accept"
 _HIDING = "0, 43, 44, 51, 60, 135"  # IPv6 headers that say what comes next (RFC 8200 §4.1, RFC 6275 §6.1)
 # ICMP errors by family: their types, and where in bits from the ICMP header the quoted source and destination stand.
 _ERRORS = {
@@ -55,13 +58,14 @@ def install_guard(
 ) -> None:
     """Put the guard up for these policies, then take an older one away. Counters start anew.
 
-    ``ports`` are those of our own IKE. Raises Refusal: NO_NFTABLES, NO_PRIVILEGE.
+    ``ports`` are those of our own IKE. Policies of tunnel interfaces are none of its business: what takes such an
+    interface is let pass, and routes say what does. Raises Refusal: NO_NFTABLES, NO_PRIVILEGE.
     """
-    older = _standing()
+    older, ipsec = _standing(), ipsec_aware()
     while True:
         number = max(older, default=0) + 1
         try:
-            _nft(["-f", "-"], guard_rules(policies, number, tun=tun, mark=mark, ports=ports))
+            _nft(["-f", "-"], guard_rules(policies, number, tun=tun, mark=mark, ports=ports, ipsec=ipsec))
             break
         except Refusal:
             # Whoever took that number meanwhile has put a guard up of its own, and ours comes after it.
@@ -85,6 +89,32 @@ def guard_status() -> GuardStatus:
     return GuardStatus(bool(counters), dropped["leaving"], dropped["arriving"])
 
 
+def ipsec_aware() -> bool:
+    """Whether the guard can tell what the kernel's IPsec encrypts and decrypts. If not, it drops that.
+
+    Raises Refusal: NO_PRIVILEGE.
+    """
+    try:
+        _try_ipsec()
+    except Refusal as refusal:
+        if refusal.reason is Reason.NO_PRIVILEGE:
+            raise
+        return False
+    return True
+
+
+@functools.cache
+def _try_ipsec() -> None:
+    """Have the kernel take such rules, in a table that goes before anybody sees it: to check them (-c) is not enough.
+
+    What it took once it takes again.
+    """
+    lines = [f"table inet {_TABLE}probe {{"]
+    for hook, rule in (("postrouting", _TO_ENCRYPT), ("forward", _DECRYPTED), ("input", _DECRYPTED)):
+        lines += [f"chain {hook} {{", f"type filter hook {hook} priority -150; policy accept;", rule, "}"]
+    _nft(["-f", "-"], "\n".join([*lines, "}", f"delete table inet {_TABLE}probe", ""]))
+
+
 def _standing() -> list[int]:
     """The numbers of the guards there are: more than one only while one takes another's place."""
     names = [row["name"].removeprefix(_TABLE) for row in _listed("tables", "table") if row["name"].startswith(_TABLE)]
@@ -103,10 +133,23 @@ def _listed(what: str, kind: str) -> list[dict[str, Any]]:
     return [row[kind] for row in rows if kind in row]
 
 
-def guard_rules(policies: Sequence[SecurityPolicy], number: int, *, tun: str, mark: int, ports: Sequence[int]) -> str:
-    """The guard of this number as nft(8) reads it, which fails if there is one already."""
+def guard_rules(
+    policies: Sequence[SecurityPolicy],
+    number: int,
+    *,
+    tun: str,
+    mark: int,
+    ports: Sequence[int],
+    ipsec: bool = False,
+) -> str:
+    """The guard of this number as nft(8) reads it, which fails if there is one already.
+
+    ``ipsec``: with what ``ipsec_aware`` asks for.
+    """
     table = f"{_TABLE}{number}"
-    ordered = sorted(policies, key=lambda policy: policy.priority)
+    ordered = sorted((p for p in policies if p.handling.interface is None), key=lambda policy: policy.priority)
+    tunnels = sorted({policy.handling.interface for policy in policies if policy.handling.interface is not None})
+    inside = ", ".join(f'"{name}"' for name in (tun, "lo", *tunnels))
     build = _Build()
     for version in (4, 6):
         _home(build, ordered, version)
@@ -133,17 +176,21 @@ def guard_rules(policies: Sequence[SecurityPolicy], number: int, *, tun: str, ma
             *(line for version in _ERRORS for line in (f"chain quoting{version} {{", *build.quoting[version], "}")),
             "chain leave {",
             "type filter hook postrouting priority -150; policy accept;",
-            f'meta mark {mark:#x} accept\noifname {{ "{tun}", "lo" }} accept\n{neighbours}',
+            f"meta mark {mark:#x} accept\noifname {{ {inside} }} accept\n{neighbours}",
+            *([_TO_ENCRYPT] if ipsec else []),
             *errors,
             "jump outward",
             "}",
             "chain pass {",
             "type filter hook forward priority -150; policy accept;",
-            f'iifname {{ "{tun}", "lo" }} accept\njump inward',
+            f"iifname {{ {inside} }} accept",
+            *([_DECRYPTED] if ipsec else []),
+            "jump inward",
             "}",
             "chain arrive {",
             "type filter hook input priority -150; policy accept;",
-            f'iifname {{ "{tun}", "lo" }} accept\n{neighbours}',
+            f"iifname {{ {inside} }} accept\n{neighbours}",
+            *([_DECRYPTED] if ipsec else []),
             f"udp dport {{ {own} }} accept\nmeta l4proto esp accept",
             "jump inward",
             "}",

@@ -4,6 +4,8 @@ On the NAT traversal port two sockets share the port (SO_REUSEPORT) and a small 
 (RFC 3948 §2.2), so that each goes to the process that wants it without passing through the other. Receive offload may
 glue messages of both kinds together behind one that decides; what lands on the wrong side is handed over. So are ICMP
 errors about ESP: the kernel does not ask the filter about them, and gives each peer's to one socket or the other.
+
+A third socket, opened on request, is for ESP in UDP that the kernel is to decrypt; ``Demultiplexer`` chooses by SPI.
 """
 
 from __future__ import annotations
@@ -17,6 +19,10 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from appliance.datapath import cbpf, filters, sockets
+from appliance.datapath.cbpf import Program
+from appliance.datapath.filters import ALL_SOFT, SHORTEST_ESP
+from appliance.datapath.sockets import IP_PKTINFO, IP_RECVERR, IPV6_RECVERR
 from appliance.reasons import Reason, Refusal
 from appliance.sa.selector import Address
 
@@ -31,23 +37,8 @@ OWN_MARK = 0xE5B1
 NON_ESP_MARKER = bytes(4)
 """Four zero bytes before an IKE message on the NAT traversal port (RFC 3948 §2.2)."""
 
-_SHORTEST_ESP = 12  # SPI, sequence number and at least one word behind them
-_IP_PKTINFO = 8
-_IP_RECVTOS = 13
-_IP_MTU_DISCOVER = 10
-_IP_RECVERR = 11
-_IPV6_MTU_DISCOVER = 23
-_IPV6_RECVERR = 25
-_PMTUDISC_DONT = 0
-_PMTUDISC_PROBE = 3
-_PMTUDISC_OMIT = 5
-_SO_ATTACH_REUSEPORT_CBPF = 51
-_UDP_GRO = 104
-_BUFFER = 4 << 20
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")  # struct sock_extended_err: number, origin, type, code, -, info, data
 _FROM_LOCAL, _FROM_ICMP, _FROM_ICMPV6 = 1, 2, 3
-_SO_RCVBUFFORCE = 33
-_SO_SNDBUFFORCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +73,7 @@ def demultiplex(payload: bytes | memoryview) -> tuple[bytes | None, bytes | None
         return None, None
     if bytes(payload[:4]) == NON_ESP_MARKER:
         return bytes(payload[4:]), None
-    if len(payload) < _SHORTEST_ESP:
+    if len(payload) < SHORTEST_ESP:
         return None, None
     return None, bytes(payload)
 
@@ -95,6 +86,7 @@ class Ingress:
         address: Address,
         ike_port: int,
         natt_port: int,
+        mark: int,
         *,
         ike: socket.socket,
         natt: socket.socket,
@@ -109,8 +101,12 @@ class Ingress:
         self.natt = natt
         self.esp = esp
         self.raw = raw
+        self.esp_kernel: socket.socket | None = None
+        self._mark = mark
         self._lock = lock
+        self._bypassing = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._read: Callable[[socket.socket], object] = self.receive
 
     def attach(
         self,
@@ -132,12 +128,13 @@ class Ingress:
             for kind, datagram in self.receive(sock):
                 (on_ike if kind == "ike" else on_esp)(datagram)
 
-        self._loop = loop
-        for sock in (self.ike, self.natt):
-            loop.add_reader(sock.fileno(), read, sock)
+        self._loop, self._read = loop, read
+        for sock in (self.ike, self.natt, self.esp_kernel):
+            if sock is not None:
+                loop.add_reader(sock.fileno(), read, sock)
 
     def receive(self, sock: socket.socket, budget: int = 64) -> list[tuple[str, Datagram]]:
-        """Read what waits on ``ike`` or ``natt``, at most ``budget`` datagrams: ("ike" or "esp", datagram) each.
+        """Read what waits on a socket, at most ``budget`` datagrams: ("ike" or "esp", datagram) each.
 
         What is neither is dropped here; errors of the socket (ICMP) are not the reader's.
         """
@@ -154,7 +151,7 @@ class Ingress:
             source, source_port = ip_address(peer[0].partition("%")[0]), int(peer[1])
             ike: bytes | None = data
             esp: bytes | None = None
-            if sock is self.natt:
+            if sock is not self.ike:
                 ike, esp = demultiplex(data)
             if ike:
                 found.append(("ike", Datagram(ike, source, source_port, to, port)))
@@ -199,14 +196,72 @@ class Ingress:
             else:
                 return
 
+    def open_kernel(self) -> None:
+        """Add the socket by which the kernel takes in ESP in UDP of its own SAs. Nothing is sent there yet. Idempotent.
+
+        Receive offload would glue datagrams of several SAs together behind one that decides where they go, so there is
+        none while this socket is open: open it before traffic comes, else what waits glued in ``esp`` is lost. Raises
+        Refusal: NO_XFRM, NO_PRIVILEGE.
+        """
+        if self.esp_kernel is not None:
+            return
+        sock = sockets.udp(self.address, self.natt_port, self._mark, share=True)
+        try:
+            sockets.decapsulate(sock)
+            if self._bypassing:
+                sockets.bypass_xfrm(sock)
+        except Refusal:
+            sock.close()
+            raise
+        sockets.glue(self.esp, False)
+        self.esp_kernel = sock
+        if self._loop is not None:  # what the kernel finds to be no ESP stays there
+            self._loop.add_reader(sock.fileno(), self._read, sock)
+
+    def close_kernel(self) -> None:
+        """Take that socket away; the program that chooses sockets must not choose it any more. Idempotent."""
+        if self.esp_kernel is not None:
+            self._close(self.esp_kernel)
+            self.esp_kernel = None
+            sockets.glue(self.esp, True)
+
+    def bypass_xfrm(self) -> None:
+        """Have the kernel's IPsec policies, such as of 0.0.0.0/0, leave our own sockets alone. Idempotent.
+
+        Raises Refusal: NO_XFRM, NO_PRIVILEGE.
+        """
+        for sock in (self.ike, self.natt, self.esp, self.raw, self.esp_kernel):
+            if sock is not None:
+                sockets.bypass_xfrm(sock)
+        self._bypassing = True
+
+    def choose(self, program: Program) -> None:
+        """Have another program choose the socket for what comes to the NAT traversal port. Raises OSError."""
+        cbpf.choose_socket(self.natt, program)
+
+    def screen(self, program: Program | None) -> None:
+        """Have a program choose what native ESP comes to ``raw``; None: all. Raises OSError."""
+        if self.raw is not None:
+            cbpf.screen(self.raw, program)
+
+    def empty_esp(self) -> None:
+        """Drop what waits for the soft datapath."""
+        for sock in (self.esp, self.raw):
+            with contextlib.suppress(OSError):
+                while sock is not None:
+                    sock.recv(1)
+
     def close(self) -> None:
         """Close the sockets and give the ports back. Idempotent."""
-        for sock in (self.ike, self.natt, self.esp, self.raw, self._lock):
+        for sock in (self.ike, self.natt, self.esp, self.raw, self.esp_kernel, self._lock):
             if sock is not None:
-                if self._loop is not None and sock.fileno() >= 0:
-                    with contextlib.suppress(RuntimeError):
-                        self._loop.remove_reader(sock.fileno())
-                sock.close()
+                self._close(sock)
+
+    def _close(self, sock: socket.socket) -> None:
+        if self._loop is not None and sock.fileno() >= 0:
+            with contextlib.suppress(RuntimeError):
+                self._loop.remove_reader(sock.fileno())
+        sock.close()
 
 
 def open_ingress(
@@ -223,26 +278,26 @@ def open_ingress(
     """
     opened: list[socket.socket] = []
     try:
-        lock = _lock(address, natt_port)
+        lock = sockets.lock(address, natt_port)
         opened.append(lock)
-        ike = _udp(address, ike_port, mark)
+        ike = sockets.udp(address, ike_port, mark)
         opened.append(ike)
         # Sockets that share a port would let a second program in unseen: a plain one finds out first.
-        _udp(address, natt_port, mark).close()
-        natt = _udp(address, natt_port, mark, share=True)
+        sockets.udp(address, natt_port, mark).close()
+        natt = sockets.udp(address, natt_port, mark, share=True)
         opened.append(natt)
-        _attach_filter(natt)
-        _queue_errors(natt)
-        esp = _udp(address, natt_port, mark, share=True)
+        cbpf.choose_socket(natt, filters.encapsulated(ALL_SOFT))
+        sockets.queue_errors(natt)
+        esp = sockets.udp(address, natt_port, mark, share=True)
         opened.append(esp)
-        prepare_for_esp(esp)
-        esp.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
-        raw = _raw(address, mark) if native else None
+        sockets.prepare_for_esp(esp)
+        sockets.glue(esp, True)
+        raw = sockets.raw(address, mark) if native else None
     except BaseException:
         for sock in opened:
             sock.close()
         raise
-    return Ingress(address, ike_port, natt_port, ike=ike, natt=natt, esp=esp, raw=raw, lock=lock)
+    return Ingress(address, ike_port, natt_port, mark, ike=ike, natt=natt, esp=esp, raw=raw, lock=lock)
 
 
 def read_errors(sock: socket.socket, budget: int = 16) -> list[TooBig]:
@@ -257,7 +312,7 @@ def read_errors(sock: socket.socket, budget: int = 16) -> list[TooBig]:
         except OSError:
             break
         for level, kind, value in ancillary:
-            if (level, kind) not in ((socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR)):
+            if (level, kind) not in ((socket.IPPROTO_IP, IP_RECVERR), (socket.IPPROTO_IPV6, IPV6_RECVERR)):
                 continue
             number, origin, *_, info, _ = _EXTENDED_ERROR.unpack_from(value)
             if number == errno.EMSGSIZE and origin in (_FROM_LOCAL, _FROM_ICMP, _FROM_ICMPV6) and address:
@@ -268,135 +323,15 @@ def read_errors(sock: socket.socket, budget: int = 16) -> list[TooBig]:
 def source_of(address: Address) -> list[tuple[int, int, bytes]]:
     """Ancillary data that sets the source address of a datagram from a socket bound to any address."""
     if address.version == 4:
-        return [(socket.IPPROTO_IP, _IP_PKTINFO, struct.pack("=i4s4s", 0, address.packed, bytes(4)))]
+        return [(socket.IPPROTO_IP, IP_PKTINFO, struct.pack("=i4s4s", 0, address.packed, bytes(4)))]
     return [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, struct.pack("=16si", address.packed, 0))]
 
 
 def destination_of(ancillary: list[tuple[int, int, bytes]]) -> Address | None:
     """The local address a datagram came to, from its ancillary data."""
     for level, kind, data in ancillary:
-        if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
+        if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
             return ip_address(data[8:12])
         if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
             return ip_address(data[:16])
     return None
-
-
-def prepare_for_esp(sock: socket.socket) -> None:
-    """Set what a socket that carries ESP needs: big buffers, ECN of what comes, DF on what goes, ICMP errors queued."""
-    for option, fallback in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
-        except OSError:  # no CAP_NET_ADMIN over the initial namespace: up to the system's limit then
-            sock.setsockopt(socket.SOL_SOCKET, fallback, _BUFFER)
-    _queue_errors(sock)
-    if sock.family == socket.AF_INET:
-        sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
-        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
-    else:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
-        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
-
-
-def _queue_errors(sock: socket.socket) -> None:
-    """Have the kernel keep ICMP errors for ``read_errors``. No DF is set by this.
-
-    With PMTUDISC_DONT an IPv4 socket would not hear of packets that are too big; an IPv6 one hears with that only.
-    """
-    if sock.family == socket.AF_INET:
-        sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
-        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_OMIT)
-    else:
-        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
-
-
-def _family(address: Address) -> int:
-    return socket.AF_INET if address.version == 4 else socket.AF_INET6
-
-
-def _lock(address: Address, port: int) -> socket.socket:
-    """A name in the network namespace's list of abstract sockets: gone with its holder, however that ends."""
-    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        lock.bind(f"\0esplanade/ingress/{address}/{port}")
-    except OSError as error:
-        lock.close()
-        raise Refusal(Reason.PORT_IN_USE, f"another Esplanade has UDP {port} of {address}") from error
-    return lock
-
-
-def _udp(address: Address, port: int, mark: int, *, share: bool = False) -> socket.socket:
-    sock = socket.socket(_family(address), socket.SOCK_DGRAM)
-    try:
-        sock.setblocking(False)
-        if share:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        _common(sock, mark)
-        if address.version == 4:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-            sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
-        else:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
-        sock.bind((str(address), port))
-    except OSError as error:
-        sock.close()
-        raise _refusal(error, f"UDP {port} of {address}") from error
-    return sock
-
-
-def _raw(address: Address, mark: int) -> socket.socket:
-    try:
-        sock = socket.socket(_family(address), socket.SOCK_RAW, socket.IPPROTO_ESP)
-    except OSError as error:
-        raise _refusal(error, f"raw ESP of {address}") from error
-    try:
-        sock.setblocking(False)
-        _common(sock, mark)
-        if address.version == 4:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        prepare_for_esp(sock)
-        sock.bind((str(address), 0))
-    except OSError as error:
-        sock.close()
-        raise _refusal(error, f"raw ESP of {address}") from error
-    return sock
-
-
-def _common(sock: socket.socket, mark: int) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
-    # A raw IPv6 socket never takes IPv4 packets, and the kernel refuses the option.
-    if sock.family == socket.AF_INET6 and sock.type != socket.SOCK_RAW:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-
-
-def _refusal(error: OSError, what: str) -> Refusal:
-    if error.errno == errno.EADDRINUSE:
-        return Refusal(Reason.PORT_IN_USE, what)
-    if error.errno == errno.EADDRNOTAVAIL:
-        return Refusal(Reason.BAD_ADDRESS, what)
-    if error.errno in (errno.EPERM, errno.EACCES):
-        return Refusal(Reason.NO_PRIVILEGE, f"{what}: {error.strerror}")
-    return Refusal(Reason.BAD_ADDRESS, f"{what}: {error.strerror}")
-
-
-def _attach_filter(sock: socket.socket) -> None:
-    """Choose the socket of the group by the payload: number 0 (the first bound) for IKE, 1 for ESP."""
-    program = (
-        (0x80, 0, 0, 0),  # A = length of the payload
-        (0x35, 0, 2, _SHORTEST_ESP),  # if A < 12, IKE's side drops it
-        (0x20, 0, 0, 0),  # A = first four bytes
-        (0x15, 0, 1, 0),  # zero: the non-ESP marker
-        (0x06, 0, 0, 0),  # IKE
-        (0x06, 0, 0, 1),  # ESP
-    )
-    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
-    # struct sock_fprog points to the instructions: the buffer has to outlive the call, and does.
-    import ctypes
-
-    buffer = ctypes.create_string_buffer(code, len(code))
-    sock.setsockopt(
-        socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, struct.pack("@HP", len(program), ctypes.addressof(buffer))
-    )

@@ -13,6 +13,7 @@ from appliance.console.protocol import (
     LogRow,
     MissingRow,
     Nat,
+    OffloadRow,
     PolicyRow,
     SaRow,
     State,
@@ -215,6 +216,58 @@ DATAPATHS = [
             )
         ],
     ),
+]
+
+OFFLOAD = [
+    OffloadRow(subject="kernel", what="", text="Linux 6.1.0-49-amd64"),
+    OffloadRow(
+        subject="kernel",
+        what="suites",
+        able=True,
+        text="null-sha256, aes128-sha256, aes256-sha512, aes128gcm16, aes192gcm16, aes256gcm16, chacha20poly1305",
+    ),
+    OffloadRow(subject="kernel", what="ESP over IPv4", able=True),
+    OffloadRow(
+        subject="kernel",
+        what="ESP over IPv6",
+        able=False,
+        reason=Cause(
+            reason="NO_KERNEL_ESP",
+            words=Reason.NO_KERNEL_ESP.words,
+            detail="Requested type not found (EPROTONOSUPPORT); the module esp6 is there and was not loaded",
+            remedy=Reason.NO_KERNEL_ESP.remedy,
+        ),
+    ),
+    OffloadRow(
+        subject="kernel",
+        what="direction of an SA",
+        able=False,
+        reason=Cause(
+            reason="KERNEL_TOO_OLD",
+            words=Reason.KERNEL_TOO_OLD.words,
+            detail="it came with Linux 6.10, and this is 6.1.0-49-amd64",
+            remedy=Reason.KERNEL_TOO_OLD.remedy,
+        ),
+    ),
+    OffloadRow(subject="wan0", what="", text="mlx5_core, 0000:03:00.0"),
+    OffloadRow(subject="wan0", what="crypto offload", able=True),
+    OffloadRow(subject="wan0", what="packet offload", able=True),
+    OffloadRow(subject="wan0", what="ipsec_crypto of pci/0000:03:00.0/2", able=True),
+    OffloadRow(
+        subject="wan0",
+        what="ipsec_packet of pci/0000:03:00.0/2",
+        able=False,
+        reason=Cause(
+            reason="OFFLOAD_UNSUPPORTED",
+            words=Reason.OFFLOAD_UNSUPPORTED.words,
+            detail="the port's function was not given it",
+            remedy="devlink port function set pci/0000:03:00.0/2 ipsec_packet enable",
+        ),
+    ),
+    OffloadRow(subject="lan0", what="", text="new_nic, 0000:04:00.0"),
+    OffloadRow(subject="lan0", what="crypto offload", able=True),
+    OffloadRow(subject="lan0", what="packet offload", text="the driver does not tell; an SA has to be tried"),
+    OffloadRow(subject="devices", what="no hardware", text="2 bridge, 1 loopback"),
 ]
 
 COUNTERS = [

@@ -39,6 +39,7 @@ ROWS: dict[What, list[Any]] = {
     What.SA: rows.SAS,
     What.POLICIES: rows.POLICIES,
     What.DATAPATH: rows.DATAPATHS,
+    What.OFFLOAD: rows.OFFLOAD,
     What.COUNTERS: rows.COUNTERS,
     What.LOG: rows.LOG,
 }

@@ -86,6 +86,7 @@ def test_any_bytes_are_a_request_or_a_refusal(line: bytes) -> None:
         (What.SA, rows.SAS),
         (What.POLICIES, rows.POLICIES),
         (What.DATAPATH, rows.DATAPATHS),
+        (What.OFFLOAD, rows.OFFLOAD),
         (What.COUNTERS, rows.COUNTERS),
         (What.LOG, rows.LOG),
     ],

@@ -24,6 +24,7 @@ SCREENS: dict[str, Callable[[Page], list[str]]] = {
     "sa": lambda page: screens.sas(rows.SAS, page, rows.NOW),
     "policies": lambda page: screens.policies(rows.POLICIES, page, rows.NOW),
     "datapath": lambda page: screens.datapaths(rows.DATAPATHS, page, rows.NOW),
+    "offload": lambda page: screens.offload(rows.OFFLOAD, page, rows.NOW),
     "counters": lambda page: screens.counters(rows.COUNTERS, page, rows.NOW),
     "counters_all": lambda page: screens.counters(rows.COUNTERS, page, rows.NOW, zeros=True),
     "log": lambda page: screens.log(rows.LOG, page, rows.NOW),
@@ -86,6 +87,7 @@ def test_empty_screens_say_so() -> None:
         screens.sas,
         screens.policies,
         screens.datapaths,
+        screens.offload,
         screens.counters,
         screens.log,
     ):

@@ -41,7 +41,9 @@ async def heard(pair: Pair, gateway: int, kind: type[DatapathEvent], seconds: fl
 
 
 class DatapathContract:
-    """Inherit, and give ``two``."""
+    """Inherit, and give ``two``. ``after_hard_limit``: as what is counted what an SA past its limit would have sent."""
+
+    after_hard_limit: tuple[Reason, ...] = (Reason.LIFETIME_EXPIRED,)
 
     def two(self) -> AbstractAsyncContextManager[Pair]:
         raise NotImplementedError
@@ -198,8 +200,11 @@ class DatapathContract:
                             if event.hard:
                                 break
                 assert limits == [False, True]
+                before = await pair.gateways[0].datapath.counters()
                 assert not await asyncio.to_thread(pair.ping, count=1)
-                assert (await pair.gateways[0].datapath.counters())[Reason.LIFETIME_EXPIRED.name] >= 1
+                after = await pair.gateways[0].datapath.counters()
+                names = [reason.name for reason in self.after_hard_limit]
+                assert sum(after.get(name, 0) for name in names) > sum(before.get(name, 0) for name in names)
 
         run(body())
 

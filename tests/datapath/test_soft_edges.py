@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
 
 import pytest
 
+from appliance.datapath import guard
 from appliance.datapath.guard import guard_rules, guard_status, install_guard, remove_guard
 from appliance.datapath.ingress import demultiplex, open_ingress
 from appliance.datapath.rtnetlink import BLACKHOLE_RULE, GOTO, THROW, UNREACHABLE, Route, Rule
@@ -14,7 +16,7 @@ from appliance.datapath.soft import wire
 from appliance.datapath.soft.options import SoftOptions
 from appliance.datapath.soft.steering import homeward, plan
 from appliance.reasons import Reason, Refusal
-from appliance.sa.association import PolicyAction, SecurityPolicy
+from appliance.sa.association import Handling, PolicyAction, SecurityPolicy
 from appliance.sa.selector import TrafficSelector
 from tests.datapath.pair import inside
 from tests.lab.lab import Lab
@@ -71,6 +73,49 @@ def test_guard_keeps_the_policies_order() -> None:
     )  # fmt: skip
     outward = rules.partition("chain outward")[2].partition("}")[0]
     assert outward.index("accept") < outward.index("drop")
+
+
+def chain(rules: str, name: str) -> list[str]:
+    return rules.partition(f"chain {name} {{\n")[2].partition("\n}")[0].splitlines()
+
+
+def test_guard_lets_the_kernels_ipsec_pass_before_it_looks_at_policies() -> None:
+    policies = [policy("p", "10.1.0.0/24", "10.2.0.0/24")]
+    aware = guard_rules(policies, 1, tun="tun", mark=1, ports=(500,), ipsec=True)
+    leave = chain(aware, "leave")
+    assert leave.index("meta mark 0x1 accept") < leave.index("rt ipsec exists accept") < leave.index("jump outward")
+    assert leave.index("rt ipsec exists accept") < next(at for at, line in enumerate(leave) if "jump quoting" in line)
+    for name in ("pass", "arrive"):
+        assert chain(aware, name).index("meta ipsec exists accept") < chain(aware, name).index("jump inward")
+    assert "ipsec" not in guard_rules(policies, 1, tun="tun", mark=1, ports=(500,))
+
+
+def test_guard_leaves_tunnel_interfaces_to_their_routes() -> None:
+    plain = policy("p", "10.1.0.0/24", "10.2.0.0/24")
+    routed = replace(policy("r", "0.0.0.0/0", "0.0.0.0/0"), handling=Handling(interface="ipsec7", if_id=7))
+    rules = guard_rules([plain, routed], 1, tun="tun", mark=1, ports=(500,))
+    without = guard_rules([plain], 1, tun="tun", mark=1, ports=(500,))
+    assert rules == without.replace('{ "tun", "lo" }', '{ "tun", "lo", "ipsec7" }')
+    assert rules.count('"ipsec7"') == 3
+
+
+@network
+def test_guard_knows_whether_the_kernel_tells_of_ipsec_and_stands_where_it_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Lab() as lab:
+        namespace = lab.namespace("guarded")
+        with inside(namespace):
+            aware = guard.ipsec_aware()
+            install_guard([policy("p", "10.1.0.0/24", "10.2.0.0/24")])
+            assert ("ipsec exists" in namespace.run(["nft", "list", "ruleset"]).stdout) == aware
+            guard._try_ipsec.cache_clear()
+            monkeypatch.setattr(guard, "_DECRYPTED", "meta nonsense exists accept")
+            assert not guard.ipsec_aware()
+            install_guard([policy("p", "10.1.0.0/24", "10.2.0.0/24")])
+            assert guard_status().installed
+            assert "ipsec exists" not in namespace.run(["nft", "list", "ruleset"]).stdout
+        guard._try_ipsec.cache_clear()
 
 
 @network

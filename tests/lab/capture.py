@@ -95,16 +95,18 @@ class Frame:
 class Capture:
     """A running capture; a context manager. Ask it after :meth:`stop`.
 
-    ``snap`` bounds the bytes kept of each frame. The kernel's count of frames it could not keep is in ``missed``; a
-    test that proves an absence has to see 0 there, and :meth:`leaks` insists on it.
+    ``snap`` bounds the bytes kept of each frame. ``sent`` is for frames that this end sent only: the kernel
+    shows a packet that it has decrypted once more, as if it had come like that. The kernel's count of frames it could
+    not keep is in ``missed``; a test that proves an absence has to see 0 there, and :meth:`leaks` insists on it.
     """
 
-    def __init__(self, namespace: Namespace, interface: str, *, snap: int = 65535) -> None:
+    def __init__(self, namespace: Namespace, interface: str, *, snap: int = 65535, sent: bool = False) -> None:
         self.name = f"{namespace.name}-{interface}"
         self.path: Path = namespace.directory / f"{self.name}-{time.monotonic_ns()}.pcap"
         self.frames: list[Frame] = []
         self.missed = 0
         self._snap = snap
+        self._sent = sent
         self._until = math.inf
         self._socket = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20) if _may_force() else None
@@ -128,7 +130,9 @@ class Capture:
             # The line may never be quiet; what comes after stop() is not asked for.
             if captured > self._until:
                 return
-            self.frames.append(Frame(captured, address[2] == socket.PACKET_OUTGOING, data))
+            outgoing = address[2] == socket.PACKET_OUTGOING
+            if outgoing or not self._sent:
+                self.frames.append(Frame(captured, outgoing, data))
 
     def __enter__(self) -> Capture:
         return self

@@ -309,7 +309,7 @@ def test_forged_icmp_does_not_push_the_path_mtu_below_the_floor(sites: SiteToSit
 def test_every_show_answers_within_a_second_while_the_peer_is_gone(sites: SiteToSite) -> None:
     duo = Duo(sites).start().up()
     sites.cut()
-    for what in ("connections", "sa", "policies", "datapath", "counters", "log"):
+    for what in ("connections", "sa", "policies", "datapath", "offload", "counters", "log"):
         began = time.monotonic()
         done = duo.a.cli("show", what, "--json")
         assert done.status == 0, done.err

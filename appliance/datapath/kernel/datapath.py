@@ -9,14 +9,19 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
+from appliance.datapath.demultiplexer import Demultiplexer
+from appliance.datapath.filters import Owner
 from appliance.datapath.kernel import claims, selectors, states
+from appliance.datapath.kernel.capabilities import capabilities_of, features_of
 from appliance.datapath.kernel.counters import read_counters
+from appliance.datapath.kernel.finding import DeviceFinder
 from appliance.datapath.kernel.hearing import Hearing
 from appliance.datapath.kernel.installing import Attempt, install, levels
 from appliance.datapath.kernel.options import KernelOptions
+from appliance.datapath.kernel.probe.kernel import probe_kernel
 from appliance.datapath.kernel.requester import Requester, refusal_of
 from appliance.datapath.kernel.sad import Reqids, Row, Sad, generation_of, traffic
-from appliance.datapath.kernel.spd import OUT, Place, Spd, ours
+from appliance.datapath.kernel.spd import OUT, Place, Spd
 from appliance.datapath.kernel.states import Device, Features
 from appliance.datapath.kernel.steering import KernelSteering
 from appliance.datapath.kernel.survivors import Survivors
@@ -57,45 +62,27 @@ MANY = 50
 FIRST_LOOKS = 0.1, 30.0
 """Seconds between looks for the first packet on an SA: as long as it is old, within these."""
 
-FindDevice = Callable[[str | None, Address], Awaitable[tuple[str, int]]]
-"""(name, index) of the device of a name, or the one that leads to an address. Raises DatapathRefusal."""
-Claim = Callable[[Sequence[SaKey]], None]
-
-
-async def no_device(name: str | None, address: Address) -> tuple[str, int]:
-    """Where nobody finds devices."""
-    raise DatapathRefusal(Reason.NO_OFFLOAD_DEVICE, name or f"towards {address}")
-
-
-def nothing(keys: Sequence[SaKey]) -> None:
-    """Where nobody else has an ingress."""
-
 
 class KernelDatapath:
     """The kernel's own IPsec.
 
-    ``start`` once. ``capabilities`` is what the probe found. ``find_device`` finds devices for offload. ``claim`` and
-    ``release`` are told of inbound SAs, so that their packets are left to the kernel. Use one event loop throughout.
+    ``start`` once. ``demultiplexer`` leaves the packets of inbound SAs to the kernel: with it open. Use one event loop
+    throughout.
     """
 
     def __init__(
         self,
         options: KernelOptions | None = None,
         *,
-        capabilities: Capabilities | None = None,
-        features: Features | None = None,
-        find_device: FindDevice = no_device,
-        claim: Claim = nothing,
-        release: Claim = nothing,
+        demultiplexer: Demultiplexer | None = None,
     ) -> None:
         self.options = options or KernelOptions()
         self.sad = Sad()
         self.spd = Spd()
-        self._capabilities = capabilities
-        self._features = features or Features()
-        self._find_device = find_device
-        self._claim = claim
-        self._release = release
+        self._capabilities: Capabilities | None = None
+        self._features = Features()
+        self._finder: DeviceFinder | None = None
+        self._demultiplexer = demultiplexer
         self._requester: Requester | None = None
         self._hearing: Hearing | None = None
         self._survivors: Survivors | None = None
@@ -122,13 +109,19 @@ class KernelDatapath:
     # Life
 
     async def start(self) -> None:
-        """Open the sockets, in the network namespace of the calling thread, and take stock of what is there.
+        """Find out what the kernel can do, open the sockets in the network namespace of the calling thread, take stock.
 
-        Raises DatapathRefusal: NO_XFRM, NO_PRIVILEGE, KERNEL_REFUSED.
+        Raises DatapathRefusal: NO_XFRM, NO_KERNEL_ESP, NO_PRIVILEGE, KERNEL_TOO_OLD, KERNEL_REFUSED.
         """
         self._loop = asyncio.get_running_loop()
+        abilities = await asyncio.to_thread(probe_kernel)
+        can = self._capabilities = capabilities_of(abilities, max_sas=self.options.max_sas)
+        if not can.usable:
+            raise DatapathRefusal(can.missing[0].reason, can.missing[0].detail)
+        self._features = features_of(abilities)
         self._requester = Requester()
         try:
+            self._finder = DeviceFinder(self.options.mark)
             with contextlib.suppress(OSError):
                 self._stat = os.open("/proc/thread-self/net/xfrm_stat", os.O_RDONLY | os.O_CLOEXEC)
             if self.options.steer:
@@ -146,6 +139,7 @@ class KernelDatapath:
             await self.close()
             raise
         if self._survivors.states:
+            self._claim_spis(self._survivors.inbound_spis(self._survivors.states))
             words = (
                 f"{len(self._survivors.states)} SAs of an earlier daemon carry traffic until they are replaced,"
                 f" for {self.options.survivors:g} s at most"
@@ -168,9 +162,9 @@ class KernelDatapath:
 
     async def probe(self) -> Capabilities:
         """Tell what can be done here and now. Never raises."""
-        if self._capabilities is None:
-            return Capabilities(name=self.name, usable=False)
-        return self._capabilities
+        if self._capabilities is not None:
+            return self._capabilities
+        return capabilities_of(await asyncio.to_thread(probe_kernel), max_sas=self.options.max_sas)
 
     async def close(self) -> None:
         """Remove everything of ours, wipe all keys, end. Idempotent."""
@@ -188,9 +182,11 @@ class KernelDatapath:
             if requester is not None:
                 await self._remove_everything(requester)
                 requester.close()
+            if self._finder is not None:
+                self._finder.close()
             if self._steering is not None:
                 self._steering.close()
-            self._release([row.key for row in self.sad.rows.values() if row.sa.direction is Direction.IN])
+            self._release(self.sad.rows)
             if self._stat >= 0:
                 os.close(self._stat)
             self._events.put_nowait(None)
@@ -225,7 +221,7 @@ class KernelDatapath:
             async with self._lock:
                 asked = self._asked
                 ways = await self._prepare(requested, taken, rows)
-                self._claim([row.key for row in rows if row.sa.direction is Direction.IN])
+                self._claim([row.key for row in rows])
                 for row in rows:
                     self.sad.add(row)
                 try:
@@ -313,7 +309,9 @@ class KernelDatapath:
             return [None], []
         peer = request.sa.source if request.sa.direction is Direction.IN else request.sa.destination
         try:
-            name, index = await self._find_device(handling.offload_device, peer)
+            finder = self._finder
+            assert finder is not None
+            name, index = await self._asked.run(lambda _: finder.find(handling.offload_device, peer))
         except DatapathRefusal as refusal:
             if handling.offload is not Offload.AUTO:
                 raise
@@ -331,11 +329,24 @@ class KernelDatapath:
                 await self._asked.batch(gone)
             await self._apply()
 
+    def _claim(self, keys: Iterable[SaKey]) -> None:
+        self._claim_spis([key.spi for key in keys if key.direction is Direction.IN])
+
+    def _claim_spis(self, spis: Sequence[int]) -> None:
+        if self._demultiplexer is not None:
+            try:
+                self._demultiplexer.claim(spis, Owner.KERNEL)
+            except Refusal as refusal:
+                raise DatapathRefusal(refusal.reason, refusal.detail) from refusal
+
+    def _release(self, keys: Iterable[SaKey]) -> None:
+        if self._demultiplexer is not None:
+            self._demultiplexer.release([key.spi for key in keys if key.direction is Direction.IN])
+
     def _forget(self, row: Row) -> None:
         self.sad.remove(row.key)
         self._reqids.give(row.traffic)
-        if row.sa.direction is Direction.IN:
-            self._release([row.key])
+        self._release([row.key])
         if not any(other.device is not None and other.device.packet for other in self.sad.rows.values()):
             self.spd.release(claims.IKE)
 
@@ -598,6 +609,8 @@ class KernelDatapath:
             ended = self._survivors.end(self.spd, reqid)
             await self._apply()
             if ended:
+                if self._demultiplexer is not None:
+                    self._demultiplexer.release(self._survivors.inbound_spis(ended))
                 await self._asked.batch([requests.delete_state(StateId.of(state)) for state in ended])
         if ended and reqid is None:
             words = f"{len(ended)} SAs of an earlier daemon were not replaced in time, and are removed"
@@ -691,7 +704,7 @@ class KernelDatapath:
     def _lost(self, row: Row) -> None:
         row.gone = True
         self._claims(row)
-        self._start(self._put_right())
+        self._start(self._put_right)
 
     async def _put_right(self) -> None:
         async with self._lock:
@@ -752,7 +765,7 @@ class KernelDatapath:
         async with self._lock:
             asked = self._asked
             there = await asked.states()
-            policies = [policy for policy in await asked.policies() if ours(policy)]
+            policies = self.spd.concerned(await asked.policies())
             mine = {states.id_of(row.key): row for row in self.sad.rows.values() if not row.gone}
             strange = []
             for state in there:
@@ -777,10 +790,10 @@ class KernelDatapath:
 
     # Tasks
 
-    def _start(self, work: Awaitable[None]) -> None:
+    def _start(self, work: Callable[[], Awaitable[None]]) -> None:
         async def guarded() -> None:
             try:
-                await work
+                await work()
             except DatapathRefusal as refusal:
                 if not self._closing:
                     self._tell(Changed(refusal.reason, f"not put right: {refusal.detail}"))
@@ -796,7 +809,7 @@ class KernelDatapath:
         def run() -> None:
             self._timers.discard(timer)
             if not self._closing:
-                self._start(work())
+                self._start(work)
 
         timer = self._loop.call_later(seconds, run)
         self._timers.add(timer)

@@ -134,6 +134,12 @@ class Spd:
             self._installed.pop(Place.of(policy), None)
         self._touched.clear()
 
+    def concerned(self, actual: Iterable[Policy]) -> list[Policy]:
+        """Of the kernel's policies those that are ours, and those of others in our places."""
+        return [
+            policy for policy in actual if policy.index & 7 < 3 and (ours(policy) or Place.of(policy) in self._claims)
+        ]
+
     def found(self, actual: Iterable[Policy]) -> list[str]:
         """The kernel has these, of ours: what is not as it should be, in words. ``changes`` then puts it right."""
         words = []

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from appliance.datapath.kernel.requester import Requester
 from appliance.datapath.kernel.sad import generation_of
 from appliance.datapath.kernel.spd import FIRST, Place, Spd, Tier, ours
-from appliance.datapath.kernel.xfrm import Policy, State
+from appliance.datapath.kernel.xfrm import Policy, SaDirection, State
 
 
 class Survivors:
@@ -34,6 +34,11 @@ class Survivors:
         taken = {generation_of(state.reqid) for state in self.states}
         taken |= {generation_of(t.reqid) for policy in self.every_policy for t in policy.templates}
         return secrets.choice([number for number in range(256) if number not in taken] or [0])
+
+    @staticmethod
+    def inbound_spis(states: Sequence[State]) -> list[int]:
+        """Of those that may be inbound; older kernels do not say."""
+        return [state.spi for state in states if state.direction is not SaDirection.OUT]
 
     def claim(self, spd: Spd) -> None:
         """Let their policies stay where no SA of this start takes their place."""

@@ -2,49 +2,42 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_address
 
+from appliance.datapath.demultiplexer import Demultiplexer
+from appliance.datapath.ingress import Ingress, open_ingress
 from appliance.datapath.kernel.datapath import KernelDatapath
 from appliance.datapath.kernel.options import KernelOptions
 from tests.datapath.pair import OUTER, Gateway, Pair, inside, two_hosts
 from tests.lab.lab import Lab
 from tests.lab.namespace import Namespace
 
-UDP_ENCAP, UDP_ENCAP_ESPINUDP = 100, 2
-
-
-@contextmanager
-def encapsulation(number: int, space: Namespace) -> Iterator[None]:
-    """Sockets of UDP 4500 by which the kernel takes ESP, as an IKE daemon has them."""
-    opened = []
-    with inside(space):
-        for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
-            sock = socket.socket(family, socket.SOCK_DGRAM)
-            sock.setsockopt(socket.IPPROTO_UDP, UDP_ENCAP, UDP_ENCAP_ESPINUDP)
-            sock.bind((OUTER[version][number], 4500))
-            opened.append(sock)
-    try:
-        yield
-    finally:
-        for sock in opened:
-            sock.close()
-
 
 @asynccontextmanager
-async def kernel_gateway(
-    number: int, space: Namespace, options: KernelOptions | None = None, **more: object
-) -> AsyncIterator[Gateway]:
-    """A kernel datapath in a namespace."""
-    datapath = KernelDatapath(options, **more)  # type: ignore[arg-type]
-    with encapsulation(number, space):
-        try:
-            with inside(space):
-                await datapath.start()
-            yield Gateway(number, space, datapath)  # type: ignore[arg-type]
-        finally:
-            await datapath.close()
+async def kernel_gateway(number: int, space: Namespace, options: KernelOptions | None = None) -> AsyncIterator[Gateway]:
+    """A kernel datapath in a namespace, with the sockets that an IKE daemon has."""
+    opened: list[Ingress] = []
+    with inside(space):
+        opened += [open_ingress(ip_address(OUTER[version][number])) for version in (4, 6)]
+        datapath = KernelDatapath(options, demultiplexer=kernel_only(opened))
+    try:
+        with inside(space):
+            await datapath.start()
+        yield Gateway(number, space, datapath, opened)  # type: ignore[arg-type]
+    finally:
+        await datapath.close()
+        for ingress in opened:
+            ingress.close()
+
+
+def kernel_only(opened: list[Ingress]) -> Demultiplexer:
+    """All of ESP goes to the kernel."""
+    demultiplexer = Demultiplexer(opened)
+    demultiplexer.open_kernel()
+    demultiplexer.readers(soft=False)
+    return demultiplexer
 
 
 @asynccontextmanager

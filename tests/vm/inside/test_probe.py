@@ -7,6 +7,10 @@ import os
 import time
 from pathlib import Path
 
+from appliance.console import screens
+from appliance.console.protocol import OffloadRow
+from appliance.console.table import Page
+from appliance.daemon.offload import OffloadProbe
 from appliance.datapath.kernel.probe.abilities import Ability
 from appliance.datapath.kernel.probe.devices import probe_devices
 from appliance.datapath.kernel.probe.kernel import probe_kernel
@@ -35,6 +39,23 @@ def test_every_suite_and_everything_else_is_there_and_nothing_is_left_behind() -
     assert found.missing == ()
     with XfrmSocket() as xfrm:
         assert xfrm.states() == [] and xfrm.policies() == []
+
+
+def test_show_offload_tells_it() -> None:
+    async def look() -> list[OffloadRow]:
+        probe = OffloadProbe()
+        began = time.perf_counter()
+        await probe.rows()
+        assert time.perf_counter() - began < 5.0  # a slow machine, and yet it waits for nobody
+        for _ in range(100):  # each of them waits a while
+            rows = await probe.rows()
+            if rows[0].text.startswith("Linux"):
+                return rows
+        raise AssertionError(rows)
+
+    rows = asyncio.run(look())
+    keep("offload", "\n".join(screens.offload(rows, Page(100, colours=False), time.time())) + "\n")
+    assert all(row.able for row in rows if row.subject == "kernel" and row.what)
 
 
 def test_devices_are_asked_in_a_process_of_their_own() -> None:

@@ -65,7 +65,7 @@ class Devices:
     missing: tuple[Missing, ...] = ()
 
 
-async def probe_devices(name: str | None = None, *, seconds: float = 2.0) -> Devices:
+async def probe_devices(name: str | None = None, *, seconds: float = 5.0) -> Devices:
     """Ask all devices, or the one of this name, in a child process. Never raises.
 
     No device of that name, or no answer within ``seconds``, is a row of ``missing``.
@@ -100,8 +100,11 @@ async def _child(name: str | None, seconds: float) -> bytes:
             output, _ = await process.communicate()
     finally:
         if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
+            # One that waits in the kernel dies when it comes out, and is not waited for.
+            with contextlib.suppress(ProcessLookupError, TimeoutError):
                 process.kill()
+                async with asyncio.timeout(0.2):
+                    await process.communicate()
     if process.returncode:
         raise OSError(f"its process ended with {process.returncode}")
     return output

@@ -15,7 +15,7 @@ _CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21
 _T = TypeVar("_T")
 
 
-def elsewhere(function: Callable[[], _T], seconds: float = 10.0) -> _T:
+def elsewhere(function: Callable[[], _T], seconds: float = 60.0) -> _T:
     """Run ``function`` in a thread that has an empty namespace of its own; both end with it.
 
     Raises what it raises, OSError where no namespace can be made, TimeoutError if it does not end.
