@@ -16,6 +16,9 @@ from ipaddress import ip_address
 from appliance.reasons import Reason, Refusal
 from appliance.sa.selector import Address, Network
 
+PROTOCOL = 0xE5
+"""Who made a rule or route, for the kernel's and other programs' information. Some datapaths have another."""
+
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
@@ -60,7 +63,7 @@ class Rule:
     inward: str = ""
     suppress: int = -1
 
-    def message(self, maker: int) -> bytes:
+    def message(self, maker: int = PROTOCOL) -> bytes:
         """fib_rule_hdr and attributes."""
         bits = [0 if net is None else net.prefixlen for net in (self.destination, self.source)]
         # IPv6 looks up the route before an unbound socket has a source: then the one it would get is to match.
@@ -102,7 +105,7 @@ class Route:
     metric: int = 0
     source: Address | None = None
 
-    def message(self, maker: int) -> bytes:
+    def message(self, maker: int = PROTOCOL) -> bytes:
         """Struct rtmsg and attributes."""
         family = socket.AF_INET if self.destination.version == 4 else socket.AF_INET6
         scope = 253 if self.kind == UNICAST and family == socket.AF_INET else 0
@@ -135,7 +138,7 @@ class RtNetlink:
     ``maker`` is the number by which rules and routes tell who made them (FRA_PROTOCOL, RTA_PROTOCOL).
     """
 
-    def __init__(self, maker: int) -> None:
+    def __init__(self, maker: int = PROTOCOL) -> None:
         self._maker = maker
         self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         self._sock.bind((0, 0))

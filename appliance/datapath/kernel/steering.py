@@ -19,7 +19,8 @@ from appliance.reasons import Reason, Refusal
 from appliance.sa.association import Mode, PolicyAction, SecurityPolicy
 from appliance.sa.selector import Address
 
-MAKER = 0xE6
+PROTOCOL = 0xE6
+"""Not the soft datapath's, whose rules and routes stand beside."""
 ALIAS = "Esplanade: drops what no IPsec policy takes"
 MTU = 65535
 """Never the shortest on the path: with it the kernel would count what is inside for what is to be sent."""
@@ -33,7 +34,7 @@ class KernelSteering:
 
     def __init__(self, options: KernelOptions) -> None:
         self._options = options
-        self._routing = Routing(options.table, MAKER)
+        self._routing = Routing(options.table, PROTOCOL)
         self._device = 0
 
     def apply(self, policies: Sequence[SecurityPolicy]) -> None:

@@ -6,12 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from appliance.datapath import steering
 from appliance.datapath.routing import Routing
-from appliance.datapath.rtnetlink import Route, Rule
+from appliance.datapath.rtnetlink import PROTOCOL, Route, Rule
 from appliance.datapath.soft.options import SoftOptions
 from appliance.sa.association import PolicyAction, SecurityPolicy
 from appliance.sa.selector import Address
-
-MAKER = 0xE5
 
 
 class Steering:
@@ -19,7 +17,7 @@ class Steering:
 
     def __init__(self, options: SoftOptions) -> None:
         self._options = options
-        self._routing = Routing(options.table, MAKER)
+        self._routing = Routing(options.table, PROTOCOL)
         self._device = 0
         self._homeward: frozenset[int] = frozenset()
 

@@ -44,10 +44,16 @@ class Sites:
         return Capture(self.router, f"wan{number}")
 
 
-def ping(space: Namespace, target: str, *extra: str, count: int = 3) -> bool:
+def ping(space: Namespace, target: str, source: str = "", *, count: int = 3) -> bool:
     """Whether all echoes come back."""
-    argv = ["ping", "-q", "-n", "-c", str(count), "-i", "0.05", "-W", "2", *extra, target]
+    argv = ["ping", "-q", "-n", "-c", str(count), "-i", "0.02", "-W", "2", *(["-I", source] if source else ()), target]
     return f" {count} received" in space.run(argv, check=False).stdout
+
+
+def silent(space: Namespace, target: str, source: str = "") -> bool:
+    """Whether an echo does not come back."""
+    argv = ["ping", "-q", "-n", "-c", "1", "-W", "1", *(["-I", source] if source else ()), target]
+    return space.run(argv, check=False).returncode != 0
 
 
 def two_sites(lab: Lab) -> Sites:
