@@ -23,6 +23,7 @@ from appliance.datapath.kernel.requester import Requester, refusal_of
 from appliance.datapath.kernel.sad import Reqids, Row, Sad, generation_of, traffic
 from appliance.datapath.kernel.spd import OUT, Place, Spd
 from appliance.datapath.kernel.states import Device, Features
+from appliance.datapath.kernel.steering import KernelSteering
 from appliance.datapath.kernel.survivors import Survivors
 from appliance.datapath.kernel.xfrm import (
     DefaultAction,
@@ -85,6 +86,7 @@ class KernelDatapath:
         self._requester: Requester | None = None
         self._hearing: Hearing | None = None
         self._survivors: Survivors | None = None
+        self._steering: KernelSteering | None = None
         self._reqids = Reqids(0)
         self._policies: dict[str, SecurityPolicy] = {}
         self._wanting: dict[str, int] = {}
@@ -124,6 +126,8 @@ class KernelDatapath:
             self._finder = DeviceFinder(self.options.mark)
             with contextlib.suppress(OSError):
                 self._stat = os.open("/proc/thread-self/net/xfrm_stat", os.O_RDONLY | os.O_CLOEXEC)
+            if self.options.steer:
+                self._steering = KernelSteering(self.options)
             self._hearing = Hearing(self, self._requester)
             self._survivors = await Survivors.of(self._requester)
             self._reqids = Reqids(self._survivors.unused_generation())
@@ -188,6 +192,8 @@ class KernelDatapath:
                 self._finder.close()
             if self._demultiplexer is not None:
                 self._demultiplexer.close_kernel()
+            if self._steering is not None:
+                self._steering.close()
             if self._stat >= 0:
                 os.close(self._stat)
             self._events.put_nowait(None)
@@ -201,6 +207,10 @@ class KernelDatapath:
             gone.append(requests.set_defaults(self._defaults))
         with contextlib.suppress(OSError, DatapathRefusal):
             await requester.batch(gone)
+        if (steering := self._steering) is not None:
+            # After the SAs: the rules keep from default routes what those bring.
+            with contextlib.suppress(OSError, Refusal):
+                await requester.run(lambda _: steering.remove())
 
     # SAs
 
@@ -471,7 +481,7 @@ class KernelDatapath:
     async def install_policies(self, policies: Sequence[SecurityPolicy]) -> None:
         """Add or replace policies. The first call also removes what an earlier daemon's policies left behind.
 
-        Refusals: SELECTORS_UNSUPPORTED, KERNEL_REFUSED.
+        Refusals: SELECTORS_UNSUPPORTED, KERNEL_REFUSED, INTERFACE_TAKEN.
         """
         async with self._lock:
             self._alive()
@@ -486,6 +496,7 @@ class KernelDatapath:
                 self._claim_survivors()
             try:
                 await self._apply()
+                await self._steer()
                 if first and self.options.block:
                     every = Defaults(DefaultAction.BLOCK, DefaultAction.BLOCK, DefaultAction.BLOCK)
                     await self._asked.run(lambda socket: socket.do(requests.set_defaults(every)))
@@ -496,6 +507,7 @@ class KernelDatapath:
                         self._set_policy(before[policy.name])
                 with contextlib.suppress(DatapathRefusal, OSError):
                     await self._apply()
+                    await self._steer()
                 if isinstance(error, OSError):
                     raise refusal_of(error, "installing policies") from error
                 raise
@@ -508,7 +520,20 @@ class KernelDatapath:
             for name in there:
                 self._unset_policy(name)
             await self._apply()
+            await self._steer()
             return there
+
+    async def _steer(self) -> None:
+        """Have rules and routes be what the policies need: after those, so that nothing passes where they go."""
+        asked, steering, policies = self._asked, self._steering, tuple(self._policies.values())
+        if steering is None:
+            return
+        try:
+            await asked.run(lambda _: steering.apply(policies))
+        except Refusal as refusal:
+            raise DatapathRefusal(refusal.reason, refusal.detail) from refusal
+        except OSError as error:
+            raise refusal_of(error, "setting rules and routes") from error
 
     def _set_policy(self, policy: SecurityPolicy) -> None:
         self._policies[policy.name] = policy
@@ -773,6 +798,8 @@ class KernelDatapath:
             self._counted["changed_from_outside"] = self._counted.get("changed_from_outside", 0) + len(words)
             more = f", and {len(words) - 3} more" if len(words) > 3 else ""
             self._tell(Changed(Reason.CHANGED_FROM_OUTSIDE, "; ".join(words[:3]) + more))
+        if self._ready:
+            await self._steer()
 
     # Tasks
 

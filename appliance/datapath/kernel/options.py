@@ -23,7 +23,10 @@ class KernelOptions:
 
     ``mark`` is that of our own packets, and the next two are those of what was decrypted. ``survivors``: how long SAs
     of an earlier daemon, which was killed, carry traffic until they are replaced. ``block``: packets that no policy
-    matches are dropped. ``acquire_again``: the shortest time between two acquire events of a policy.
+    matches are dropped. ``acquire_again``: the shortest time between two acquire events of a policy. ``steer`` keeps
+    rules and routes that lead protected traffic to ``device``, an interface that drops what no policy takes, in
+    ``table`` and the next one. Its rules begin at ``preference``, before the soft datapath's, and those for what was
+    decrypted at ``home_preference``, after them: so what comes out of a tunnel of either finds the other's.
     """
 
     mark: int = OWN_MARK
@@ -33,3 +36,8 @@ class KernelOptions:
     acquire_again: float = 3.0
     audit: float = 60.0
     max_sas: int = 65_000
+    steer: bool = True
+    device: str = "esplanade-xfrm"
+    table: int = 222
+    preference: int = 170
+    home_preference: int = 270

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from appliance.datapath.kernel import selectors
-from appliance.datapath.kernel.xfrm import Mark, Policy, PolicyAction, PolicyDirection, Selector, Template
+from appliance.datapath.kernel.xfrm import Mark, Policy, PolicyAction, PolicyDirection, PolicyFlag, Selector, Template
 
 FIRST, LAST = 0x40000000, 0xBFFFFFFC
 """The kernel's priorities that are ours: others' policies are below, so they come first."""
@@ -219,4 +219,13 @@ def block(ways: Iterable[tuple[PolicyDirection, Selector]], if_id: int = 0) -> l
 
 def protect(ways: Iterable[tuple[PolicyDirection, Selector]], template: Template, if_id: int = 0) -> list[Policy]:
     """Policies that want an SA."""
-    return [Policy(selector=selector, direction=way, templates=(template,), if_id=if_id) for way, selector in ways]
+    return [
+        Policy(
+            selector=selector,
+            direction=way,
+            templates=(template,),
+            if_id=if_id,
+            flags=PolicyFlag.ICMP if way is OUT else PolicyFlag(0),
+        )
+        for way, selector in ways
+    ]
