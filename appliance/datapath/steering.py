@@ -16,9 +16,9 @@ private network is one that a default route leads to: 0.0.0.0/0 of a gateway to 
 the device that it comes from or by its mark, with a ``preference`` of their own:
 
     p+41    table main, without default routes
-    p+42    to a site: unreachable; only where p+43 would take it
+    p+42    to a local side that is a site: unreachable; the router's error takes the way of the policy
     p+43    to a local side as wide as the Internet: go to p+45
-    p+44    unreachable
+    p+44    blackhole: no policy is about it, so an error would leave in the clear with a part of the packet in it
     p+45    nothing: where p+43 ends
 """
 
@@ -126,17 +126,16 @@ def homeward(
     for version in versions:
         rule = partial(Rule, family=_family(version), inward=inward, mark=mark)
         yield rule(preference=base + HOMEWARD, target=MAIN, suppress=_WIDEST_SITE[version] - 1)
-        yield rule(preference=base + NOWHERE, action=UNREACHABLE_RULE)
+        yield rule(preference=base + NOWHERE, action=BLACKHOLE_RULE)
         ours = [side for side in sides if side.version == version]
+        for network in {network for side in ours if not _is_wide(side) for network in side.networks}:
+            yield rule(preference=base + TO_SITE, action=UNREACHABLE_RULE, destination=network)
         wide = {network for side in ours if _is_wide(side) for network in side.networks}
-        if not wide:
-            continue
-        yield Rule(family=_family(version), preference=base + END, action=NOP)
+        if wide:
+            yield Rule(family=_family(version), preference=base + END, action=NOP)
         for network in wide:
             to = network if network.prefixlen else None
             yield rule(preference=base + TO_INTERNET, action=GOTO, target=base + END, destination=to)
-        for network in {network for side in ours if not _is_wide(side) for network in side.networks}:
-            yield rule(preference=base + TO_SITE, action=UNREACHABLE_RULE, destination=network)
 
 
 def _is_wide(side: TrafficSelector) -> bool:
