@@ -54,7 +54,9 @@ class Router:
         done = self.namespace.run(argv, check=False)
         words = done.stdout.split()
         if done.returncode != 0 or words[0] == "unreachable" or words[words.index("dev") + 1] == "lo":
-            assert "unreachable" in done.stdout + done.stderr or "local" in words, (done.stdout, done.stderr)
+            # "Invalid argument" is how the kernel says "blackhole".
+            said = done.stdout + done.stderr
+            assert "unreachable" in said or "Invalid argument" in said or "local" in words, said
             return "here" if "local" in words else NOWHERE
         return words[words.index("dev") + 1]
 
