@@ -6,7 +6,7 @@ A kernel's policy captures packets whatever routing says, so it may be there onl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
 from dataclasses import replace
 
 from appliance.daemon.bounded import ANSWER_SECONDS, bounded
@@ -79,7 +79,8 @@ class Homes:
                 for s in self._slots
             ]
             mine = [p for p in self.policies if slot.name in self._places(p, candidates, frozenset())]
-            slot.policies, slot.unsure = {}, set()
+            slot.policies, slot.unsure, slot.elsewhere = {}, set(), ()
+            await self._tell_elsewhere(slot, datapath, {policy.name for policy in mine})
             try:
                 await bounded(datapath.install_policies(mine), "install_policies", seconds=POLICY_SECONDS)
             except DatapathRefusal as refusal:
@@ -128,6 +129,7 @@ class Homes:
                 await self._remove(other, sorted(names & (other.policies.keys() | other.unsure)))
             if others:
                 await retire()
+                await self._tell_all_elsewhere()
 
     def vacated(self) -> None:
         """A reqid has no live SAs any more: its policies may belong elsewhere."""
@@ -172,6 +174,7 @@ class Homes:
                     extra.append(name)
             if extra:
                 await self._remove(slot, sorted(extra))
+        await self._tell_all_elsewhere()
         if homeless is not None:
             self.settle_soon(SETTLE_AGAIN)
         return homeless
@@ -254,6 +257,8 @@ class Homes:
         datapath, held, unsure = slot.datapath, slot.policies, slot.unsure
         if datapath is None:
             return
+        # Before it lacks them: what is left there may overlap, and is not to take their packets.
+        await self._tell_elsewhere(slot, datapath, held.keys() - set(names))
         try:
             seconds = ANSWER_SECONDS if len(names) < FEW else POLICY_SECONDS
             await bounded(datapath.remove_policies(names), "remove_policies", seconds=seconds)
@@ -266,6 +271,31 @@ class Homes:
         for name in names:
             held.pop(name, None)
         unsure.difference_update(names)
+
+    async def _tell_all_elsewhere(self) -> None:
+        for slot in self._slots:
+            if slot.datapath is not None:
+                await self._tell_elsewhere(slot, slot.datapath, slot.policies.keys())
+
+    async def _tell_elsewhere(self, slot: Slot, datapath: Datapath, own: Set[str]) -> None:
+        """Tell a datapath which policies others have, if that is news."""
+        elsewhere = tuple(
+            policy
+            for other in self._slots
+            if other is not slot
+            for policy in other.policies.values()
+            if policy.action is PolicyAction.PROTECT and policy.name not in own
+        )
+        if elsewhere == slot.elsewhere:
+            return
+        try:
+            await bounded(datapath.note_elsewhere(elsewhere), "note_elsewhere", seconds=POLICY_SECONDS)
+        except DatapathRefusal as refusal:
+            text = f"{slot.name} may take packets of policies that are in other datapaths"
+            self._log.refusal("error", "datapath", "policies", text, refusal)
+            self.settle_soon(SETTLE_AGAIN)
+            return
+        slot.elsewhere = elsewhere
 
     def _settle_now(self) -> None:
         self._again = None

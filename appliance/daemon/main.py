@@ -45,6 +45,7 @@ from appliance.sa.selector import Address
 
 if TYPE_CHECKING:
     from appliance.datapath.demultiplexer import Demultiplexer
+    from appliance.datapath.kernel.datapath import KernelDatapath
     from appliance.datapath.soft.client import SoftDatapath
 
 OK, FAILED, BAD_CONFIGURATION = 0, 1, 2
@@ -102,6 +103,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._soft: SoftDatapath | None = None
+        self._kernel: KernelDatapath | None = None
         self._demultiplexer: Demultiplexer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         addresses = dict.fromkeys(address for c in config.connections for address in c.local.addresses)
@@ -284,6 +286,7 @@ class Daemon:
                 # Also frees what the operator terminated: a reload asks for what the file says.
                 self.gateway.reconciler.apply(desired)
             self._config, self._desired = config, desired
+            await self._keep_interfaces(desired)
             trim_memory()
             result = change.result
             text = "nothing differs" if change.nothing else _summary(result)
@@ -326,7 +329,21 @@ class Daemon:
         )
         kernel = KernelDatapath(options, demultiplexer=self._demultiplexer)
         await kernel.start()
+        self._kernel = kernel
+        await self._keep_interfaces(self._desired)
         return kernel
+
+    async def _keep_interfaces(self, desired: Desired) -> None:
+        """Have the tunnel interfaces be as desired. What is refused now is tried again by the datapath."""
+        if self._kernel is None:
+            return
+        try:
+            done = await self._kernel.keep_interfaces(desired.interfaces)
+        except Refusal as refusal:
+            self._log.refusal("error", "datapath", "interfaces", "tunnel interfaces are not as they should be", refusal)
+            return
+        for words in done:
+            self._log.add("info", "datapath", "interface", words)
 
     async def _make_soft(self) -> Datapath:
         from appliance.datapath.soft.client import SoftDatapath
@@ -339,6 +356,7 @@ class Daemon:
             "table": settings.table,
             "clamp_mss": settings.mss_clamp,
             "mtu_floor_ipv4": settings.pmtu_floor,
+            "discards": "kernel" not in self._config.datapath.order,
         }
         if settings.mtu is not None:
             options["tun_mtu"] = settings.mtu

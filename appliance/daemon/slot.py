@@ -70,8 +70,8 @@ class Standing:
 class Slot:
     """One place of the order. ``datapath`` is None while there is none, and ``why`` tells why.
 
-    ``policies`` are those installed in the datapath; ``unsure`` names some of which that is unknown. ``tries`` to start
-    it were in vain. ``silence`` is why it is avoided.
+    ``policies`` are those installed in the datapath; ``unsure`` names some of which that is unknown. ``elsewhere`` is
+    what it knows of other datapaths' policies. ``tries`` to start it were in vain. ``silence`` is why it is avoided.
     """
 
     name: str
@@ -83,6 +83,7 @@ class Slot:
     task: asyncio.Task[None] | None = None
     policies: dict[str, SecurityPolicy] = field(default_factory=dict)
     unsure: set[str] = field(default_factory=set)
+    elsewhere: tuple[SecurityPolicy, ...] = ()
     standing: Standing = field(default_factory=Standing)
     silence: WhyNot | None = None
 
@@ -100,7 +101,7 @@ class Slot:
     def emptied(self, why: Why) -> None:
         """There is none any more, nor what it had."""
         self.datapath = self.capabilities = None
-        self.policies, self.unsure = {}, set()
+        self.policies, self.unsure, self.elsewhere = {}, set(), ()
         self.why = why
 
 

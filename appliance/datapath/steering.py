@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
@@ -66,11 +67,22 @@ def plan(
     preference: int,
     device: int,
     addresses: Sequence[Address],
+    discards: bool = True,
+    elsewhere: Sequence[SecurityPolicy] = (),
 ) -> Iterator[Rule | Route]:
-    """The rules and routes for policies. ``device`` is an interface's index, ``addresses`` are the machine's own."""
+    """The rules and routes for policies. ``device`` is an interface's index, ``addresses`` are the machine's own.
+
+    ``discards``: with rules that drop. ``elsewhere`` are policies whose packets are to go past all this.
+    """
     base = preference
-    ordered = sorted(policies, key=lambda policy: policy.priority)
-    protects = [policy for policy in ordered if policy.action is PolicyAction.PROTECT]
+    protects = [policy for policy in policies if policy.action is PolicyAction.PROTECT]
+    past = [
+        replace(other, action=PolicyAction.BYPASS)
+        for other in elsewhere
+        if any(other.priority < policy.priority and _overlap(other, policy) for policy in protects)
+    ]
+    ordered = sorted([*policies, *past], key=lambda policy: policy.priority)
+    protects.sort(key=lambda policy: policy.priority)
     for version in versions_of(ordered):
         family = _family(version)
         # Added first, so that "go to" finds where it goes.
@@ -78,7 +90,7 @@ def plan(
         yield Rule(family=family, preference=base, action=GOTO, target=base + LANDING, mark=mark)
     index = EXCEPTIONS
     for policy in ordered:
-        if policy.action is PolicyAction.PROTECT:
+        if policy.action is PolicyAction.PROTECT or (policy.action is PolicyAction.DISCARD and not discards):
             continue
         if any(earlier.priority < policy.priority and _overlap(earlier, policy) for earlier in protects):
             continue  # some of its packets are to be protected: the datapath has to sort them out

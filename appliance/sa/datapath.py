@@ -249,6 +249,12 @@ class Datapath(Protocol):
     async def remove_policies(self, names: Sequence[str]) -> tuple[str, ...]:
         """Remove policies by name. Returns those that were there."""
 
+    async def note_elsewhere(self, policies: Sequence[SecurityPolicy]) -> None:
+        """These PROTECT policies are in other datapaths, in place of those told before.
+
+        Where one comes before an overlapping policy of this datapath, its packets are left to the other.
+        """
+
     async def update_endpoints(
         self, key: SaKey, source: Address, destination: Address, encapsulation: UdpEncapsulation | None
     ) -> SaKey:

@@ -67,9 +67,11 @@ class Fault:
 
 
 class MemoryDatapath:
-    """``seen_keys`` is one set for all datapaths of a gateway: no outbound key may come twice in any of them.
+    """A datapath without packets of its own.
 
-    ``wire`` carries a packet to the peer, to whatever datapath it is for there; without it, it goes to ``peer``.
+    ``left_to_others``: of policies removed, whether it knew by then that another has them. ``seen_keys`` is one set for
+    all datapaths of a gateway: no outbound key may come twice in any of them. ``wire`` carries a packet to the peer, to
+    whatever datapath it is for there; without it, it goes to ``peer``.
     """
 
     def __init__(
@@ -101,6 +103,8 @@ class MemoryDatapath:
         self.policy_refusal: Reason | None = None
         self.refuses: set[str] = set()
         self.policy_batches = 0
+        self.elsewhere: tuple[SecurityPolicy, ...] = ()
+        self.left_to_others: dict[str, bool] = {}
         self.activation_refusal: Reason | None = None
         self.move_refusal: Reason | None = None
         self._events: asyncio.Queue[DatapathEvent | None] = asyncio.Queue()
@@ -221,7 +225,12 @@ class MemoryDatapath:
         if self.removal_refusal is not None:
             raise DatapathRefusal(self.removal_refusal, "as the test wants")
         self.journal.append(f"{self._name}: take {' '.join(names)}")
+        self.left_to_others.update({name: any(p.name == name for p in self.elsewhere) for name in names})
         return tuple(name for name in names if self.policies.pop(name, None) is not None)
+
+    async def note_elsewhere(self, policies: Sequence[SecurityPolicy]) -> None:
+        self._alive()
+        self.elsewhere = tuple(policies)
 
     async def update_endpoints(
         self, key: SaKey, source: Address, destination: Address, encapsulation: UdpEncapsulation | None

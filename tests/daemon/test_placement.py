@@ -130,6 +130,9 @@ def test_a_home_changes_by_make_before_break() -> None:
                 "kernel: take site/net",
                 "kernel: deactivate",
             ]
+            # What is left in the kernel may overlap it, and is not to take its packets from then on.
+            assert a.running["kernel"].left_to_others == {"site/net": True}
+            assert [policy.name for policy in a.running["kernel"].elsewhere] == ["site/net"]
             a.journal.clear()
             rekey(b)
             await asyncio.sleep(10)
@@ -141,6 +144,8 @@ def test_a_home_changes_by_make_before_break() -> None:
                 "soft: take site/net",
                 "soft: deactivate",
             ]
+            assert a.running["kernel"].elsewhere == ()
+            assert [policy.name for policy in a.running["soft"].elsewhere] == ["site/net"]
             await settle(a, b)
 
     run(main())

@@ -16,6 +16,7 @@ from appliance.datapath.soft.options import SoftOptions
 from appliance.sa.algorithms import Encryption, Suite
 from appliance.sa.association import (
     Direction,
+    Handling,
     Lifetime,
     Mode,
     PolicyAction,
@@ -116,6 +117,14 @@ class Pair:
             await self.gateways[sender].datapath.install([InstallRequest(sending, keys(spi, sending.suite))])
             if activate:
                 await self.gateways[sender].datapath.activate_outbound(sending.key)
+
+    async def connect_by(self, handling: Callable[[int], Handling], **how: object) -> None:
+        """The same, with each gateway's own handling."""
+        for sender, spi in enumerate((0x1001, 0x1002)):
+            for holder, direction in ((1 - sender, Direction.IN), (sender, Direction.OUT)):
+                sa = self.sa(sender, direction, spi, handling=handling(holder), **how)  # type: ignore[arg-type]
+                request = InstallRequest(sa, keys(spi, sa.suite), activate=direction is Direction.OUT)
+                await self.gateways[holder].datapath.install([request])
 
     def policy(
         self,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from ipaddress import ip_network
 
 from appliance.datapath.kernel import selectors, states
-from appliance.datapath.kernel.options import KernelOptions, trusted_mark
+from appliance.datapath.kernel.options import KernelOptions, home_mark, trusted_mark
 from appliance.datapath.kernel.sad import Row
-from appliance.datapath.kernel.spd import IN, OUT, Spd, Tier, allow, block, both_ways, protect
+from appliance.datapath.kernel.spd import FORWARD, IN, OUT, Spd, Tier, allow, block, both_ways, protect
 from appliance.datapath.kernel.xfrm import Mark, Policy, PolicyDirection, Selector
 from appliance.sa.association import Direction, Mode, PolicyAction, SecurityPolicy
 from appliance.sa.selector import TrafficSelector
@@ -24,6 +24,8 @@ _ON_THE_LINK = {
 }
 _NEIGHBOUR_DISCOVERY = range(133, 138)
 IKE = "IKE"
+LAST_OF_ALL = 1 << 30
+"""The priority of what lets pass the packets that no other policy is about, where the kernel's default is to drop."""
 
 
 def always(spd: Spd, options: KernelOptions) -> None:
@@ -32,12 +34,36 @@ def always(spd: Spd, options: KernelOptions) -> None:
     found = [Selector(every, every, 58, kind) for kind in _NEIGHBOUR_DISCOVERY]
     spd.claim("neighbours", allow([(way, one) for way in (OUT, IN) for one in found]), 0, Tier.EXEMPT)
     mark = Mark(trusted_mark(options.mark))
-    ways = both_ways([Selector(network, network) for network in _EVERYTHING.values()])
-    spd.claim("trusted", allow([way for way in ways if way[0] is not OUT], mark), 0, Tier.EXEMPT)
+    every_way = both_ways([Selector(network, network) for network in _EVERYTHING.values()])
+    spd.claim("trusted", allow([way for way in every_way if way[0] is not OUT], mark), 0, Tier.EXEMPT)
+    if options.block:
+        # What comes out of a tunnel goes on to the network behind us.
+        onward = [way for way in every_way if way[0] is OUT]
+        for name, bears in (("home", Mark(home_mark(options.mark))), ("onward", mark)):
+            spd.claim(name, allow(onward, bears), LAST_OF_ALL, Tier.EXEMPT)
 
 
-def claim_policy(spd: Spd, policy: SecurityPolicy, reqid: int) -> None:
-    """Claim for a policy as long as no SA does. ``reqid`` is the kernel's, for an acquire."""
+def claim_interfaces(spd: Spd, indices: Iterable[int], *, blocked: bool) -> None:
+    """Claim that what is routed to a tunnel interface gets there, whatever policies without an interface say.
+
+    The kernel asks those first, and the interface's own when the packet is there. It does not know the interface of an
+    IPv6 packet that a program here sends. ``blocked``: the kernel's default is to drop.
+    """
+    found = [Selector(every, every, interface=index) for index in indices for every in _EVERYTHING.values()]
+    spd.claim("interfaces", allow([(OUT, one) for one in found]), 0, Tier.EXEMPT)
+    # What is forwarded there may still be something that should have come by another tunnel.
+    onward = allow([(FORWARD, one) for one in found]) if blocked else []
+    spd.claim("to interfaces", onward, LAST_OF_ALL, Tier.EXEMPT)
+
+
+def claim_policy(
+    spd: Spd, policy: SecurityPolicy, reqid: int, *, blocked: bool = False, if_ids: Iterable[int] = ()
+) -> None:
+    """Claim for a policy as long as no SA does.
+
+    ``reqid`` is the kernel's, for an acquire. ``blocked``: the kernel's default is to drop. What is discarded is so on
+    the tunnel interfaces ``if_ids``, too: their policies are apart.
+    """
     found = selectors.outbound(policy.local_ts, policy.remote_ts)
     transport = policy.action is PolicyAction.PROTECT and policy.mode is Mode.TRANSPORT
     ways = both_ways(found, forward=not transport)
@@ -51,15 +77,42 @@ def claim_policy(spd: Spd, policy: SecurityPolicy, reqid: int) -> None:
             wanted += protect([(OUT, one)], states.wanting(reqid, policy.mode, version), if_id)
     else:
         wanted = block(ways, if_id)
+        if policy.action is PolicyAction.DISCARD:
+            wanted += [one for each in if_ids for one in block(ways, each)]
     spd.claim(base_owner(policy.name), wanted, policy.priority, Tier.BASE)
     if policy.action is PolicyAction.PROTECT and not if_id:
         spd.claim(("home", policy.name), allow(_at_home(policy)), policy.priority, Tier.EXEMPT)
+    if blocked and policy.action is not PolicyAction.DISCARD and not transport and not if_id:
+        # The network behind us may send what the policy then takes, and hear what it lets pass.
+        through = [(FORWARD, one) for one in found]
+        if policy.action is PolicyAction.BYPASS:
+            through += [(OUT, selectors.inbound(one)) for one in found]
+        spd.claim(("forward", policy.name), allow(through), LAST_OF_ALL, Tier.EXEMPT)
 
 
 def release_policy(spd: Spd, name: str) -> None:
     """Claim nothing for a policy any more."""
     spd.release(base_owner(name))
     spd.release(("home", name))
+    spd.release(("forward", name))
+
+
+def claim_elsewhere(spd: Spd, policy: SecurityPolicy, *, blocked: bool) -> None:
+    """Claim that what another datapath's policy takes gets to it: the kernel asks its own policies on the way there.
+
+    By addresses, since the kernel knows the interface of IPv6 packets too late where a program here sends them.
+    """
+    found = selectors.outbound(policy.local_ts, policy.remote_ts)
+    spd.claim(("elsewhere", policy.name), allow([(OUT, one) for one in found]), policy.priority, Tier.EXEMPT)
+    if blocked:
+        onward = allow([(FORWARD, one) for one in found])
+        spd.claim(("to elsewhere", policy.name), onward, LAST_OF_ALL, Tier.EXEMPT)
+
+
+def release_elsewhere(spd: Spd, name: str) -> None:
+    """Claim it no more."""
+    spd.release(("elsewhere", name))
+    spd.release(("to elsewhere", name))
 
 
 def base_owner(name: str) -> tuple[str, str]:

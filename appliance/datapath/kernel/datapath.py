@@ -17,6 +17,7 @@ from appliance.datapath.kernel.counters import read_counters
 from appliance.datapath.kernel.finding import DeviceFinder
 from appliance.datapath.kernel.hearing import Hearing
 from appliance.datapath.kernel.installing import Attempt, install, levels
+from appliance.datapath.kernel.link_events import LinkChange
 from appliance.datapath.kernel.options import KernelOptions, home_mark
 from appliance.datapath.kernel.probe.kernel import probe_kernel
 from appliance.datapath.kernel.requester import Requester, refusal_of
@@ -25,6 +26,7 @@ from appliance.datapath.kernel.spd import OUT, Place, Spd
 from appliance.datapath.kernel.states import Device, Features
 from appliance.datapath.kernel.steering import KernelSteering
 from appliance.datapath.kernel.survivors import Survivors
+from appliance.datapath.kernel.tunnels import Tunnels
 from appliance.datapath.kernel.xfrm import (
     DefaultAction,
     Defaults,
@@ -35,7 +37,7 @@ from appliance.datapath.kernel.xfrm import (
     requests,
 )
 from appliance.reasons import Reason, Refusal
-from appliance.sa.association import Direction, Offload, SaKey, SecurityPolicy, UdpEncapsulation
+from appliance.sa.association import Direction, Offload, PolicyAction, SaKey, SecurityPolicy, UdpEncapsulation
 from appliance.sa.datapath import (
     Capabilities,
     Carried,
@@ -54,6 +56,7 @@ from appliance.sa.datapath import (
     Vanished,
     WhyNot,
 )
+from appliance.sa.interface import TunnelInterface
 from appliance.sa.keys import wipe
 from appliance.sa.selector import Address
 
@@ -87,8 +90,11 @@ class KernelDatapath:
         self._hearing: Hearing | None = None
         self._survivors: Survivors | None = None
         self._steering: KernelSteering | None = None
+        self._tunnels: Tunnels | None = None
+        self._tunnels_refused: tuple[Reason, str] | None = None
         self._reqids = Reqids(0)
         self._policies: dict[str, SecurityPolicy] = {}
+        self._elsewhere: dict[str, SecurityPolicy] = {}
         self._wanting: dict[str, int] = {}
         self._ready = False
         self._defaults: Defaults | None = None
@@ -128,6 +134,7 @@ class KernelDatapath:
                 self._stat = os.open("/proc/thread-self/net/xfrm_stat", os.O_RDONLY | os.O_CLOEXEC)
             if self.options.steer:
                 self._steering = KernelSteering(self.options)
+            self._tunnels = Tunnels(self._link_changed)
             self._hearing = Hearing(self, self._requester)
             self._survivors = await Survivors.of(self._requester)
             self._reqids = Reqids(self._survivors.unused_generation())
@@ -148,6 +155,7 @@ class KernelDatapath:
             )
             self._tell(Changed(Reason.LEFT_BEHIND, words))
         self._hearing.attach(self._loop)
+        self._tunnels.attach(self._loop)
         self._every(self.options.audit, self.audit)
 
     async def _block(self) -> None:
@@ -194,6 +202,8 @@ class KernelDatapath:
                 self._demultiplexer.close_kernel()
             if self._steering is not None:
                 self._steering.close()
+            if self._tunnels is not None:
+                self._tunnels.close()
             if self._stat >= 0:
                 os.close(self._stat)
             self._events.put_nowait(None)
@@ -207,6 +217,9 @@ class KernelDatapath:
             gone.append(requests.set_defaults(self._defaults))
         with contextlib.suppress(OSError, DatapathRefusal):
             await requester.batch(gone)
+        if (tunnels := self._tunnels) is not None:
+            with contextlib.suppress(OSError, Refusal):
+                await requester.run(lambda _: tunnels.remove())
         if (steering := self._steering) is not None:
             # After the SAs: the rules keep from default routes what those bring.
             with contextlib.suppress(OSError, Refusal):
@@ -523,23 +536,86 @@ class KernelDatapath:
             await self._steer()
             return there
 
+    async def note_elsewhere(self, policies: Sequence[SecurityPolicy]) -> None:
+        """See the contract. The kernel's own policies are asked where its routing has not led elsewhere before."""
+        async with self._lock:
+            self._alive()
+            for name in self._elsewhere:
+                claims.release_elsewhere(self.spd, name)
+            self._elsewhere = {policy.name: policy for policy in policies}
+            for name in self._elsewhere:
+                self._leave_to_others(name)
+            await self._apply()
+            if self._ready:
+                await self._steer()
+
     async def _steer(self) -> None:
         """Have rules and routes be what the policies need: after those, so that nothing passes where they go."""
         asked, steering, policies = self._asked, self._steering, tuple(self._policies.values())
         if steering is None:
             return
+        elsewhere = [policy for name, policy in self._elsewhere.items() if name not in self._policies]
         try:
-            await asked.run(lambda _: steering.apply(policies))
+            await asked.run(lambda _: steering.apply(policies, elsewhere))
         except Refusal as refusal:
             raise DatapathRefusal(refusal.reason, refusal.detail) from refusal
         except OSError as error:
             raise refusal_of(error, "setting rules and routes") from error
 
+    async def keep_interfaces(self, wanted: Sequence[TunnelInterface]) -> list[str]:
+        """Have these tunnel interfaces and no others of ours, from now on. Returns what was done, in words.
+
+        What is refused is told by Changed, and tried again when interfaces change, and every minute. They go when the
+        datapath is closed. Raises DatapathRefusal where it cannot even look.
+        """
+        async with self._lock:
+            self._alive()
+            assert self._tunnels is not None
+            self._tunnels.wanted = tuple(wanted)
+            for policy in self._policies.values():
+                if policy.action is PolicyAction.DISCARD:
+                    self._set_policy(policy)
+            return await self._keep_interfaces()
+
+    async def _keep_interfaces(self) -> list[str]:
+        asked, tunnels = self._asked, self._tunnels
+        assert tunnels is not None
+        try:
+            done, refusal = await asked.run(lambda _: tunnels.apply())
+        except Refusal as refused:
+            raise DatapathRefusal(refused.reason, refused.detail) from refused
+        except OSError as error:
+            raise refusal_of(error, "setting up tunnel interfaces") from error
+        now = (refusal.reason, f"{refusal.detail}; {refusal.remedy}") if refusal is not None else None
+        if now is not None and now != self._tunnels_refused:
+            self._tell(Changed(*now))
+        self._tunnels_refused = now
+        claims.claim_interfaces(self.spd, tunnels.indices.values(), blocked=self.options.block)
+        await self._apply()
+        return done
+
+    def _link_changed(self, change: LinkChange | None) -> None:
+        """The kernel drops the SAs of a device that goes, or goes down, without a word."""
+        assert self._tunnels is not None
+        if change is None or self._tunnels.concerns(change):
+            self._audit_soon()
+        elif not change.up or change.gone:
+            devices = {row.device.index for row in self.sad.rows.values() if row.device is not None}
+            if change.index in devices or change.name == self.options.device:
+                self._audit_soon()
+
     def _set_policy(self, policy: SecurityPolicy) -> None:
         self._policies[policy.name] = policy
+        claims.release_elsewhere(self.spd, policy.name)
         if policy.acquire and policy.name not in self._wanting:
             self._wanting[policy.name] = self._reqids.fresh()
-        claims.claim_policy(self.spd, policy, self._wanting.get(policy.name, 0))
+        claims.claim_policy(
+            self.spd,
+            policy,
+            self._wanting.get(policy.name, 0),
+            blocked=self.options.block,
+            if_ids=[interface.if_id for interface in self._tunnels.wanted] if self._tunnels is not None else (),
+        )
         self._follow(policy.reqid)
 
     def _unset_policy(self, name: str) -> None:
@@ -547,7 +623,14 @@ class KernelDatapath:
         if policy is not None:
             self._wanting.pop(name, None)
             claims.release_policy(self.spd, name)
+            self._leave_to_others(name)
             self._follow(policy.reqid)
+
+    def _leave_to_others(self, name: str) -> None:
+        """While a policy is here as well, it is on its way there or back, and ours."""
+        policy = self._elsewhere.get(name)
+        if policy is not None and name not in self._policies:
+            claims.claim_elsewhere(self.spd, policy, blocked=self.options.block)
 
     def _follow(self, reqid: int) -> None:
         """SAs follow the policy that leads to them: its priority, and outbound whether it is here at all."""
@@ -694,7 +777,7 @@ class KernelDatapath:
             async with self._lock:
                 if name in self._wanting:
                     self._wanting[name] = self._reqids.fresh()
-                    claims.claim_policy(self.spd, self._policies[name], self._wanting[name])
+                    self._set_policy(self._policies[name])
                     await self._apply()
 
         self._later(self.options.acquire_again, again)
@@ -792,7 +875,7 @@ class KernelDatapath:
             if strange:
                 await asked.batch([requests.delete_state(StateId.of(state)) for state in strange])
             words = self.spd.found(policies) if self._ready else []
-            await self._apply()
+            words += await self._keep_interfaces()
         words += [f"an SA of SPI {state.spi:#010x} was added" for state in strange]
         if words:
             self._counted["changed_from_outside"] = self._counted.get("changed_from_outside", 0) + len(words)

@@ -37,13 +37,13 @@ class KernelSteering:
         self._routing = Routing(options.table, PROTOCOL)
         self._device = 0
 
-    def apply(self, policies: Sequence[SecurityPolicy]) -> None:
-        """Make rules and routes what these policies need: first add, then remove.
+    def apply(self, policies: Sequence[SecurityPolicy], elsewhere: Sequence[SecurityPolicy] = ()) -> None:
+        """Make rules and routes what these policies need: first add, then remove. Others are in other datapaths.
 
         The first call takes over what an earlier process left. Raises Refusal: NO_PRIVILEGE, INTERFACE_TAKEN.
         """
         device = self._ready_device()
-        planned = plan(policies, self._options, device, self._routing.netlink.addresses())
+        planned = plan(policies, elsewhere, self._options, device, self._routing.netlink.addresses())
         self._routing.apply([*planned, *homeward(policies, self._options, _versions())])
 
     def remove(self) -> None:
@@ -78,9 +78,16 @@ class KernelSteering:
 
 
 def plan(
-    policies: Sequence[SecurityPolicy], options: KernelOptions, device: int, addresses: Sequence[Address]
+    policies: Sequence[SecurityPolicy],
+    elsewhere: Sequence[SecurityPolicy],
+    options: KernelOptions,
+    device: int,
+    addresses: Sequence[Address],
 ) -> Iterator[Rule | Route]:
-    """The rules and routes for policies. ``device`` is the interface's index, ``addresses`` are the machine's own."""
+    """The rules and routes for policies. ``device`` is the interface's index, ``addresses`` are the machine's own.
+
+    None drops what is to be discarded: the kernel's policies do, and what comes before them elsewhere gets there.
+    """
     return steering.plan(
         [_steered(policy) for policy in policies if policy.handling.interface is None],
         mark=options.mark,
@@ -88,6 +95,8 @@ def plan(
         preference=options.preference,
         device=device,
         addresses=addresses,
+        discards=False,
+        elsewhere=elsewhere,
     )
 
 

@@ -223,6 +223,9 @@ class SoftDatapath:
         self._steer()
         return tuple(await self._ask("remove_policies", list(names)))
 
+    async def note_elsewhere(self, policies: Sequence[SecurityPolicy]) -> None:
+        """Nothing to do: the kernel's rules come before the rules that lead here, and leave what is to come here."""
+
     async def update_endpoints(
         self, key: SaKey, source: Address, destination: Address, encapsulation: UdpEncapsulation | None
     ) -> SaKey:

@@ -51,6 +51,7 @@ def plan(
         preference=options.preference,
         device=device,
         addresses=addresses,
+        discards=options.discards,
     )
 
 

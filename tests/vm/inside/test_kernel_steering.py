@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
@@ -14,8 +14,9 @@ from appliance.datapath.guard import install_guard
 from appliance.datapath.kernel.datapath import KernelDatapath
 from appliance.datapath.kernel.options import KernelOptions, trusted_mark
 from appliance.datapath.kernel.steering import ALIAS, KernelSteering
+from appliance.datapath.soft.options import SoftOptions
 from appliance.reasons import Reason, Refusal
-from appliance.sa.association import Mode
+from appliance.sa.association import Mode, PolicyAction
 from tests.datapath.contract import run
 from tests.datapath.kernel.gateways import kernel_gateway
 from tests.datapath.kernel.sites import HOST, Sites, kernel_sites, ping, silent, two_sites
@@ -271,6 +272,58 @@ def test_beside_the_soft_datapath() -> None:
                     assert carried[0x4001] and carried[0x4002]
                 finally:
                     await datapath.close()
+
+    run(body())
+
+
+@asynccontextmanager
+async def both_datapaths() -> AsyncIterator[tuple[Sites, Pair, Pair]]:
+    """Left has soft and the kernel: pairs of each with the kernel of the right."""
+    with Lab() as lab:
+        sites = two_sites(lab)
+        left, right = sites.gateways
+        left.ip(*DEFAULT[0])
+        options = KernelOptions()
+        soft_options = SoftOptions(discards=False)
+        with inside(left):
+            install_guard([Pair(lab, ()).policy(0)], trusted_mark=trusted_mark(options.mark))
+        async with gateway(0, left, soft_options) as soft, kernel_gateway(1, right) as peer:
+            datapath = KernelDatapath(options, demultiplexer=Demultiplexer(soft.ingress))
+            with inside(left):
+                await datapath.start()
+            try:
+                yield sites, Pair(lab, (soft, peer)), Pair(lab, (Gateway(0, left, datapath), peer))  # type: ignore[arg-type]
+            finally:
+                await datapath.close()
+
+
+def test_overlapping_policies_of_two_datapaths_keep_their_order() -> None:
+    """A narrow one by soft before a wide one in the kernel, and a last one that discards the rest."""
+
+    async def body() -> None:
+        async with both_datapaths() as (sites, by_soft, by_kernel):
+            soft, kernel = by_soft.gateways[0].datapath, by_kernel.gateways[0].datapath
+            wide = {"local": ("10.1.0.0/24", "fd01::/64"), "remote": ("10.0.0.0/8", "fd00::/8"), "reqid": 2}
+            narrow = by_soft.policy(0, priority=100)
+            await soft.install_policies([narrow])
+            await kernel.note_elsewhere([narrow])
+            await kernel.install_policies([by_kernel.policy(0, name="wide", priority=200, **wide)])
+            await by_soft.gateways[1].datapath.install_policies([by_soft.policy(1)])
+            await by_kernel.connect((0x2001, 0x2002), **wide)
+            await by_soft.connect()
+            for datapath in (soft, kernel):
+                everything = {"remote": ("0.0.0.0/0", "::/0"), "reqid": 0, "action": PolicyAction.DISCARD}
+                await datapath.install_policies([by_soft.policy(0, name="rest", priority=900, **everything)])
+            assert all(reached(sites))
+            sent = {sa.sa.spi: sa.usage.packets for sa in (await kernel.dump()).sas}
+            assert sent[0x2001] == 0
+            assert all(sa.usage.packets for sa in (await soft.dump()).sas)
+            # The wide one has what is not in the narrow one; nobody is there, but it is sent.
+            silent(sites.hosts[0], "10.9.0.1")
+            assert {sa.sa.spi: sa.usage.packets for sa in (await kernel.dump()).sas}[0x2001] == 1
+            with sites.outside(0) as seen:
+                assert silent(sites.hosts[0], "203.0.113.2")
+            assert not sites.leaks(seen)
 
     run(body())
 
