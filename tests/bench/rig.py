@@ -53,7 +53,7 @@ class Ours:
         """Ends it, and takes away what stays on purpose: guard, routes and device."""
         self.gateway.stop()
         namespace = self.gateway.namespace
-        namespace.run([str(ESPLANADE), "guard", "--config", str(self.gateway.config), "--remove"], check=False)
+        namespace.run([*ESPLANADE, "guard", "--config", str(self.gateway.config), "--remove"], check=False)
         for command in (
             ["ip", "link", "del", "dev", "esplanade0"],
             ["ip", "route", "flush", "table", "220"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -13,13 +13,12 @@ from tests.lab.gateway import Gateway
 from tests.lab.ping import ping
 from tests.lab.strongswan import ChildSaView, IkeSaView, StrongSwan
 from tests.lab.topology import SiteToSite
-from tests.lab.vici import Value
+from tests.lab.vici import Value, ViciError
 
 IKE = "aes256gcm16-prfsha384-ecp384"
 ESP = "aes256gcm16"
 NAME = "peer"
 
-IDLE = 'schema = 1\n\n[datapath]\norder = ["soft"]\n'
 QUICK = {"timeout": "500ms", "base": 1, "tries": 4}
 
 
@@ -40,16 +39,31 @@ class Seen:
 
 
 class Pair:
-    """gw-a is ours, gw-b strongSwan; both started, nothing configured."""
+    """gw-a is ours, gw-b strongSwan; both started, nothing configured.
 
-    def __init__(self, sites: SiteToSite, *, v6: bool = False, swapped: bool = False) -> None:
+    ``order`` is that of our datapaths; ``kernel_peer``: strongSwan has the kernel's IPsec. ``sections`` of our
+    configuration count from the next ``configure`` on.
+    """
+
+    def __init__(
+        self,
+        sites: SiteToSite,
+        *,
+        v6: bool = False,
+        swapped: bool = False,
+        order: Sequence[str] = ("soft",),
+        kernel_peer: bool = False,
+    ) -> None:
         self.sites = sites
+        self.sections: dict[str, Mapping[str, Toml]] = {"datapath": {"order": list(order)}}
         self.v6 = v6
         self.our_side, self.their_side = ("b", "a") if swapped else ("a", "b")
         ours, theirs = (sites.gw_b, sites.gw_a) if swapped else (sites.gw_a, sites.gw_b)
         self.our_host, self.their_host = (sites.host_b, sites.host_a) if swapped else (sites.host_a, sites.host_b)
-        self.charon = StrongSwan(theirs, settings=["retransmit_timeout = 1", "retransmit_tries = 3"]).start()
-        self.gateway = Gateway(ours, IDLE).start()
+        self.charon = StrongSwan(
+            theirs, settings=["retransmit_timeout = 1", "retransmit_tries = 3"], kernel=kernel_peer
+        ).start()
+        self.gateway = Gateway(ours, config.document({}, **self.sections)).start()
 
     def configure(
         self,
@@ -96,14 +110,18 @@ class Pair:
             child={"esp_proposals": [esp]} | dict(our_child or {}),
             **(settings | dict(ours or {})),
         )
-        self.gateway.reload(config.document(connection))
+        self.gateway.reload(config.document(connection, **self.sections))
 
     def up(self, role: Role) -> ConnectionRow:
         """Brings the tunnel up from one side; our view of it."""
         if role is Role.INITIATOR:
             self.gateway.initiate(NAME)
         else:
-            self.charon.initiate(child="net", ike=NAME)
+            try:
+                self.charon.initiate(child="net", ike=NAME)
+            except ViciError as error:
+                error.add_note(f"{self.charon.log[-3000:]}\n{self.gateway.tail()}")
+                raise
         return self.gateway.wait_established(NAME)
 
     def traffic(self, count: int = 2) -> Seen:

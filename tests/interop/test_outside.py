@@ -33,7 +33,7 @@ def test_ipv6_outside(pair_v6: Pair, role: Role) -> None:
 def test_behind_a_nat_rfc7296_2_23(pair_behind_nat: Pair) -> None:
     pair = pair_behind_nat
     pair.configure(any_peer=False)
-    with Capture(pair.sites.gw_b, "wan") as wire:
+    with Capture(pair.sites.middle, "side-b") as wire:
         pair.up(Role.INITIATOR)
         seen = pair.traffic()
     assert seen.theirs.nat_remote

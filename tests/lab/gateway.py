@@ -32,7 +32,9 @@ from tests.lab.namespace import Namespace
 from tests.lab.process import Process, children, cpu_seconds, memory
 
 T = TypeVar("T")
-ESPLANADE = Path(sys.executable).parent / "esplanade"
+_SCRIPT = Path(sys.executable).parent / "esplanade"
+ESPLANADE = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "appliance.console.main"]
+"""How a user starts it; where the project is not installed, as its module."""
 
 
 class GatewayError(Exception):
@@ -82,7 +84,7 @@ class Gateway:
     def start(self, *, ready: bool = True) -> Gateway:
         """Starts the daemon; waits until its configuration is applied unless ``ready`` is False. Returns itself."""
         self._forget()
-        argv = [str(ESPLANADE), "run", "--config", str(self.config), "--control", str(self.control)]
+        argv = [*ESPLANADE, "run", "--config", str(self.config), "--control", str(self.control)]
         # The compiled files of one user's checkout must not turn up in it because of a test.
         env = {"PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", "")}
         self.process = self.namespace.spawn(argv, name=f"{self.name}-{next(self._generation)}", env=env)
@@ -219,7 +221,7 @@ class Gateway:
 
     def cli(self, *args: str, timeout: float = 30.0) -> CliResult:
         """Runs the CLI against this gateway's socket, in its namespace."""
-        done = self.namespace.run([str(ESPLANADE), *args, "--control", str(self.control)], check=False, timeout=timeout)
+        done = self.namespace.run([*ESPLANADE, *args, "--control", str(self.control)], check=False, timeout=timeout)
         return CliResult(done.returncode, done.stdout, done.stderr)
 
     def tail(self, lines: int = 30) -> str:
@@ -267,5 +269,5 @@ class Gateway:
 
 def cli(namespace: Namespace, *args: str, timeout: float = 30.0) -> CliResult:
     """Runs the CLI as it is, without a gateway."""
-    done: subprocess.CompletedProcess[str] = namespace.run([str(ESPLANADE), *args], check=False, timeout=timeout)
+    done: subprocess.CompletedProcess[str] = namespace.run([*ESPLANADE, *args], check=False, timeout=timeout)
     return CliResult(done.returncode, done.stdout, done.stderr)

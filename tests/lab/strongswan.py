@@ -1,4 +1,4 @@
-"""strongSwan as the peer: one charon in a namespace, carrying ESP in its own process (kernel-libipsec)."""
+"""strongSwan as the peer: one charon in a namespace. ESP is in its own process (kernel-libipsec) or in the kernel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.lab.vici import Section, Value, Vici, ViciError
 PLUGINS = (
     "random nonce drbg openssl aes aesni sha1 sha2 hmac kdf gcm ctr cmac mgf1 chapoly curve25519 gmp "
     "pem pkcs1 pkcs8 pubkey x509 constraints revocation "
-    "kernel-libipsec kernel-netlink socket-default counters vici"
+    "kernel-netlink socket-default counters vici"
 )
 
 
@@ -144,7 +144,7 @@ class StrongSwan:
 
     ``settings`` are lines for the charon section of strongswan.conf, such as ``"retransmit_tries = 2"``. ``stock``
     loads the plugins that the distribution loads, in its order, in place of our own choice (which keeps the kernel's
-    crypto interface out and is faster).
+    crypto interface out and is faster). ``kernel``: the kernel carries ESP.
     """
 
     def __init__(
@@ -154,9 +154,11 @@ class StrongSwan:
         name: str = "charon",
         settings: Iterable[str] = (),
         stock: bool = False,
+        kernel: bool = False,
         log_level: int = 1,
     ) -> None:
         self._stock = stock
+        self._kernel = kernel
         self._log_level = log_level
         self.namespace = namespace
         self.name = name
@@ -170,7 +172,8 @@ class StrongSwan:
 
     def _configuration(self, settings: Iterable[str]) -> str:
         extra = "\n  ".join(settings)
-        load = "load_modular = yes" if self._stock else f"load = {PLUGINS}"
+        plugins = PLUGINS if self._kernel else f"kernel-libipsec {PLUGINS}"
+        load = "load_modular = yes" if self._stock else f"load = {plugins}"
         include = "include /etc/strongswan.d/charon/*.conf" if self._stock else ""
         # Lines go to stderr, flushed one by one, and from there into the lab's log.
         return f"""
@@ -184,7 +187,7 @@ charon-systemd {{
   plugins {{
     {include}
     vici {{ socket = unix://{self.socket} }}
-    kernel-libipsec {{ load = yes }}
+    kernel-libipsec {{ load = {"no" if self._kernel else "yes"} }}
     openssl {{ fips_mode = 0 }}
   }}
   {extra}

@@ -68,7 +68,7 @@ def test_a_second_daemon_is_refused(sites: SiteToSite) -> None:
     said = start_and_fail(second)
     assert "another" in said or "in use" in said
     # One that knows of the first by its control socket speaks of no guard: the first carries the traffic.
-    argv = [str(ESPLANADE), "run", "--config", str(duo.a.config), "--control", str(duo.a.control)]
+    argv = [*ESPLANADE, "run", "--config", str(duo.a.config), "--control", str(duo.a.control)]
     third = sites.gw_a.run(argv, check=False, timeout=20)
     assert third.returncode == 1
     assert LIFT not in third.stderr
@@ -80,7 +80,7 @@ def test_no_tun_is_named(sites: SiteToSite) -> None:
     # A machine without the device: here, one with a /dev of its own that lacks it.
     bare = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/net && exec "$@"', "sh"]
     done = sites.gw_a.run(
-        [*bare, str(ESPLANADE), "run", "--config", str(duo.a.config), "--control", str(duo.a.control)],
+        [*bare, *ESPLANADE, "run", "--config", str(duo.a.config), "--control", str(duo.a.control)],
         check=False,
         timeout=20,
     )
@@ -99,7 +99,7 @@ def test_no_root_is_named(sites: SiteToSite) -> None:
     duo = Duo(sites)
     drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--securebits=+noroot,+noroot_locked", "--"]
     done = sites.gw_a.run(
-        [*drop, str(ESPLANADE), "run", "--config", str(duo.a.config), "--control", str(duo.a.control)],
+        [*drop, *ESPLANADE, "run", "--config", str(duo.a.config), "--control", str(duo.a.control)],
         check=False,
         timeout=20,
     )

@@ -134,7 +134,7 @@ def test_nothing_leaks_when_killed_while_rekeying(sites: SiteToSite) -> None:
 
 
 def _rekey_command(gateway: Gateway) -> list[str]:
-    return [str(ESPLANADE), "rekey", f"{A}/net", "--control", str(gateway.control)]
+    return [*ESPLANADE, "rekey", f"{A}/net", "--control", str(gateway.control)]
 
 
 def test_own_packets_never_enter_a_tunnel_for_everything(sites: SiteToSite) -> None:
