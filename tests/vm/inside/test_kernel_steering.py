@@ -1,4 +1,4 @@
-"""The kernel's policies have a route to work on, where they are gone nothing leaves, and default routes lead nowhere."""
+"""The kernel's policies have a route to work on; where they are gone nothing leaves; default routes lead nowhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from contextlib import contextmanager
 import pytest
 
 from appliance.datapath.demultiplexer import Demultiplexer
-from appliance.datapath.ingress import open_ingress
 from appliance.datapath.kernel.datapath import KernelDatapath
 from appliance.datapath.kernel.options import KernelOptions
 from appliance.datapath.kernel.steering import ALIAS, KernelSteering
