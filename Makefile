@@ -23,7 +23,7 @@ demo: venv ## two gateways, traffic, a rekey under load, a link cut and repaired
 
 test: venv ## the tests, at most 10 minutes on two cores (TESTS=tests/ike for a part)
 	@tools/setup.sh system lab peer
-	@$(NET) $(PY) -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+	@$(NET) $(PY) -m pytest -n $(WORKERS) $(TESTS)
 
 test-vm: venv ## tests in a virtual machine with a Linux kernel of its own (QEMU without KVM; its disk is built as root)
 	@tools/setup.sh system vm
@@ -36,7 +36,7 @@ lint: venv ## ruff and mypy --strict
 
 verify: venv ## the tests and the long proofs: years of rekeys, the whole interop matrix, a real kernel as the peer
 	@tools/setup.sh system lab peer vm
-	@$(NET) $(PY) -m pytest -n $(WORKERS) --dist loadgroup --verify $(TESTS)
+	@$(NET) $(PY) -m pytest -n $(WORKERS) --verify $(TESTS)
 
 bench: venv ## beside strongSwan in the same place in one run; writes build/bench/soft.json and .svg
 	@tools/setup.sh system lab peer
