@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.distribution import NETWORK_ROOMS, Scheduling
+
 HERE = Path(__file__).parent
-NETWORK_ROOMS = ("system", "interop", "lab")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,8 +23,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         room = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
         if room in NETWORK_ROOMS:
             item.add_marker(pytest.mark.network)
-            # One file shares one network, so one worker has to run all of it (pytest-xdist's loadgroup).
-            item.add_marker(pytest.mark.xdist_group(f"{room}/{item.path.stem}"))
         if item.get_closest_marker("verify") and not config.getoption("--verify"):
             left.append(item)
         else:
@@ -30,3 +30,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = kept
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    return Scheduling(config, log)

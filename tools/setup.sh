@@ -131,6 +131,7 @@ install_system() {
                 need_plugin curve25519 libstrongswan-extra-plugins
                 ;;
             vm)
+                [ "$(uname -m)" = x86_64 ] || continue # tests/vm says so
                 need_command qemu-system-x86_64 qemu-system-x86
                 need_command mmdebstrap mmdebstrap
                 need_command mkfs.ext4 e2fsprogs

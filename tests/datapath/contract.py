@@ -56,6 +56,7 @@ class DatapathContract:
 
         run(body())
 
+    @pytest.mark.essential
     def test_install_consumes_keys_and_dump_shows_the_sa(self) -> None:
         async def body() -> None:
             async with self.two() as pair:
@@ -72,6 +73,7 @@ class DatapathContract:
 
         run(body())
 
+    @pytest.mark.essential
     def test_a_refused_batch_installs_nothing_and_burns_its_keys(self) -> None:
         async def body() -> None:
             async with self.two() as pair:
@@ -132,6 +134,7 @@ class DatapathContract:
 
         run(body())
 
+    @pytest.mark.essential
     def test_outbound_that_is_installed_as_active_takes_its_traffic_at_once(self) -> None:
         async def body() -> None:
             async with self.two() as pair:
@@ -151,6 +154,7 @@ class DatapathContract:
 
         run(body())
 
+    @pytest.mark.essential
     def test_a_successor_that_is_not_active_yet_leaves_the_traffic_to_the_old_one(self) -> None:
         async def body() -> None:
             async with self.two() as pair:
@@ -228,6 +232,7 @@ class DatapathContract:
 
         run(body())
 
+    @pytest.mark.essential
     def test_rekey_under_traffic_loses_nothing(self) -> None:
         async def body() -> None:
             async with self.two() as pair:
@@ -250,6 +255,7 @@ class DatapathContract:
 
         run(body())
 
+    @pytest.mark.essential
     def test_export_reads_the_window_and_removes_the_sa(self) -> None:
         async def body() -> None:
             async with self.two() as pair:
@@ -297,6 +303,7 @@ class DatapathContract:
 
         run(body())
 
+    @pytest.mark.essential
     def test_close_removes_everything_and_is_idempotent(self) -> None:
         async def body() -> None:
             async with self.two() as pair:

@@ -12,12 +12,14 @@ import hashlib
 import json
 import lzma
 import os
+import platform
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +63,8 @@ COMMANDS = {
 HERE = Path(__file__).parent
 PARTS = ("image.py", "cpio.py", "initrd-init.sh", "from-source.sh", "netdevsim-lifted.patch")
 """Files of this folder that the disk, or the initial RAM disk, is made by."""
+KEEP = 14 * 86400.0
+"""Seconds that a disk of another recipe is kept for whoever still boots from it: it is half a gigabyte."""
 SBIN = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
@@ -79,12 +83,17 @@ class Image:
 
 @functools.cache
 def why_not() -> str | None:
-    """Why no virtual machine can be had here, or None. Tests skip with these words."""
+    """Why no virtual machine can be had here, or None. Tests skip with these words.
+
+    A disk that could be built and then is not, as without a Debian mirror in reach, is no reason but an ImageError.
+    """
+    if platform.machine() != "x86_64":
+        return f"the virtual machine is x86-64, and this is {platform.machine()}"
     missing = [package for command, package in COMMANDS.items() if shutil.which(command, path=SBIN) is None]
     if missing:
         return f"missing for a virtual machine: {', '.join(missing)} (tools/setup.sh system vm)"
-    if os.geteuid() != 0 and not _place().exists():
-        return "the virtual machine's disk is built by root only (make test-vm as root, once)"
+    if not _is_root() and not _place().exists():
+        return f"only root builds the virtual machine's disk, and there is none in {_place().parent}"
     return None
 
 
@@ -92,7 +101,7 @@ def image() -> Image:
     """The image of the recipe as it is now, from the cache or built. Raises ImageError."""
     place = _place()
     place.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(place.with_suffix(".lock")):
+    with _alone(place.parent / "lock"):
         if not place.exists():
             building = place.with_suffix(".building")
             shutil.rmtree(building, ignore_errors=True)
@@ -102,7 +111,20 @@ def image() -> Image:
                 building.rename(place)
             finally:
                 shutil.rmtree(building, ignore_errors=True)
+            prune(place.parent)
+        with suppress(PermissionError):  # it is somebody else's
+            os.utime(place)
     return Image(place / "vmlinuz", place / "initrd", place / "disk")
+
+
+def prune(cache: Path) -> None:
+    """Remove what no machine booted from for long. The cache's lock is held: who gets an image has touched it."""
+    for old in cache.glob("vm-*"):
+        if old.stat().st_mtime < time.time() - KEEP:
+            if old.is_dir():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.unlink()
 
 
 def requirements() -> list[str]:
@@ -119,11 +141,20 @@ def _place() -> Path:
     return cache / "esplanade" / f"vm-{digest}"
 
 
+def _is_root() -> bool:
+    """Root that may own files as any user. In a user namespace of tools/with-net.sh there is but one user."""
+    maps = Path("/proc/self/uid_map").read_text().splitlines()
+    return os.geteuid() == 0 and sum(int(line.split()[2]) for line in maps) >= 1 << 16
+
+
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    descriptor = os.open(lock, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)  # it may be somebody else's
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)
 
 
 def _build(place: Path) -> None:

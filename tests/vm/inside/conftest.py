@@ -30,7 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(HERE):
             if item.get_closest_marker("essential") is None:
                 item.add_marker(pytest.mark.verify)
-            item.add_marker(pytest.mark.xdist_group("vm"))
             if missing is not None:
                 item.add_marker(pytest.mark.skip(reason=missing))
 
@@ -81,6 +80,9 @@ def _boot(session: pytest.Session) -> dict[str, list[pytest.TestReport]]:
         for line in outcome.files.get(REPORTS, b"").splitlines():
             data = json.loads(line)
             report = session.config.hook.pytest_report_from_serializable(config=session.config, data=data)
+            if isinstance(report.longrepr, list):  # why it was skipped, and where: a tuple before JSON had it
+                path, line, reason = report.longrepr
+                report.longrepr = (path.replace("/srv", str(session.config.rootpath), 1), line, reason)
             reports[report.nodeid].append(report)
         words = f"pytest inside ended with {outcome.status}:\n{outcome.output[-4000:]}"
     for item in items:

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import pytest
+
 from appliance.datapath.demultiplexer import Demultiplexer
 from appliance.datapath.filters import Owner
 from appliance.datapath.ingress import OWN_MARK
@@ -110,6 +112,7 @@ def test_tunnels_of_two_datapaths_carry_side_by_side_in_udp_and_native_over_both
     run(body())
 
 
+@pytest.mark.essential
 def test_receive_offload_does_not_mix_sas_of_one_peer() -> None:
     async def body() -> None:
         async with mixed() as both:

@@ -192,6 +192,7 @@ def test_the_kernels_own_words_are_told(ends: tuple[Namespace, Namespace], inter
     assert "10.9.0.1/30" in words(left, "addr show dev ipsec0")
 
 
+@pytest.mark.essential
 def test_a_route_based_tunnel_carries_and_fails_closed(
     ends: tuple[Namespace, Namespace], interfaces: Interfaces
 ) -> None:

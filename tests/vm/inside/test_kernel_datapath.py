@@ -16,7 +16,7 @@ from appliance.datapath.kernel.hearing import Hearing
 from appliance.datapath.kernel.options import KernelOptions
 from appliance.datapath.kernel.xfrm import Overrun
 from appliance.reasons import Reason
-from appliance.sa.algorithms import Suite
+from appliance.sa.algorithms import Encryption, Integrity, Suite
 from appliance.sa.association import (
     Direction,
     Handling,
@@ -66,6 +66,26 @@ async def assert_carries(pair: Pair, ends: tuple[str, str], *, udp: bool) -> Non
         assert await asyncio.to_thread(transfer, theirs, ours, ends[::-1], 300_000)
     assert capture.count(Kind.PLAIN) == 0
     assert capture.count(Kind.ESP_IN_UDP if udp else Kind.ESP) > 100
+
+
+@pytest.mark.essential
+def test_a_suite_of_each_kind_carries() -> None:
+    ways = (
+        (GCM, Mode.TUNNEL, 4, True),
+        (Suite(Encryption.AES_CBC, 256, Integrity.HMAC_SHA2_512_256, esn=True), Mode.TUNNEL, 6, False),
+        (Suite(Encryption.CHACHA20_POLY1305, 256, esn=True), Mode.TRANSPORT, 4, False),
+    )
+
+    async def body() -> None:
+        async with soft_and_kernel() as pair:
+            for number, (suite, mode, outer, udp) in enumerate(ways):
+                await pair.protect(mode=mode, outer=outer)
+                spis = (0x1001 + 16 * number, 0x1002 + 16 * number)
+                await pair.connect(spis, mode=mode, outer=outer, udp=udp, suite=suite)
+                ends = INNER[6] if mode is Mode.TUNNEL else OUTER[outer]
+                await assert_carries(pair, (ends[0], ends[1]), udp=udp)
+
+    run(body())
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=str)
@@ -195,6 +215,7 @@ def test_an_sa_removed_by_another_program_is_told(direction: Direction) -> None:
     run(body())
 
 
+@pytest.mark.essential
 def test_everything_flushed_by_another_program_is_told_and_policies_are_put_back() -> None:
     async def body() -> None:
         async with kernel_pair() as pair:
@@ -220,6 +241,7 @@ def test_everything_flushed_by_another_program_is_told_and_policies_are_put_back
     run(body())
 
 
+@pytest.mark.essential
 def test_policies_and_sas_that_another_program_added_or_changed_do_not_stay() -> None:
     async def body() -> None:
         async with kernel_pair() as pair:

@@ -7,6 +7,8 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from appliance.console import screens
 from appliance.console.protocol import OffloadRow
 from appliance.console.table import Page
@@ -25,6 +27,7 @@ def keep(name: str, text: str) -> None:
         Path(os.environ["ESPLANADE_VM"], name).write_text(text)
 
 
+@pytest.mark.essential
 def test_every_suite_and_everything_else_is_there_and_nothing_is_left_behind() -> None:
     first = time.perf_counter()
     probe_kernel()  # loads modules

@@ -29,6 +29,21 @@ async def assert_carries(pair: Pair, peer: KernelPeer, ends: tuple[str, str], *,
     assert capture.count(Kind.ESP_IN_UDP if udp else Kind.ESP) > 100
 
 
+@pytest.mark.essential
+def test_a_tunnel_in_udp_and_a_transport_without_carry() -> None:
+    async def body() -> None:
+        async with beside_kernel() as (pair, peer):
+            for number, (mode, outer) in enumerate(((Mode.TUNNEL, 4), (Mode.TRANSPORT, 6))):
+                udp = mode is Mode.TUNNEL
+                await pair.gateways[0].datapath.install_policies([pair.policy(0, mode=mode, outer=outer)])
+                spis = (0x1001 + 16 * number, 0x1002 + 16 * number)
+                await peer.connect(spis, mode=mode, outer=outer, udp=udp, suite=SUITES[number])
+                ends = INNER[6] if mode is Mode.TUNNEL else OUTER[outer]
+                await assert_carries(pair, peer, (ends[0], ends[1]), udp=udp)
+
+    run(body())
+
+
 @pytest.mark.parametrize("suite", SUITES, ids=str)
 @pytest.mark.parametrize("mode", list(Mode), ids=str)
 def test_each_suite_and_mode_carries_native_and_in_udp_over_both_families(suite: Suite, mode: Mode) -> None:

@@ -1,0 +1,33 @@
+"""Which tests go to one worker together: those that share a network, or the virtual machine."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from xdist.scheduler import LoadScopeScheduling
+
+NETWORK_ROOMS = ("system", "interop", "lab")
+"""Of their files each makes a network that all of its tests share."""
+VIRTUAL_MACHINE = PurePosixPath("tests/vm/inside")
+"""One boot for all."""
+
+
+def together(nodeid: str) -> str:
+    """What a test shares with others; itself for nothing."""
+    path = PurePosixPath(nodeid.partition("::")[0])
+    if path.is_relative_to(VIRTUAL_MACHINE):
+        return str(VIRTUAL_MACHINE)
+    if path.parts[:1] == ("tests",) and path.parts[1] in NETWORK_ROOMS:
+        return str(path)
+    return nodeid
+
+
+class Scheduling(LoadScopeScheduling):
+    """pytest-xdist's, with scopes of our own, the largest first.
+
+    Not ``--dist loadgroup``: pytest-xdist 3.8 writes a mark's group where pytest 9.2 does not read it (its issue 1386),
+    and before that it does not see marks that a conftest.py adds.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return together(nodeid)
