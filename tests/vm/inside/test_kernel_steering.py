@@ -59,8 +59,9 @@ def unreached(sites: Sites) -> list[bool]:
     ]
 
 
-@pytest.mark.parametrize("udp", [True, False])
-@pytest.mark.parametrize("outer", [4, 6])
+@pytest.mark.parametrize(
+    ("outer", "udp"), [pytest.param(4, True, marks=pytest.mark.essential), (4, False), (6, True), (6, False)]
+)
 def test_without_a_default_route_all_that_is_protected_finds_its_way(outer: int, udp: bool) -> None:
     async def body() -> None:
         async with kernel_sites() as (sites, pair):
