@@ -32,6 +32,8 @@ from tests.lab.namespace import Namespace
 from tests.lab.process import Process, children, cpu_seconds, memory
 
 T = TypeVar("T")
+READY_SECONDS = 60.0 if "ESPLANADE_VM" in os.environ else 20.0
+"""On an emulated CPU the first start compiles everything."""
 _SCRIPT = Path(sys.executable).parent / "esplanade"
 ESPLANADE = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "appliance.console.main"]
 """How a user starts it; where the project is not installed, as its module."""
@@ -92,7 +94,7 @@ class Gateway:
             self.wait_ready()
         return self
 
-    def wait_ready(self, timeout: float = 20.0) -> None:
+    def wait_ready(self, timeout: float = READY_SECONDS) -> None:
         """Waits until the control socket says so. Raises RuntimeError with the daemon's last words if it ended."""
         deadline = time.monotonic() + timeout
         while True:

@@ -532,8 +532,9 @@ class KernelDatapath:
             there = tuple(name for name in dict.fromkeys(names) if name in self._policies)
             for name in there:
                 self._unset_policy(name)
-            await self._apply()
+            # Until its own policies go the kernel carries on, whichever way packets are led by now.
             await self._steer()
+            await self._apply()
             return there
 
     async def note_elsewhere(self, policies: Sequence[SecurityPolicy]) -> None:

@@ -33,6 +33,9 @@ class DeviceFinder:
         why = link.why_no_offload()
         if why:
             raise DatapathRefusal(Reason.NO_OFFLOAD_DEVICE, why)
+        if not link.up:
+            # Its driver may take SAs all the same, which the kernel drops when it is set down the next time.
+            raise DatapathRefusal(Reason.NO_OFFLOAD_DEVICE, f"{name} is down")
         return link.name, link.index
 
     def close(self) -> None:

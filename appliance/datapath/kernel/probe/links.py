@@ -21,6 +21,8 @@ _LOOPBACK = 772
 _IFNAME, _LINK, _LINKINFO, _EXT_MASK, _LINK_NETNSID = 3, 5, 18, 29, 37
 _KIND, _DATA, _BOND_MODE = 1, 2, 1
 _SKIP_STATS = 1 << 3
+_UP = 1
+"""IFF_UP."""
 _ACTIVE_BACKUP = 1
 
 _NAMES = {"tun": "a TUN device", "veth": "one end of a pair", "xfrm": "an IPsec interface", "vti": "an IPsec interface"}
@@ -30,7 +32,7 @@ _NAMES = {"tun": "a TUN device", "veth": "one end of a pair", "xfrm": "an IPsec 
 class Link:
     """An interface. ``kind`` is "" for hardware; ``lower`` the index of the device that a VLAN is on, 0 for none here.
 
-    ``bond_mode`` is None for what is no bond.
+    ``bond_mode`` is None for what is no bond. ``up``: it was set up, with or without a carrier.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Link:
     kind: str = ""
     lower: int = 0
     bond_mode: int | None = None
+    up: bool = True
 
     def why_no_offload(self) -> str:
         """Why it can take no SA, whatever the hardware below; "" where that depends on its driver."""
@@ -71,10 +74,10 @@ _MESSAGE = struct.Struct("=BBHiII")
 
 def _link(payload: bytes) -> Link:
     """From struct ifinfomsg and attributes."""
-    _, _, hardware, index, _, _ = _MESSAGE.unpack_from(payload)
+    _, _, hardware, index, flags, _ = _MESSAGE.unpack_from(payload)
     found = attributes(payload[_MESSAGE.size :])
     info = attributes(found.get(_LINKINFO, b""))
     kind = "loopback" if hardware == _LOOPBACK else text(info.get(_KIND))
     lower = u32(found.get(_LINK)) if kind == "vlan" and _LINK_NETNSID not in found else 0
     mode = attributes(info.get(_DATA, b"")).get(_BOND_MODE) if kind == "bond" else None
-    return Link(text(found.get(_IFNAME)), index, kind, lower, mode[0] if mode else None)
+    return Link(text(found.get(_IFNAME)), index, kind, lower, mode[0] if mode else None, bool(flags & _UP))
