@@ -497,3 +497,22 @@ def test_nothing_is_left_in_the_kernel_after_it_is_closed() -> None:
             assert left_behind(spaces[0]) == left_behind(spaces[1]) == ""
 
     run(body())
+
+
+def test_its_own_changes_are_not_taken_for_another_programs() -> None:
+    async def body() -> None:
+        async with kernel_pair() as pair:
+            datapath, told = kernel_of(pair.gateways[0]), []
+            datapath.changed_from_outside = lambda: told.append(1)  # type: ignore[method-assign]
+            await pair.protect()
+            await pair.connect()
+            await pair.connect((0x2001, 0x2002))
+            await datapath.remove([row.sa.key for row in (await datapath.dump()).sas])
+            await datapath.remove_policies(["net"])
+            await asyncio.sleep(0.2)
+            assert not told
+            pair.gateways[0].namespace.ip("xfrm policy add src 198.51.100.1 dst 198.51.100.1 dir out")
+            await asyncio.sleep(0.2)
+            assert told
+
+    run(body())
