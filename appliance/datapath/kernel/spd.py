@@ -16,6 +16,8 @@ from appliance.datapath.kernel.xfrm import Mark, Policy, PolicyAction, PolicyDir
 
 FIRST, LAST = 0x40000000, 0xBFFFFFFC
 """The kernel's priorities that are ours: others' policies are below, so they come first."""
+FIRST_INDEX, LAST_INDEX = 0x10000000, 0x1FFFFFFF
+"""Indexes that are ours, without the direction in the lowest bits."""
 
 IN, OUT, FORWARD = PolicyDirection.IN, PolicyDirection.OUT, PolicyDirection.FWD
 
@@ -72,7 +74,7 @@ class Spd:
         self._installed: dict[Place, Policy] = {}
         self._touched: dict[Place, None] = {}
         self._order = 0
-        self._index = 0
+        self._index = FIRST_INDEX
 
     def __len__(self) -> int:
         return len(self._installed)
@@ -162,6 +164,7 @@ class Spd:
         for policy in actual:
             self._installed[Place.of(policy)] = policy
             self._touched[Place.of(policy)] = None
+            self._index = max(self._index, policy.index >> 3)
 
     def __iter__(self) -> Iterator[Policy]:
         return iter(self._installed.values())
@@ -174,8 +177,11 @@ class Spd:
         self._touched[place] = None
 
     def _next_index(self, direction: PolicyDirection) -> int:
-        """An index of our choice: by it the kernel removes a policy without a search. It keeps the lowest 3 bits."""
-        self._index = self._index % 0x0FFFFFFF + 1
+        """An index of our choice: by it the kernel removes a policy without a search. It keeps the lowest 3 bits.
+
+        It counts from 0 for those who do not choose: there an index of ours might be another's.
+        """
+        self._index = self._index + 1 if self._index < LAST_INDEX else FIRST_INDEX
         return self._index << 3 | direction
 
 

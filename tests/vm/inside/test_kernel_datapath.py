@@ -39,7 +39,7 @@ from appliance.sa.datapath import (
 )
 from tests.datapath.contract import heard, run
 from tests.datapath.kernel.gateways import kernel_gateway, kernel_pair, left_behind
-from tests.datapath.pair import GCM, INNER, OUTER, Gateway, Pair, gateway, inside, keys, two_hosts
+from tests.datapath.pair import GCM, INNER, NETS, OUTER, Gateway, Pair, gateway, inside, keys, two_hosts
 from tests.datapath.test_soft_traffic import SUITES, transfer
 from tests.lab.capture import Capture, Kind
 from tests.lab.lab import Lab
@@ -495,6 +495,25 @@ def test_nothing_is_left_in_the_kernel_after_it_is_closed() -> None:
                 await pair.connect()
                 assert "0x00001001" in left_behind(spaces[0])
             assert left_behind(spaces[0]) == left_behind(spaces[1]) == ""
+
+    run(body())
+
+
+def test_another_programs_policies_are_left_alone() -> None:
+    """The kernel numbers them from 0: none of ours is to have such a number, by which it would be removed."""
+
+    async def body() -> None:
+        async with kernel_pair() as pair:
+            space, datapath = pair.gateways[0].namespace, pair.gateways[0].datapath
+            foreign = [f"xfrm policy add src 198.51.100.{n} dst 198.51.100.{n} dir out" for n in range(40)]
+            space.ip(*foreign)
+            await pair.protect()
+            await pair.connect()
+            sas = [row.sa.key for row in (await datapath.dump()).sas]
+            await datapath.remove(sas)
+            assert await datapath.remove_policies(["net"]) == ("net",)
+            listed = left_behind(space)
+            assert listed.count("src 198.51.100.") == len(foreign) and NETS[4][1] not in listed
 
     run(body())
 
