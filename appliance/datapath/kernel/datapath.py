@@ -16,7 +16,7 @@ from appliance.datapath.kernel.capabilities import capabilities_of, features_of
 from appliance.datapath.kernel.counters import read_counters
 from appliance.datapath.kernel.finding import DeviceFinder
 from appliance.datapath.kernel.hearing import Hearing
-from appliance.datapath.kernel.installing import Attempt, install, levels
+from appliance.datapath.kernel.installing import Attempt, install, levels, lower, remove
 from appliance.datapath.kernel.options import KernelOptions, home_mark
 from appliance.datapath.kernel.probe.kernel import probe_kernel
 from appliance.datapath.kernel.requester import Requester, refusal_of
@@ -232,23 +232,18 @@ class KernelDatapath:
             for request in requested:
                 taken.append(request.keys.take())
             async with self._lock:
-                asked = self._asked
+                self._alive()
                 ways = await self._prepare(requested, taken, rows)
                 self._claim([row.key for row in rows])
                 for row in rows:
                     self.sad.add(row)
-                there = False
                 try:
-                    await asked.run(lambda socket: install(socket, rows, ways))
-                    there = True
-                    for row, request in zip(rows, requested, strict=True):
-                        row.active = request.activate or row.sa.direction is Direction.IN
-                        if request.activate:
-                            self._idle_rivals(row)
-                        self._claims(row)
-                    await self._apply()
-                except (DatapathRefusal, OSError) as error:
-                    await self._undo(rows, there=there or getattr(error, "in_doubt", False))
+                    left: list[list[Attempt]] | None = ways
+                    while left:
+                        left = await self._put(requested, rows, left)
+                except (DatapathRefusal, OSError):
+                    for row in rows:
+                        self._forget(row)
                     raise
                 self._watch_first_use(rows)
                 return tuple(row.carried for row in rows)
@@ -332,15 +327,56 @@ class KernelDatapath:
             return [None], [WhyNot("kernel, offload", refusal.reason, refusal.detail)]
         return [None if packet is None else Device(name, index, packet) for packet in wanted], []
 
-    async def _undo(self, rows: Sequence[Row], *, there: bool) -> None:
-        """A batch was not installed. ``there``: its SAs may be there. If not, one of their SPIs may be another's."""
+    async def _put(
+        self, requested: Sequence[InstallRequest], rows: Sequence[Row], ways: Sequence[Sequence[Attempt]]
+    ) -> list[list[Attempt]] | None:
+        """SAs, then policies, or nothing of both. Returns the ways that are left if a device refused the policies."""
+        idled: list[Row] = []
+        there = False
+        try:
+            await self._asked.run(lambda socket: install(socket, rows, ways))
+            there = True
+            for row, request in zip(rows, requested, strict=True):
+                row.active = request.activate or row.sa.direction is Direction.IN
+                if request.activate:
+                    idled += self._idle_rivals(row)
+                self._claims(row)
+            await self._apply()
+        except (DatapathRefusal, OSError) as error:
+            refusal = error if isinstance(error, DatapathRefusal) else refusal_of(error, "installing")
+            # Where they are not there, one of their SPIs may be another's.
+            if not await self._undo(rows, idled, there=there or refusal.in_doubt):
+                raise DatapathRefusal(refusal.reason, refusal.detail, in_doubt=True) from error
+            left = lower(rows, ways, refusal) if there else None
+            if left is None:
+                raise refusal from error
+            return left
+        return None
+
+    async def _undo(self, rows: Sequence[Row], idled: Sequence[Row], *, there: bool) -> bool:
+        """Take out a batch, and put back what it replaced. ``there``: its SAs may be there.
+
+        Whether they are surely gone and nothing left by them, so that their keys may be used once more.
+        """
         for row in rows:
             self.spd.release(row.key)
-            self._forget(row)
-        with contextlib.suppress(OSError, DatapathRefusal):
-            if there:
-                await self._asked.batch([requests.delete_state(states.id_of(row.key)) for row in rows])
+        self._release_ike(rows)
+        self._reactivate(idled)
+        sending = [row for row in rows if row.active and row.sa.direction is Direction.OUT] if there else []
+        clean = True
+        try:
+            # Policies first: then nothing more leaves.
             await self._apply()
+            await self._read(sending)
+        except (DatapathRefusal, OSError):
+            clean = not sending
+        if there:
+            try:
+                left = await self._asked.run(lambda socket: remove(socket, [row.state for row in rows]))
+            except (DatapathRefusal, OSError):
+                return False
+            clean = clean and left is None
+        return clean and not any(row.usage.packets for row in sending)
 
     def _claim(self, keys: Iterable[SaKey]) -> None:
         self._claim_spis([key.spi for key in keys if key.direction is Direction.IN])
@@ -360,8 +396,15 @@ class KernelDatapath:
         self.sad.remove(row.key)
         self._reqids.give(row.traffic)
         self._release([row.key])
-        if not any(other.device is not None and other.device.packet for other in self.sad.rows.values()):
-            self.spd.release(claims.IKE)
+        self._release_ike([row])
+
+    def _release_ike(self, leaving: Sequence[Row]) -> None:
+        """A device lets IKE pass as long as another SA needs it to."""
+        owners = {owner for row in leaving if (owner := claims.ike_owner(row)) is not None}
+        if owners:
+            staying = (row for row in self.sad.rows.values() if not row.gone and row not in leaving)
+            for owner in owners.difference(map(claims.ike_owner, staying)):
+                self.spd.release(owner)
 
     async def activate_outbound(self, key: SaKey) -> None:
         """Have the kernel's policies name this SA from now on. Refusal: NOT_INSTALLED."""
@@ -370,10 +413,18 @@ class KernelDatapath:
             self._alive()
             if row is None or row.gone:
                 raise DatapathRefusal(Reason.NOT_INSTALLED, str(key))
-            row.active = True
-            self._idle_rivals(row)
+            before, row.active = row.active, True
+            idled = self._idle_rivals(row)
             self._claims(row)
-            await self._apply()
+            try:
+                await self._apply()
+            except DatapathRefusal:
+                row.active = before
+                self._claims(row)
+                self._reactivate(idled)
+                with contextlib.suppress(DatapathRefusal):
+                    await self._apply()
+                raise
 
     async def deactivate_outbound(self, key: SaKey) -> None:
         """Have nothing leave by an SA any more. No error if it is not there."""
@@ -384,15 +435,21 @@ class KernelDatapath:
                 self._claims(row)
                 await self._apply()
 
-    def _idle_rivals(self, row: Row) -> None:
-        for other in self.sad.rivals(row):
-            if other.active:
-                other.active = False
-                self._claims(other)
+    def _idle_rivals(self, row: Row) -> list[Row]:
+        idled = [other for other in self.sad.rivals(row) if other.active]
+        for other in idled:
+            other.active = False
+            self._claims(other)
+        return idled
+
+    def _reactivate(self, idled: Iterable[Row]) -> None:
+        """Those whose successor came to nothing go on."""
+        for other in idled:
+            other.active = not other.gone
+            self._claims(other)
 
     def _claims(self, row: Row) -> None:
-        if row.device is not None and row.device.packet and not row.gone:
-            claims.claim_ike(self.spd, row.device, self.options.ike_ports)
+        claims.claim_ike(self.spd, row, self.options.ike_ports)
         claims.claim_row(self.spd, row, ours=self._policy(row.sa.reqid) is not None)
 
     async def remove(self, keys: Sequence[SaKey]) -> tuple[SaKey, ...]:
@@ -717,6 +774,7 @@ class KernelDatapath:
     def _lost(self, row: Row) -> None:
         row.gone = True
         self._claims(row)
+        self._release_ike([row])
         self._start(self._put_right)
 
     async def _put_right(self) -> None:

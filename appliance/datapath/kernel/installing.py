@@ -41,10 +41,28 @@ def install(socket: XfrmSocket, rows: Sequence[Row], ways: Sequence[Sequence[Att
         for row, attempts in zip(rows, ways, strict=True):
             done.append(_first(socket, row, attempts))
     except BaseException:
-        left = _remove(socket, done)
+        left = remove(socket, done)
         if left is not None:
             raise left from None
         raise
+
+
+def lower(
+    rows: Sequence[Row], ways: Sequence[Sequence[Attempt]], refusal: DatapathRefusal
+) -> list[list[Attempt]] | None:
+    """The ways that are left where a device took SAs and ``refusal`` is what it said to their policies.
+
+    None if that is not what happened, or an SA has no other way. The rows are told why.
+    """
+    packet = [row for row in rows if row.device is not None and row.device.packet]
+    left = [[one for one in attempts if one.device is None or not one.device.packet] for attempts in ways]
+    if not packet or refusal.reason is not Reason.OFFLOAD_REFUSED or not all(left):
+        return None
+    for row in packet:
+        why = WhyNot(way(row.device), refusal.reason, refusal.detail)
+        row.carried = Carried("", (*row.carried.why_not, why))
+        row.device = None
+    return left
 
 
 def _first(socket: XfrmSocket, row: Row, attempts: Sequence[Attempt]) -> State:
@@ -88,10 +106,10 @@ def _one(socket: XfrmSocket, row: Row, attempt: Attempt, *, software: bool) -> S
             raise DatapathRefusal(Reason.KERNEL_REFUSED, f"{row.key}: it is not there after it was installed")
         _check(row, attempt, there, software=software)
     except OSError as error:
-        left = _remove(socket, [attempt.state])
+        left = remove(socket, [attempt.state])
         raise left or refusal_of(error, f"reading back {row.key}") from None
     except DatapathRefusal:
-        left = _remove(socket, [attempt.state])
+        left = remove(socket, [attempt.state])
         if left is not None:
             raise left from None
         raise
@@ -120,7 +138,7 @@ def _refusal(error: OSError, row: Row, *, offloaded: bool) -> DatapathRefusal:
     return refusal_of(error, str(row.key), Reason.OFFLOAD_REFUSED)
 
 
-def _remove(socket: XfrmSocket, there: Sequence[State]) -> DatapathRefusal | None:
+def remove(socket: XfrmSocket, there: Sequence[State]) -> DatapathRefusal | None:
     """Take states out again. Returns why it is in doubt whether they are gone, if it is."""
     if not there:
         return None
