@@ -224,7 +224,7 @@ class KernelDatapath:
         """Install SAs, all or none, each with as much offload as its child wants and its device takes.
 
         Refusals: ALREADY_INSTALLED, BAD_KEY, MODE_UNSUPPORTED, SELECTORS_UNSUPPORTED, TABLE_FULL, NO_OFFLOAD_DEVICE,
-        OFFLOAD_REFUSED, OFFLOAD_NOT_DONE, KERNEL_REFUSED.
+        OFFLOAD_UNSUPPORTED, OFFLOAD_REFUSED, OFFLOAD_NOT_DONE, KERNEL_REFUSED.
         """
         taken: list[tuple[bytearray, bytearray]] = []
         rows: list[Row] = []
@@ -493,8 +493,11 @@ class KernelDatapath:
                 raise DatapathRefusal(Reason.MOVE_UNSUPPORTED, f"{key}: to or from ESP in UDP")
             if sa.destination != destination or (sa.direction is Direction.OUT and sa.source != source):
                 raise DatapathRefusal(Reason.MOVE_UNSUPPORTED, f"{key}: from {sa.source} to {sa.destination}")
+            if row.device is not None and row.device.packet and moved != sa:
+                raise DatapathRefusal(Reason.MOVE_UNSUPPORTED, f"{key}: {row.device.name} makes its headers")
             if sa.encapsulation != encapsulation:
-                # A state that is there keeps its keys: those that are sent have to be of the same length only.
+                # A state that is there keeps its keys: those that are sent have to be of the same length only. It keeps
+                # its device, too; to name that would be to ask for another SA in it, with those keys.
                 spare = bytearray(sa.suite.encryption_key_length), bytearray(sa.suite.integrity_key_length)
                 new = states.state_of(
                     replace(moved, source=sa.source),
@@ -503,7 +506,6 @@ class KernelDatapath:
                     mark=self.options.mark,
                     home_mark=home_mark(self.options.mark),
                     features=self._features,
-                    device=row.device,
                 )
                 try:
                     await asked.run(lambda socket: socket.do(requests.update_state(new)))
@@ -513,15 +515,18 @@ class KernelDatapath:
             return moved.key
 
     async def export_inbound(self, key: SaKey) -> InboundState:
-        """Stop an inbound SA, read its window, remove it. Refusal: NOT_INSTALLED.
+        """Stop an inbound SA, read its window, remove it. Refusals: NOT_INSTALLED, MOVE_UNSUPPORTED.
 
-        The kernel tells what it was as it deletes it, when no further packet finds it.
+        The kernel tells what it was as it deletes it, when no further packet finds it. It does not know the window of
+        one in packet mode.
         """
         async with self._lock:
             asked = self._asked
             row = self.sad.get(key)
             if row is None or row.gone or row.sa.direction is not Direction.IN:
                 raise DatapathRefusal(Reason.NOT_INSTALLED, str(key))
+            if row.device is not None and row.device.packet:
+                raise DatapathRefusal(Reason.MOVE_UNSUPPORTED, f"{key}: {row.device.name} has its window")
             assert self._hearing is not None
             try:
                 state = await self._hearing.deleted(asked, states.id_of(key))

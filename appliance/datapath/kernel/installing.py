@@ -10,7 +10,16 @@ from appliance.datapath.kernel import states
 from appliance.datapath.kernel.requester import refusal_of
 from appliance.datapath.kernel.sad import Row
 from appliance.datapath.kernel.states import Device
-from appliance.datapath.kernel.xfrm import NoAnswer, OffloadFlag, State, StateId, XfrmSocket, requests, wipe
+from appliance.datapath.kernel.xfrm import (
+    NoAnswer,
+    OffloadFlag,
+    State,
+    StateId,
+    XfrmError,
+    XfrmSocket,
+    requests,
+    wipe,
+)
 from appliance.reasons import Reason
 from appliance.sa.association import Offload
 from appliance.sa.datapath import Carried, DatapathRefusal, WhyNot
@@ -93,11 +102,10 @@ def _first(socket: XfrmSocket, row: Row, attempts: Sequence[Attempt]) -> State:
 def _one(socket: XfrmSocket, row: Row, attempt: Attempt, *, software: bool) -> State:
     """``software``: it may also be done without the device, as the kernel does where that takes no part."""
     request = requests.new_state(attempt.state)
-    offloaded = attempt.device is not None
     try:
         socket.do(request)
     except OSError as error:
-        raise _refusal(error, row, offloaded=offloaded) from None
+        raise _refusal(error, row, attempt.device) from None
     finally:
         wipe(request)
     try:
@@ -128,11 +136,14 @@ def _check(row: Row, attempt: Attempt, there: State, *, software: bool) -> None:
         raise DatapathRefusal(Reason.KERNEL_TOO_OLD, f"{row.key}: it took the SA without {words}")
 
 
-def _refusal(error: OSError, row: Row, *, offloaded: bool) -> DatapathRefusal:
+def _refusal(error: OSError, row: Row, device: Device | None) -> DatapathRefusal:
     if error.errno == errno.EEXIST:
         return DatapathRefusal(Reason.ALREADY_INSTALLED, str(row.key))
-    if isinstance(error, NoAnswer) or not offloaded:
+    if isinstance(error, NoAnswer) or device is None:
         return refusal_of(error, str(row.key))
+    if error.errno == errno.EINVAL and isinstance(error, XfrmError) and not error.message:
+        # Every refusal of packet offload has words but the one where the driver knows nothing of IPsec.
+        return refusal_of(error, f"{row.key}: {device.how}", Reason.OFFLOAD_UNSUPPORTED)
     if error.errno in (errno.ENOSPC, errno.ENOBUFS):
         return refusal_of(error, str(row.key), Reason.TABLE_FULL)
     return refusal_of(error, str(row.key), Reason.OFFLOAD_REFUSED)
