@@ -627,8 +627,11 @@ class KernelDatapath:
     def _former_priority(self, reqid: int) -> int | None:
         return next((row.priority for row in self.sad.family(reqid) if row.priority is not None), None)
 
-    async def _apply(self) -> None:
-        """Have the kernel's policies be as they are claimed: new and changed ones first. Raises DatapathRefusal."""
+    async def _apply(self, *, look: bool = True) -> None:
+        """Have the kernel's policies be as they are claimed: new and changed ones first. Raises DatapathRefusal.
+
+        ``look`` at everything soon if something is refused.
+        """
         if not self._ready and not self.sad.rows:
             return
         put, gone = self.spd.changes()
@@ -656,7 +659,8 @@ class KernelDatapath:
                 # Somebody was faster, or the kernel had chosen another index.
                 await asked.batch([requests.delete_policy(PolicyId.of(policy))])
         if refused is not None:
-            self._audit_soon()
+            if look:
+                self._audit_soon()
             raise refused
 
     # What survived an earlier daemon
@@ -855,7 +859,7 @@ class KernelDatapath:
             if strange:
                 await asked.batch([requests.delete_state(StateId.of(state)) for state in strange])
             words = self.spd.found(policies) if self._ready else []
-            await self._apply()
+            await self._apply(look=False)
         words += [f"an SA of SPI {state.spi:#010x} was added" for state in strange]
         if words:
             self._counted["changed_from_outside"] = self._counted.get("changed_from_outside", 0) + len(words)

@@ -31,6 +31,9 @@ class Tier(IntEnum):
     BASE = 3
 
 
+_NUMBERS = {Tier.EXEMPT: 0, Tier.SA: 1, Tier.SURVIVOR: 1, Tier.BASE: 2}
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """What makes a policy the same one for the kernel."""
@@ -85,8 +88,9 @@ class Spd:
         self._order += 1
         places = set()
         for policy in policies:
-            # The kernel is told the priority, which says nothing of who claims.
-            numbered = replace(policy, priority=min(FIRST + 3 * priority + min(tier, 2), LAST))
+            # The kernel is told the priority, which says nothing of who claims. A survivor keeps that of an SA: to
+            # change it would be to ask a device for room for another policy.
+            numbered = replace(policy, priority=min(FIRST + 3 * priority + _NUMBERS[tier], LAST))
             place = Place.of(policy)
             self._claims.setdefault(place, {})[owner] = Claim(owner, numbered, priority, tier, self._order)
             self._touched[place] = None
@@ -154,7 +158,7 @@ class Spd:
                 words.append(f"the policy {describe(policy)} was changed")
         added = (policy for place, policy in there.items() if place not in self._installed)
         words += [f"a policy {describe(policy)} was added" for policy in added]
-        for place in {*self._installed, *there}:
+        for place in {*self._installed, *there, *self._claims}:
             self._touched[place] = None
         self._installed = there
         return words

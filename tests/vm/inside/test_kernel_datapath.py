@@ -38,7 +38,7 @@ from appliance.sa.datapath import (
     Vanished,
 )
 from tests.datapath.contract import heard, run
-from tests.datapath.kernel.gateways import kernel_gateway, kernel_pair, left_behind
+from tests.datapath.kernel.gateways import kernel_gateway, kernel_pair, kill, left_behind
 from tests.datapath.pair import GCM, INNER, NETS, OUTER, Gateway, Pair, gateway, inside, keys, two_hosts
 from tests.datapath.test_soft_traffic import SUITES, transfer
 from tests.lab.capture import Capture, Kind
@@ -397,14 +397,7 @@ def test_sas_of_a_killed_daemon_carry_on_until_they_are_replaced() -> None:
                     await pair.protect()
                     await pair.connect(udp=False)
                     assert await asyncio.to_thread(pair.ping)
-                    # As if it were killed: it closes its sockets, and removes nothing.
-                    killed = kernel_of(left)
-                    assert killed._requester is not None and killed._hearing is not None
-                    killed._hearing.close()
-                    killed._requester.close()
-                    killed._requester = None
-                    for timer in killed._timers:
-                        timer.cancel()
+                    kill(kernel_of(left))
                 assert await asyncio.to_thread(pair.ping)
                 again = KernelDatapath(KernelOptions(survivors=30.0))
                 with inside(spaces[0]):
@@ -503,10 +496,9 @@ def test_another_programs_policies_are_left_alone() -> None:
     """The kernel numbers them from 0: none of ours is to have such a number, by which it would be removed."""
 
     async def body() -> None:
-        async with kernel_pair() as pair:
+        foreign = [f"xfrm policy add src 198.51.100.{n} dst 198.51.100.{n} dir out" for n in range(40)]
+        async with kernel_pair(setup=lambda _, spaces: spaces[0].ip(*foreign)) as pair:
             space, datapath = pair.gateways[0].namespace, pair.gateways[0].datapath
-            foreign = [f"xfrm policy add src 198.51.100.{n} dst 198.51.100.{n} dir out" for n in range(40)]
-            space.ip(*foreign)
             await pair.protect()
             await pair.connect()
             sas = [row.sa.key for row in (await datapath.dump()).sas]

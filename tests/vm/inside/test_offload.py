@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, ip_network
 
 import pytest
@@ -25,15 +27,15 @@ from appliance.datapath.kernel.xfrm import (
 from appliance.datapath.kernel.xfrm import Offload as XfrmOffload
 from appliance.datapath.kernel.xfrm import requests as xfrm_requests
 from appliance.reasons import Reason
-from appliance.sa.algorithms import Encryption, Suite
-from appliance.sa.association import Direction, Handling, Offload
-from appliance.sa.datapath import Carried, DatapathRefusal, InstallRequest
-from tests.datapath.contract import run
-from tests.datapath.kernel.gateways import kernel_gateway, left_behind
-from tests.datapath.pair import INNER, NETS, OUTER, Pair, keys
+from appliance.sa.algorithms import Encryption, Integrity, Suite
+from appliance.sa.association import Direction, Handling, Lifetime, Limits, Mode, Offload, UdpEncapsulation
+from appliance.sa.datapath import Carried, Changed, DatapathRefusal, Expired, InstallRequest, Vanished, WhyNot
+from tests.datapath.contract import heard, run
+from tests.datapath.kernel.gateways import kernel_gateway, kill, left_behind
+from tests.datapath.pair import INNER, NETS, OUTER, Pair, inside, keys, two_hosts
 from tests.lab.lab import Lab
 from tests.lab.namespace import Namespace
-from tests.vm.inside.netdevsim import SAS, Device, OffloadedPolicy, OffloadedSa, Variant, device, loaded
+from tests.vm.inside.netdevsim import SAS, Device, OffloadedPolicy, OffloadedSa, Variant, device, loaded, make, remove
 
 AES_128 = Suite(Encryption.AES_GCM_16, 128)
 IN, OUT = Direction.IN, Direction.OUT
@@ -83,6 +85,17 @@ class Bench:
     def shown(self) -> dict[int, OffloadedSa]:
         """What the device has, by SPI."""
         return {sa.spi: sa for sa in self.device.ipsec().sas}
+
+    def carried(self) -> dict[int, int]:
+        """Packets by each SA, as the lifted variant counts them."""
+        return {spi: int(sa.more["packets"]) for spi, sa in self.shown().items()}
+
+    async def told(self) -> str:
+        """What the datapath told of since it was last asked, of what it put right or could not."""
+        await asyncio.sleep(0.3)
+        events = self.datapath._events
+        found = [events.get_nowait() for _ in range(events.qsize())]
+        return "; ".join(event.words for event in found if isinstance(event, Changed))
 
     def ways(self) -> dict[tuple[str, str, str], int]:
         """How many policies the device has from where to where."""
@@ -146,6 +159,17 @@ async def bench(options: KernelOptions | None = None) -> AsyncIterator[Bench]:
             assert left_behind(space) == ""
             if (found := one.found()) is not None:
                 assert (found.count, found.policy_count) == (0, 0)
+
+
+@contextmanager
+def old_hardware(space: Namespace) -> Iterator[str]:
+    """A device without a kind, as hardware is, whose driver knows nothing of IPsec."""
+    subprocess.run(["modprobe", "eql"], check=True)
+    try:
+        subprocess.run(["ip", "link", "set", "dev", "eql", "netns", space.path], check=True)
+        yield "eql"
+    finally:
+        subprocess.run(["rmmod", "eql"], check=True)
 
 
 def configure(space: Namespace, one: Device) -> None:
@@ -378,5 +402,444 @@ def test_keys_that_something_left_by_are_not_used_once_more(module: Variant) -> 
                 shown = gateway.device.ipsec()
                 assert (shown.count, shown.policy_count, shown.transmitted) == (0, foreign, 1)
                 assert await gateway.how() == {}
+
+    run(body())
+
+
+@LIFTED
+def test_a_rekey_in_packet_mode_makes_before_it_breaks(module: Variant) -> None:
+    async def body() -> None:
+        async with bench() as gateway:
+            datapath = gateway.datapath
+            await datapath.install_policies([gateway.pair.policy(0)])
+            old = [
+                gateway.request(0x1001, IN, Offload.PACKET),
+                gateway.request(0x1002, OUT, Offload.PACKET, activate=True),
+            ]
+            new = [gateway.request(0x2001, IN, Offload.PACKET), gateway.request(0x2002, OUT, Offload.PACKET)]
+            await gateway.install(*old)
+            gateway.send(2)
+            policies = gateway.ways()
+            await gateway.install(*new)
+            gateway.send(2)
+            assert gateway.carried() == {0x1001: 0, 0x1002: 4, 0x2001: 0, 0x2002: 0}
+            await datapath.activate_outbound(new[1].sa.key)
+            gateway.send(3)
+            assert gateway.carried() == {0x1001: 0, 0x1002: 4, 0x2001: 0, 0x2002: 3}
+            await datapath.remove([request.sa.key for request in old])
+            gateway.send(1)
+            assert gateway.carried() == {0x2001: 0, 0x2002: 4}
+            assert gateway.ways() == policies
+            assert len({sa.more["reqid"] for sa in gateway.shown().values()}) == 1
+            usage = (await datapath.usage([new[1].sa.key]))[new[1].sa.key]
+            assert (usage.packets, usage.bytes) == (4, int(gateway.shown()[0x2002].more["bytes"]))
+
+    run(body())
+
+
+@LIFTED
+def test_ike_of_those_inside_is_protected_where_ours_passes(module: Variant) -> None:
+    async def body() -> None:
+        async with bench() as gateway:
+            await gateway.datapath.install_policies([gateway.pair.policy(0)])
+            await gateway.install(gateway.request(0x1002, OUT, Offload.PACKET, activate=True))
+            for count, port in enumerate((500, 4500), 1):
+                gateway.send(port=port)
+                assert gateway.carried() == {0x1002: count}
+
+    run(body())
+
+
+@LIFTED
+def test_a_successor_in_software_takes_the_policies_out_of_the_device(module: Variant) -> None:
+    async def body() -> None:
+        async with bench() as gateway:
+            datapath = gateway.datapath
+            await datapath.install_policies([gateway.pair.policy(0)])
+            old = [
+                gateway.request(0x1001, IN, Offload.PACKET),
+                gateway.request(0x1002, OUT, Offload.PACKET, activate=True),
+            ]
+            new = [
+                gateway.request(0x2001, IN, Offload.NONE),
+                gateway.request(0x2002, OUT, Offload.NONE, activate=True),
+            ]
+            await gateway.install(*old)
+            await gateway.install(*new)
+            await datapath.remove([request.sa.key for request in old])
+            gateway.send(2)
+            shown = gateway.device.ipsec()
+            assert (shown.count, shown.policy_count) == (0, 0)
+            assert (await datapath.usage([new[1].sa.key]))[new[1].sa.key].packets == 2
+
+    run(body())
+
+
+NO_KEY = "netdevsim: Failed to get key data for SA table"
+CBC = Suite(Encryption.AES_CBC, 256, Integrity.HMAC_SHA2_256_128)
+CHACHA = Suite(Encryption.CHACHA20_POLY1305, 256)
+
+
+@PLAIN
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"suite": CBC}, NO_KEY),
+        ({"suite": CHACHA}, NO_KEY),
+        ({"suite": replace(AES_128, esn=True)}, "Device doesn't support offload with ESN"),
+        ({"tfc_padding": 1400}, "TFC padding can't be offloaded"),
+    ],
+    ids=["cbc", "chacha20", "esn", "tfc"],
+)
+def test_an_sa_that_the_device_cannot_do_is_refused_or_done_in_software_with_its_words(
+    module: Variant, how: dict[str, object], words: str
+) -> None:
+    async def body() -> None:
+        async with bench() as gateway:
+            refusal = await gateway.refused(gateway.request(0x1001, OUT, Offload.CRYPTO, **how))
+            assert refusal.reason is Reason.OFFLOAD_REFUSED and words in refusal.detail
+            assert "auto or none" in refusal.remedy
+            (carried,) = await gateway.install(gateway.request(0x1001, OUT, Offload.AUTO, **how))
+            assert carried.how == ""
+            assert [why.datapath for why in carried.why_not] == ["kernel, packet offload", "kernel, crypto offload"]
+            assert {why.reason for why in carried.why_not} == {Reason.OFFLOAD_REFUSED}
+            assert words in carried.why_not[1].detail
+            assert gateway.device.ipsec().count == 0 and await gateway.how() == {0x1001: ""}
+
+    run(body())
+
+
+@LIFTED
+@pytest.mark.parametrize("offload", [Offload.CRYPTO, Offload.PACKET], ids=str)
+def test_esn_windows_encapsulation_and_modes_reach_a_device_that_does_them(module: Variant, offload: Offload) -> None:
+    async def body() -> None:
+        async with bench() as gateway:
+            suite = Suite(Encryption.AES_GCM_16, 256, esn=True)
+            for spi, window in enumerate((32, 256, 4096), 0x1001):
+                await gateway.install(gateway.request(spi, IN, offload, suite=suite, replay_window=window))
+                sa = gateway.shown()[spi]
+                assert (sa.more["esn"], sa.more["window"], len(sa.key)) == ("1", str(window), 32)
+            for spi, mode in enumerate(Mode, 0x2001):
+                (carried,) = await gateway.install(gateway.request(spi, OUT, offload, udp=True, mode=mode))
+                more = gateway.shown()[spi].more
+                assert (more["encap"], more["mode"]) == ("1", "1" if mode is Mode.TUNNEL else "0")
+                assert carried.how == f"{offload.value} offload on nsim0"
+
+    run(body())
+
+
+def test_what_is_no_hardware_or_not_there_is_no_device_for_offload() -> None:
+    async def body() -> None:
+        with Lab() as lab:
+            spaces = two_hosts(lab)
+            spaces[0].ip("link add dummy7 type dummy")
+            async with kernel_gateway(0, spaces[0]) as end:
+                gateway = Bench(Pair(lab, (end,)), Device(0, "none"))
+                for name, words in (
+                    ("wan", "wan is one end of a pair, and no hardware"),
+                    ("dummy7", "dummy7 is of kind dummy"),
+                    ("lo", "lo is the loopback"),
+                    ("nothing0", "there is no interface nothing0"),
+                    (None, f"where packets to {THERE} leave: wan is one end of a pair, and no hardware"),
+                ):
+                    for offload in (Offload.CRYPTO, Offload.PACKET):
+                        refusal = await gateway.refused(gateway.request(0x1001, OUT, offload, on=name))
+                        assert (refusal.reason, refusal.detail) == (Reason.NO_OFFLOAD_DEVICE, words)
+                        assert "offload_device" in refusal.remedy
+                    request = gateway.request(0x1001, OUT, Offload.AUTO, on=name)
+                    assert await gateway.install(request) == (
+                        Carried("", (WhyNot("kernel, offload", Reason.NO_OFFLOAD_DEVICE, words),)),
+                    )
+                    await gateway.datapath.remove([request.sa.key])
+
+    run(body())
+
+
+def test_a_driver_without_offload_says_nothing_and_only_what_is_read_back_tells() -> None:
+    """An old driver that looks like hardware: the kernel does crypto offload on it in software, and says it is done."""
+
+    async def body() -> None:
+        with Lab() as lab:
+            spaces = two_hosts(lab)
+            with old_hardware(spaces[0]) as name:
+                async with kernel_gateway(0, spaces[0]) as end:
+                    gateway = Bench(Pair(lab, (end,)), Device(0, name))
+                    refusal = await gateway.refused(gateway.request(0x1001, OUT, Offload.CRYPTO, on=name))
+                    assert (refusal.reason, refusal.detail) == (
+                        Reason.OFFLOAD_NOT_DONE,
+                        f"crypto offload on {name} was asked for",
+                    )
+                    refusal = await gateway.refused(gateway.request(0x1001, OUT, Offload.PACKET, on=name))
+                    assert refusal.reason is Reason.OFFLOAD_UNSUPPORTED and name in refusal.detail
+                    assert left_behind(gateway.space).count("spi") == 0
+                    (carried,) = await gateway.install(gateway.request(0x1001, OUT, Offload.AUTO, on=name))
+                    assert carried.how == "" and await gateway.how() == {0x1001: ""}
+                    assert [(why.datapath, why.reason) for why in carried.why_not] == [
+                        ("kernel, packet offload", Reason.OFFLOAD_UNSUPPORTED),
+                        ("kernel, crypto offload", Reason.OFFLOAD_NOT_DONE),
+                    ]
+
+    run(body())
+
+
+@EITHER
+def test_one_sa_more_than_the_device_has_room_for(module: Variant) -> None:
+    async def body() -> None:
+        async with bench() as gateway:
+            first = [gateway.request(0x1000 + number) for number in range(SAS)]
+            await gateway.install(*first)
+            refusal = await gateway.refused(gateway.request(0x2001))
+            assert refusal.reason is Reason.TABLE_FULL and "offload" in refusal.remedy
+            assert "netdevsim: No space for SA in Rx table!" in refusal.detail
+            (carried,) = await gateway.install(auto := gateway.request(0x2002, offload=Offload.AUTO))
+            assert carried.how == "" and carried.why_not[-1].reason is Reason.TABLE_FULL
+            assert "netdevsim: No space for SA in Rx table!" in carried.why_not[-1].detail
+            assert gateway.device.ipsec().count == SAS
+            await gateway.datapath.remove([auto.sa.key, first[7].sa.key])
+            for offload in (Offload.CRYPTO, Offload.AUTO):
+                (carried,) = await gateway.install(again := gateway.request(0x2003, offload=offload))
+                assert "offload on nsim0" in carried.how and gateway.device.ipsec().count == SAS
+                await gateway.datapath.remove([again.sa.key])
+
+    run(body())
+
+
+@PLAIN
+def test_two_children_in_a_batch_are_installed_both_or_none(module: Variant) -> None:
+    async def body() -> None:
+        async with bench() as gateway:
+            await gateway.datapath.install_policies([gateway.pair.policy(0)])
+            refusal = await gateway.refused(
+                gateway.request(0x1001, IN),
+                gateway.request(0x1002, OUT, activate=True),
+                gateway.request(0x2001, IN, suite=CBC, reqid=2),
+                gateway.request(0x2002, OUT, reqid=2),
+            )
+            assert refusal.reason is Reason.OFFLOAD_REFUSED and NO_KEY in refusal.detail
+            assert gateway.device.ipsec().count == 0 and await gateway.how() == {}
+            assert "spi" not in left_behind(gateway.space)
+
+    run(body())
+
+
+@PLAIN
+def test_the_device_that_leads_to_the_peer_is_found_and_may_be_renamed(module: Variant) -> None:
+    async def body() -> None:
+        async with bench() as gateway:
+            await gateway.datapath.install_policies([gateway.pair.policy(0)])
+            for spi, outer in ((0x1001, 4), (0x1002, 6)):
+                for direction in Direction:
+                    (carried,) = await gateway.install(
+                        gateway.request(spi + 0x100 * (direction is OUT), direction, on=None, outer=outer)
+                    )
+                    assert carried.how == "crypto offload on nsim0"
+            gateway.space.ip("link set dev nsim0 name uplink")
+            (carried,) = await gateway.install(sent := gateway.request(0x1003, on=None, activate=True))
+            assert carried.how == "crypto offload on uplink"
+            refusal = await gateway.refused(gateway.request(0x1004))
+            assert (refusal.reason, refusal.detail) == (Reason.NO_OFFLOAD_DEVICE, "there is no interface nsim0")
+            await gateway.datapath.audit()
+            gateway.send(2)
+            assert (await gateway.datapath.usage([sent.sa.key]))[sent.sa.key].packets == 2
+            assert gateway.device.ipsec().count == 5 and gateway.device.ipsec().transmitted == 2
+
+    run(body())
+
+
+@EITHER
+@pytest.mark.parametrize("pulled", [True, False], ids=["pulled out", "set down"])
+def test_sas_vanish_with_their_device_and_the_next_ones_are_as_is_asked(module: Variant, pulled: bool) -> None:
+    offload = Offload.CRYPTO if module is Variant.PLAIN else Offload.PACKET
+
+    async def body() -> None:
+        async with bench() as gateway:
+            datapath, space = gateway.datapath, gateway.space
+            await datapath.install_policies([gateway.pair.policy(0)])
+            lost = gateway.request(0x1001, IN, offload), gateway.request(0x1002, OUT, offload, activate=True)
+            await gateway.install(*lost, stays := gateway.request(0x1003, offload=Offload.NONE, reqid=2))
+            if pulled:
+                remove(gateway.device.number)
+            else:
+                space.ip("link set dev nsim0 down")
+            await datapath.audit()
+            gone = {await heard(gateway.pair, 0, Vanished) for _ in lost}
+            words = "it was removed from outside, or with its network device"
+            assert gone == {Vanished(request.sa.key, words) for request in lost}
+            assert "offload" not in left_behind(space)
+            assert "not put right" not in await gateway.told()
+            await datapath.remove([request.sa.key for request in lost])
+            assert await gateway.how() == {stays.sa.spi: ""}
+            if pulled:
+                refusal = await gateway.refused(gateway.request(0x2001, offload=offload))
+                assert refusal.reason is Reason.NO_OFFLOAD_DEVICE
+                auto = gateway.request(0x2001, offload=Offload.AUTO)
+                assert await gateway.install(auto) == (
+                    Carried("", (WhyNot("kernel, offload", Reason.NO_OFFLOAD_DEVICE, refusal.detail),)),
+                )
+                await datapath.remove([auto.sa.key])
+                # It is back, as another device of this name.
+                configure(space, make(gateway.device.number, namespace=space.path))
+            else:
+                space.ip("link set dev nsim0 up")
+            again = gateway.request(0x3001, IN, offload), gateway.request(0x3002, OUT, offload, activate=True)
+            assert await gateway.install(*again) == (Carried(f"{offload.value} offload on nsim0"),) * 2
+            assert sorted(gateway.shown()) == [0x3001, 0x3002]
+
+    run(body())
+
+
+@PLAIN
+def test_packets_by_an_sa_with_crypto_offload_are_the_devices(module: Variant) -> None:
+    async def body() -> None:
+        async with bench() as gateway:
+            await gateway.datapath.install_policies([gateway.pair.policy(0)])
+            await gateway.install(crypto := gateway.request(0x1002, activate=True))
+            gateway.send(3)
+            assert gateway.device.ipsec().transmitted == 3
+            await gateway.install(software := gateway.request(0x1003, offload=Offload.NONE, activate=True))
+            gateway.send(2)
+            assert gateway.device.ipsec().transmitted == 3
+            usage = await gateway.datapath.usage([crypto.sa.key, software.sa.key])
+            assert [usage[request.sa.key].packets for request in (crypto, software)] == [3, 2]
+
+    run(body())
+
+
+@LIFTED
+@pytest.mark.parametrize("offload", [Offload.CRYPTO, Offload.PACKET], ids=str)
+def test_ports_follow_a_nat_where_the_kernel_makes_the_headers(module: Variant, offload: Offload) -> None:
+    async def body() -> None:
+        async with bench() as gateway:
+            datapath, moved = gateway.datapath, UdpEncapsulation(4500, 4600)
+            await gateway.install(
+                *[gateway.request(0x1000 + number, offload=offload, udp=True) for number in range(SAS)]
+            )
+            sa = gateway.request(0x1000, udp=True).sa
+            if offload is Offload.PACKET:
+                with pytest.raises(DatapathRefusal) as caught:
+                    await datapath.update_endpoints(sa.key, sa.source, sa.destination, moved)
+                assert caught.value.reason is Reason.MOVE_UNSUPPORTED and "nsim0" in caught.value.detail
+                assert await datapath.update_endpoints(sa.key, sa.source, sa.destination, sa.encapsulation) == sa.key
+            else:
+                assert await datapath.update_endpoints(sa.key, sa.source, sa.destination, moved) == sa.key
+                assert left_behind(gateway.space).count("dport 4600") == 1
+            assert (
+                len(gateway.shown()) == SAS and left_behind(gateway.space).count(f"dir out mode {offload.value}") == SAS
+            )
+
+    run(body())
+
+
+@LIFTED
+def test_a_window_that_the_device_keeps_is_not_exported(module: Variant) -> None:
+    async def body() -> None:
+        async with bench() as gateway:
+            crypto, packet = gateway.request(0x1001, IN), gateway.request(0x1002, IN, Offload.PACKET)
+            await gateway.install(crypto, packet)
+            assert (await gateway.datapath.export_inbound(crypto.sa.key)).highest == 0
+            with pytest.raises(DatapathRefusal) as caught:
+                await gateway.datapath.export_inbound(packet.sa.key)
+            assert caught.value.reason is Reason.MOVE_UNSUPPORTED
+            assert list(gateway.shown()) == [0x1002]
+
+    run(body())
+
+
+@LIFTED
+def test_each_device_lets_ike_of_its_own_addresses_pass(module: Variant) -> None:
+    async def body() -> None:
+        async with bench() as gateway:
+            await gateway.datapath.install_policies([])
+            with device(1, namespace=gateway.space.path) as other:
+                first = gateway.request(0x1001, OUT, Offload.PACKET)
+                second = gateway.request(0x1002, OUT, Offload.PACKET, on=other.interface, outer=6)
+                await gateway.install(first, second)
+                assert {way(policy) for policy in other.ipsec().policies} == {
+                    ("out", f"{OUTER[6][0]}/128", "::/0"),
+                    ("in", "::/0", f"{OUTER[6][0]}/128"),
+                }
+                both = gateway.device.ipsec().policy_count, other.ipsec().policy_count
+                assert both == (4, 4)
+                await gateway.datapath.remove([first.sa.key])
+                assert (gateway.device.ipsec().policy_count, other.ipsec().policy_count) == (0, 4)
+                await gateway.datapath.remove([second.sa.key])
+                assert other.ipsec().policy_count == 0
+
+    run(body())
+
+
+@LIFTED
+def test_an_sa_that_the_device_ends_takes_its_policies_along(module: Variant) -> None:
+    async def body() -> None:
+        async with bench() as gateway:
+            datapath = gateway.datapath
+            await datapath.install_policies([gateway.pair.policy(0)])
+            lifetime = Lifetime(Limits(packets=2), Limits(packets=4))
+            await gateway.install(gateway.request(0x1002, OUT, Offload.PACKET, activate=True, lifetime=lifetime))
+            gateway.send(4)
+            told = [await heard(gateway.pair, 0, Expired) for _ in range(2)]
+            assert [event.hard for event in told if isinstance(event, Expired)] == [False, True]
+            assert await gateway.told() == ""
+            shown = gateway.device.ipsec()
+            assert (shown.count, shown.policy_count, shown.transmitted) == (0, 0, 4)
+
+    run(body())
+
+
+@LIFTED
+def test_what_a_killed_daemon_left_in_a_device_stays_as_it_is_until_it_is_replaced(module: Variant) -> None:
+    async def body() -> None:
+        async with bench() as gateway:
+            policy = gateway.pair.policy(0)
+            await gateway.datapath.install_policies([policy])
+            requests = [
+                gateway.request(0x1001, IN, Offload.PACKET),
+                gateway.request(0x1002, OUT, Offload.PACKET, activate=True),
+            ]
+            await gateway.install(*requests)
+            before = gateway.device.text()
+            kill(gateway.datapath)
+            again = KernelDatapath(KernelOptions(survivors=30.0))
+            with inside(gateway.space), gateway.crowded(0):
+                await again.start()
+                await again.install_policies([policy])
+                await again.audit()
+            try:
+                assert gateway.device.text() == before
+                gateway.send(2)
+                assert gateway.carried() == {0x1001: 0, 0x1002: 2}
+                await again.install(
+                    [
+                        gateway.request(0x2001, IN, Offload.PACKET),
+                        gateway.request(0x2002, OUT, Offload.PACKET, activate=True),
+                    ]
+                )
+                gateway.send(1)
+                assert gateway.carried() == {0x1001: 0, 0x1002: 2, 0x2001: 0, 0x2002: 1}
+                await asyncio.sleep(5.5)
+                assert gateway.carried() == {0x2001: 0, 0x2002: 1}
+                assert gateway.device.ipsec().policy_count == 8
+            finally:
+                await again.close()
+
+    run(body())
+
+
+@LIFTED
+def test_a_policy_that_another_program_took_out_of_the_device_is_put_back_when_there_is_room(module: Variant) -> None:
+    async def body() -> None:
+        async with bench() as gateway:
+            datapath = gateway.datapath
+            await datapath.install_policies([gateway.pair.policy(0)])
+            await gateway.install(gateway.request(0x1002, OUT, Offload.PACKET, activate=True))
+            whole = gateway.ways()
+            gateway.space.ip(f"xfrm policy delete src {NETS[4][0]} dst {NETS[4][1]} dir out")
+            with gateway.crowded(0):
+                # Said once, not with each look.
+                assert (await gateway.told()).count("not put right") == 1
+            await datapath.audit()
+            assert gateway.ways() == whole
+            gateway.send(1)
+            assert gateway.carried() == {0x1002: 1}
 
     run(body())
