@@ -319,7 +319,7 @@ _TEXT: dict[int, tuple[str, str, str]] = {
     133: (
         "refusal",
         "the datapath has no room for another SA",
-        "put a datapath with room behind it into datapath.order",
+        "put a datapath with room behind it into datapath.order; where a network device is full, set offload to auto",
     ),
     134: (
         "failure",

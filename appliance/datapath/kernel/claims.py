@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
 from appliance.datapath.kernel import selectors, states
@@ -12,7 +12,7 @@ from appliance.datapath.kernel.sad import Row
 from appliance.datapath.kernel.spd import FORWARD, IN, OUT, Spd, Tier, allow, block, both_ways, protect
 from appliance.datapath.kernel.xfrm import Mark, Policy, PolicyDirection, Selector
 from appliance.sa.association import Direction, Mode, PolicyAction, SecurityPolicy
-from appliance.sa.selector import TrafficSelector
+from appliance.sa.selector import Address, TrafficSelector
 
 UNKNOWN_PRIORITY = 0x20000000
 """Of inbound SAs whose policy is not here: after all that are."""
@@ -23,7 +23,6 @@ _ON_THE_LINK = {
     6: tuple(map(ip_network, ("fe80::/10", "ff00::/8"))),
 }
 _NEIGHBOUR_DISCOVERY = range(133, 138)
-IKE = "IKE"
 LAST_OF_ALL = 1 << 30
 """The priority of what lets pass the packets that no other policy is about, where the kernel's default is to drop."""
 
@@ -131,22 +130,44 @@ def claim_row(spd: Spd, row: Row, *, ours: bool) -> None:
         mine = [way for way in ways if (way[0] is OUT) is out]
         wanted = protect(mine, states.template(sa, row.reqid), sa.handling.if_id)
         if row.device is not None and row.device.packet:
-            wanted = [replace(policy, offload=row.device.offload(sa.direction)) for policy in wanted]
+            # What is forwarded was checked as it came in. A FWD policy in a device would let in what came by another.
+            offload = states.policy_offload(row.device.index)
+            wanted = [replace(one, offload=None if one.direction is FORWARD else offload) for one in wanted]
     if wanted:
         spd.claim(row.key, wanted, UNKNOWN_PRIORITY if row.priority is None else row.priority, Tier.SA)
     else:
         spd.release(row.key)
 
 
-def claim_ike(spd: Spd, device: states.Device, ports: Sequence[int]) -> None:
-    """A device that has the policies lets our own IKE pass: it does not look at sockets' policies."""
-    wanted = []
-    for every in _EVERYTHING.values():
-        for port in ports:
-            for one in (Selector(every, every, 17, port), Selector(every, every, 17, None, port)):
-                for way, direction in ((OUT, Direction.OUT), (IN, Direction.IN)):
-                    wanted.append(Policy(selector=one, direction=way, offload=device.offload(direction)))
-    spd.claim(IKE, wanted, 0, Tier.EXEMPT)
+def claim_ike(spd: Spd, row: Row, ports: Sequence[int]) -> None:
+    """A device that has the policies of an SA lets our own IKE pass: it does not look at sockets' policies.
+
+    That of an address where SAs end, and no other: the kernel too takes these before all others.
+    """
+    owner = ike_owner(row)
+    if owner is None or row.gone:
+        return
+    local, offload = owner.local, states.policy_offload(owner.device)
+    here, every = ip_network(local), _EVERYTHING[local.version]
+    ways = []
+    for port in ports:
+        ways += [(OUT, Selector(here, every, 17, port)), (IN, Selector(every, here, 17, None, port))]
+    spd.claim(owner, [replace(policy, offload=offload) for policy in allow(ways)], 0, Tier.EXEMPT)
+
+
+@dataclass(frozen=True, slots=True)
+class IkeOwner:
+    """Who claims for IKE: all SAs in packet mode that end here in a device, by its index."""
+
+    device: int
+    local: Address
+
+
+def ike_owner(row: Row) -> IkeOwner | None:
+    """The one of an SA, if its device has its policies."""
+    if row.device is None or not row.device.packet:
+        return None
+    return IkeOwner(row.device.index, states.local_of(row.sa))
 
 
 def _at_home(policy: SecurityPolicy) -> list[tuple[PolicyDirection, Selector]]:

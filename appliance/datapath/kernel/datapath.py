@@ -16,7 +16,7 @@ from appliance.datapath.kernel.capabilities import capabilities_of, features_of
 from appliance.datapath.kernel.counters import read_counters
 from appliance.datapath.kernel.finding import DeviceFinder
 from appliance.datapath.kernel.hearing import Hearing
-from appliance.datapath.kernel.installing import Attempt, install, levels
+from appliance.datapath.kernel.installing import Attempt, install, levels, lower, remove
 from appliance.datapath.kernel.link_events import LinkChange
 from appliance.datapath.kernel.options import KernelOptions, home_mark
 from appliance.datapath.kernel.probe.kernel import probe_kernel
@@ -237,7 +237,7 @@ class KernelDatapath:
         """Install SAs, all or none, each with as much offload as its child wants and its device takes.
 
         Refusals: ALREADY_INSTALLED, BAD_KEY, MODE_UNSUPPORTED, SELECTORS_UNSUPPORTED, TABLE_FULL, NO_OFFLOAD_DEVICE,
-        OFFLOAD_REFUSED, OFFLOAD_NOT_DONE, KERNEL_REFUSED.
+        OFFLOAD_UNSUPPORTED, OFFLOAD_REFUSED, OFFLOAD_NOT_DONE, KERNEL_REFUSED.
         """
         taken: list[tuple[bytearray, bytearray]] = []
         rows: list[Row] = []
@@ -245,23 +245,18 @@ class KernelDatapath:
             for request in requested:
                 taken.append(request.keys.take())
             async with self._lock:
-                asked = self._asked
+                self._alive()
                 ways = await self._prepare(requested, taken, rows)
                 self._claim([row.key for row in rows])
                 for row in rows:
                     self.sad.add(row)
-                there = False
                 try:
-                    await asked.run(lambda socket: install(socket, rows, ways))
-                    there = True
-                    for row, request in zip(rows, requested, strict=True):
-                        row.active = request.activate or row.sa.direction is Direction.IN
-                        if request.activate:
-                            self._idle_rivals(row)
-                        self._claims(row)
-                    await self._apply()
-                except (DatapathRefusal, OSError) as error:
-                    await self._undo(rows, there=there or getattr(error, "in_doubt", False))
+                    left: list[list[Attempt]] | None = ways
+                    while left:
+                        left = await self._put(requested, rows, left)
+                except (DatapathRefusal, OSError):
+                    for row in rows:
+                        self._forget(row)
                     raise
                 self._watch_first_use(rows)
                 return tuple(row.carried for row in rows)
@@ -345,15 +340,56 @@ class KernelDatapath:
             return [None], [WhyNot("kernel, offload", refusal.reason, refusal.detail)]
         return [None if packet is None else Device(name, index, packet) for packet in wanted], []
 
-    async def _undo(self, rows: Sequence[Row], *, there: bool) -> None:
-        """A batch was not installed. ``there``: its SAs may be there. If not, one of their SPIs may be another's."""
+    async def _put(
+        self, requested: Sequence[InstallRequest], rows: Sequence[Row], ways: Sequence[Sequence[Attempt]]
+    ) -> list[list[Attempt]] | None:
+        """SAs, then policies, or nothing of both. Returns the ways that are left if a device refused the policies."""
+        idled: list[Row] = []
+        there = False
+        try:
+            await self._asked.run(lambda socket: install(socket, rows, ways))
+            there = True
+            for row, request in zip(rows, requested, strict=True):
+                row.active = request.activate or row.sa.direction is Direction.IN
+                if request.activate:
+                    idled += self._idle_rivals(row)
+                self._claims(row)
+            await self._apply()
+        except (DatapathRefusal, OSError) as error:
+            refusal = error if isinstance(error, DatapathRefusal) else refusal_of(error, "installing")
+            # Where they are not there, one of their SPIs may be another's.
+            if not await self._undo(rows, idled, there=there or refusal.in_doubt):
+                raise DatapathRefusal(refusal.reason, refusal.detail, in_doubt=True) from error
+            left = lower(rows, ways, refusal) if there else None
+            if left is None:
+                raise refusal from error
+            return left
+        return None
+
+    async def _undo(self, rows: Sequence[Row], idled: Sequence[Row], *, there: bool) -> bool:
+        """Take out a batch, and put back what it replaced. ``there``: its SAs may be there.
+
+        Whether they are surely gone and nothing left by them, so that their keys may be used once more.
+        """
         for row in rows:
             self.spd.release(row.key)
-            self._forget(row)
-        with contextlib.suppress(OSError, DatapathRefusal):
-            if there:
-                await self._asked.batch([requests.delete_state(states.id_of(row.key)) for row in rows])
+        self._release_ike(rows)
+        self._reactivate(idled)
+        sending = [row for row in rows if row.active and row.sa.direction is Direction.OUT] if there else []
+        clean = True
+        try:
+            # Policies first: then nothing more leaves.
             await self._apply()
+            await self._read(sending)
+        except (DatapathRefusal, OSError):
+            clean = not sending
+        if there:
+            try:
+                left = await self._asked.run(lambda socket: remove(socket, [row.state for row in rows]))
+            except (DatapathRefusal, OSError):
+                return False
+            clean = clean and left is None
+        return clean and not any(row.usage.packets for row in sending)
 
     def _claim(self, keys: Iterable[SaKey]) -> None:
         self._claim_spis([key.spi for key in keys if key.direction is Direction.IN])
@@ -373,8 +409,15 @@ class KernelDatapath:
         self.sad.remove(row.key)
         self._reqids.give(row.traffic)
         self._release([row.key])
-        if not any(other.device is not None and other.device.packet for other in self.sad.rows.values()):
-            self.spd.release(claims.IKE)
+        self._release_ike([row])
+
+    def _release_ike(self, leaving: Sequence[Row]) -> None:
+        """A device lets IKE pass as long as another SA needs it to."""
+        owners = {owner for row in leaving if (owner := claims.ike_owner(row)) is not None}
+        if owners:
+            staying = (row for row in self.sad.rows.values() if not row.gone and row not in leaving)
+            for owner in owners.difference(map(claims.ike_owner, staying)):
+                self.spd.release(owner)
 
     async def activate_outbound(self, key: SaKey) -> None:
         """Have the kernel's policies name this SA from now on. Refusal: NOT_INSTALLED."""
@@ -383,10 +426,18 @@ class KernelDatapath:
             self._alive()
             if row is None or row.gone:
                 raise DatapathRefusal(Reason.NOT_INSTALLED, str(key))
-            row.active = True
-            self._idle_rivals(row)
+            before, row.active = row.active, True
+            idled = self._idle_rivals(row)
             self._claims(row)
-            await self._apply()
+            try:
+                await self._apply()
+            except DatapathRefusal:
+                row.active = before
+                self._claims(row)
+                self._reactivate(idled)
+                with contextlib.suppress(DatapathRefusal):
+                    await self._apply()
+                raise
 
     async def deactivate_outbound(self, key: SaKey) -> None:
         """Have nothing leave by an SA any more. No error if it is not there."""
@@ -397,15 +448,21 @@ class KernelDatapath:
                 self._claims(row)
                 await self._apply()
 
-    def _idle_rivals(self, row: Row) -> None:
-        for other in self.sad.rivals(row):
-            if other.active:
-                other.active = False
-                self._claims(other)
+    def _idle_rivals(self, row: Row) -> list[Row]:
+        idled = [other for other in self.sad.rivals(row) if other.active]
+        for other in idled:
+            other.active = False
+            self._claims(other)
+        return idled
+
+    def _reactivate(self, idled: Iterable[Row]) -> None:
+        """Those whose successor came to nothing go on."""
+        for other in idled:
+            other.active = not other.gone
+            self._claims(other)
 
     def _claims(self, row: Row) -> None:
-        if row.device is not None and row.device.packet and not row.gone:
-            claims.claim_ike(self.spd, row.device, self.options.ike_ports)
+        claims.claim_ike(self.spd, row, self.options.ike_ports)
         claims.claim_row(self.spd, row, ours=self._policy(row.sa.reqid) is not None)
 
     async def remove(self, keys: Sequence[SaKey]) -> tuple[SaKey, ...]:
@@ -449,8 +506,11 @@ class KernelDatapath:
                 raise DatapathRefusal(Reason.MOVE_UNSUPPORTED, f"{key}: to or from ESP in UDP")
             if sa.destination != destination or (sa.direction is Direction.OUT and sa.source != source):
                 raise DatapathRefusal(Reason.MOVE_UNSUPPORTED, f"{key}: from {sa.source} to {sa.destination}")
+            if row.device is not None and row.device.packet and moved != sa:
+                raise DatapathRefusal(Reason.MOVE_UNSUPPORTED, f"{key}: {row.device.name} makes its headers")
             if sa.encapsulation != encapsulation:
-                # A state that is there keeps its keys: those that are sent have to be of the same length only.
+                # A state that is there keeps its keys: those that are sent have to be of the same length only. It keeps
+                # its device, too; to name that would be to ask for another SA in it, with those keys.
                 spare = bytearray(sa.suite.encryption_key_length), bytearray(sa.suite.integrity_key_length)
                 new = states.state_of(
                     replace(moved, source=sa.source),
@@ -459,7 +519,6 @@ class KernelDatapath:
                     mark=self.options.mark,
                     home_mark=home_mark(self.options.mark),
                     features=self._features,
-                    device=row.device,
                 )
                 try:
                     await asked.run(lambda socket: socket.do(requests.update_state(new)))
@@ -469,15 +528,18 @@ class KernelDatapath:
             return moved.key
 
     async def export_inbound(self, key: SaKey) -> InboundState:
-        """Stop an inbound SA, read its window, remove it. Refusal: NOT_INSTALLED.
+        """Stop an inbound SA, read its window, remove it. Refusals: NOT_INSTALLED, MOVE_UNSUPPORTED.
 
-        The kernel tells what it was as it deletes it, when no further packet finds it.
+        The kernel tells what it was as it deletes it, when no further packet finds it. It does not know the window of
+        one in packet mode.
         """
         async with self._lock:
             asked = self._asked
             row = self.sad.get(key)
             if row is None or row.gone or row.sa.direction is not Direction.IN:
                 raise DatapathRefusal(Reason.NOT_INSTALLED, str(key))
+            if row.device is not None and row.device.packet:
+                raise DatapathRefusal(Reason.MOVE_UNSUPPORTED, f"{key}: {row.device.name} has its window")
             assert self._hearing is not None
             try:
                 state = await self._hearing.deleted(asked, states.id_of(key))
@@ -576,7 +638,9 @@ class KernelDatapath:
             for policy in self._policies.values():
                 if policy.action is PolicyAction.DISCARD:
                     self._set_policy(policy)
-            return await self._keep_interfaces()
+            done = await self._keep_interfaces()
+            await self._apply()
+            return done
 
     async def _keep_interfaces(self) -> list[str]:
         asked, tunnels = self._asked, self._tunnels
@@ -592,7 +656,6 @@ class KernelDatapath:
             self._tell(Changed(*now))
         self._tunnels_refused = now
         claims.claim_interfaces(self.spd, tunnels.indices.values(), blocked=self.options.block)
-        await self._apply()
         return done
 
     def _link_changed(self, change: LinkChange | None) -> None:
@@ -649,8 +712,11 @@ class KernelDatapath:
     def _former_priority(self, reqid: int) -> int | None:
         return next((row.priority for row in self.sad.family(reqid) if row.priority is not None), None)
 
-    async def _apply(self) -> None:
-        """Have the kernel's policies be as they are claimed: new and changed ones first. Raises DatapathRefusal."""
+    async def _apply(self, *, look: bool = True) -> None:
+        """Have the kernel's policies be as they are claimed: new and changed ones first. Raises DatapathRefusal.
+
+        ``look`` at everything soon if something is refused.
+        """
         if not self._ready and not self.sad.rows:
             return
         put, gone = self.spd.changes()
@@ -678,7 +744,8 @@ class KernelDatapath:
                 # Somebody was faster, or the kernel had chosen another index.
                 await asked.batch([requests.delete_policy(PolicyId.of(policy))])
         if refused is not None:
-            self._audit_soon()
+            if look:
+                self._audit_soon()
             raise refused
 
     # What survived an earlier daemon
@@ -801,6 +868,7 @@ class KernelDatapath:
     def _lost(self, row: Row) -> None:
         row.gone = True
         self._claims(row)
+        self._release_ike([row])
         self._start(self._put_right)
 
     async def _put_right(self) -> None:
@@ -876,7 +944,9 @@ class KernelDatapath:
             if strange:
                 await asked.batch([requests.delete_state(StateId.of(state)) for state in strange])
             words = self.spd.found(policies) if self._ready else []
+            await self._apply(look=False)
             words += await self._keep_interfaces()
+            await self._apply(look=False)
         words += [f"an SA of SPI {state.spi:#010x} was added" for state in strange]
         if words:
             self._counted["changed_from_outside"] = self._counted.get("changed_from_outside", 0) + len(words)

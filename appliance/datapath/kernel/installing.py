@@ -10,7 +10,16 @@ from appliance.datapath.kernel import states
 from appliance.datapath.kernel.requester import refusal_of
 from appliance.datapath.kernel.sad import Row
 from appliance.datapath.kernel.states import Device
-from appliance.datapath.kernel.xfrm import NoAnswer, OffloadFlag, State, StateId, XfrmSocket, requests, wipe
+from appliance.datapath.kernel.xfrm import (
+    NoAnswer,
+    OffloadFlag,
+    State,
+    StateId,
+    XfrmError,
+    XfrmSocket,
+    requests,
+    wipe,
+)
 from appliance.reasons import Reason
 from appliance.sa.association import Offload
 from appliance.sa.datapath import Carried, DatapathRefusal, WhyNot
@@ -41,10 +50,28 @@ def install(socket: XfrmSocket, rows: Sequence[Row], ways: Sequence[Sequence[Att
         for row, attempts in zip(rows, ways, strict=True):
             done.append(_first(socket, row, attempts))
     except BaseException:
-        left = _remove(socket, done)
+        left = remove(socket, done)
         if left is not None:
             raise left from None
         raise
+
+
+def lower(
+    rows: Sequence[Row], ways: Sequence[Sequence[Attempt]], refusal: DatapathRefusal
+) -> list[list[Attempt]] | None:
+    """The ways that are left where a device took SAs and ``refusal`` is what it said to their policies.
+
+    None if that is not what happened, or an SA has no other way. The rows are told why.
+    """
+    packet = [row for row in rows if row.device is not None and row.device.packet]
+    left = [[one for one in attempts if one.device is None or not one.device.packet] for attempts in ways]
+    if not packet or refusal.reason is not Reason.OFFLOAD_REFUSED or not all(left):
+        return None
+    for row in packet:
+        why = WhyNot(way(row.device), refusal.reason, refusal.detail)
+        row.carried = Carried("", (*row.carried.why_not, why))
+        row.device = None
+    return left
 
 
 def _first(socket: XfrmSocket, row: Row, attempts: Sequence[Attempt]) -> State:
@@ -75,11 +102,10 @@ def _first(socket: XfrmSocket, row: Row, attempts: Sequence[Attempt]) -> State:
 def _one(socket: XfrmSocket, row: Row, attempt: Attempt, *, software: bool) -> State:
     """``software``: it may also be done without the device, as the kernel does where that takes no part."""
     request = requests.new_state(attempt.state)
-    offloaded = attempt.device is not None
     try:
         socket.do(request)
     except OSError as error:
-        raise _refusal(error, row, offloaded=offloaded) from None
+        raise _refusal(error, row, attempt.device) from None
     finally:
         wipe(request)
     try:
@@ -88,10 +114,10 @@ def _one(socket: XfrmSocket, row: Row, attempt: Attempt, *, software: bool) -> S
             raise DatapathRefusal(Reason.KERNEL_REFUSED, f"{row.key}: it is not there after it was installed")
         _check(row, attempt, there, software=software)
     except OSError as error:
-        left = _remove(socket, [attempt.state])
+        left = remove(socket, [attempt.state])
         raise left or refusal_of(error, f"reading back {row.key}") from None
     except DatapathRefusal:
-        left = _remove(socket, [attempt.state])
+        left = remove(socket, [attempt.state])
         if left is not None:
             raise left from None
         raise
@@ -110,17 +136,20 @@ def _check(row: Row, attempt: Attempt, there: State, *, software: bool) -> None:
         raise DatapathRefusal(Reason.KERNEL_TOO_OLD, f"{row.key}: it took the SA without {words}")
 
 
-def _refusal(error: OSError, row: Row, *, offloaded: bool) -> DatapathRefusal:
+def _refusal(error: OSError, row: Row, device: Device | None) -> DatapathRefusal:
     if error.errno == errno.EEXIST:
         return DatapathRefusal(Reason.ALREADY_INSTALLED, str(row.key))
-    if isinstance(error, NoAnswer) or not offloaded:
+    if isinstance(error, NoAnswer) or device is None:
         return refusal_of(error, str(row.key))
+    if error.errno == errno.EINVAL and isinstance(error, XfrmError) and not error.message:
+        # Every refusal of packet offload has words but the one where the driver knows nothing of IPsec.
+        return refusal_of(error, f"{row.key}: {device.how}", Reason.OFFLOAD_UNSUPPORTED)
     if error.errno in (errno.ENOSPC, errno.ENOBUFS):
         return refusal_of(error, str(row.key), Reason.TABLE_FULL)
     return refusal_of(error, str(row.key), Reason.OFFLOAD_REFUSED)
 
 
-def _remove(socket: XfrmSocket, there: Sequence[State]) -> DatapathRefusal | None:
+def remove(socket: XfrmSocket, there: Sequence[State]) -> DatapathRefusal | None:
     """Take states out again. Returns why it is in doubt whether they are gone, if it is."""
     if not there:
         return None

@@ -16,6 +16,8 @@ from appliance.datapath.kernel.xfrm import Mark, Policy, PolicyAction, PolicyDir
 
 FIRST, LAST = 0x40000000, 0xBFFFFFFC
 """The kernel's priorities that are ours: others' policies are below, so they come first."""
+FIRST_INDEX, LAST_INDEX = 0x10000000, 0x1FFFFFFF
+"""Indexes that are ours, without the direction in the lowest bits."""
 
 IN, OUT, FORWARD = PolicyDirection.IN, PolicyDirection.OUT, PolicyDirection.FWD
 
@@ -27,6 +29,9 @@ class Tier(IntEnum):
     SA = 1
     SURVIVOR = 2
     BASE = 3
+
+
+_NUMBERS = {Tier.EXEMPT: 0, Tier.SA: 1, Tier.SURVIVOR: 1, Tier.BASE: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ class Spd:
         self._installed: dict[Place, Policy] = {}
         self._touched: dict[Place, None] = {}
         self._order = 0
-        self._index = 0
+        self._index = FIRST_INDEX
 
     def __len__(self) -> int:
         return len(self._installed)
@@ -83,8 +88,9 @@ class Spd:
         self._order += 1
         places = set()
         for policy in policies:
-            # The kernel is told the priority, which says nothing of who claims.
-            numbered = replace(policy, priority=min(FIRST + 3 * priority + min(tier, 2), LAST))
+            # The kernel is told the priority, which says nothing of who claims. A survivor keeps that of an SA: to
+            # change it would be to ask a device for room for another policy.
+            numbered = replace(policy, priority=min(FIRST + 3 * priority + _NUMBERS[tier], LAST))
             place = Place.of(policy)
             self._claims.setdefault(place, {})[owner] = Claim(owner, numbered, priority, tier, self._order)
             self._touched[place] = None
@@ -152,7 +158,7 @@ class Spd:
                 words.append(f"the policy {describe(policy)} was changed")
         added = (policy for place, policy in there.items() if place not in self._installed)
         words += [f"a policy {describe(policy)} was added" for policy in added]
-        for place in {*self._installed, *there}:
+        for place in {*self._installed, *there, *self._claims}:
             self._touched[place] = None
         self._installed = there
         return words
@@ -162,6 +168,7 @@ class Spd:
         for policy in actual:
             self._installed[Place.of(policy)] = policy
             self._touched[Place.of(policy)] = None
+            self._index = max(self._index, policy.index >> 3)
 
     def __iter__(self) -> Iterator[Policy]:
         return iter(self._installed.values())
@@ -174,8 +181,11 @@ class Spd:
         self._touched[place] = None
 
     def _next_index(self, direction: PolicyDirection) -> int:
-        """An index of our choice: by it the kernel removes a policy without a search. It keeps the lowest 3 bits."""
-        self._index = self._index % 0x0FFFFFFF + 1
+        """An index of our choice: by it the kernel removes a policy without a search. It keeps the lowest 3 bits.
+
+        It counts from 0 for those who do not choose: there an index of ours might be another's.
+        """
+        self._index = self._index + 1 if self._index < LAST_INDEX else FIRST_INDEX
         return self._index << 3 | direction
 
 
@@ -185,8 +195,13 @@ def same(one: Policy, other: Policy) -> bool:
         one.action == other.action
         and one.priority == other.priority
         and one.templates == other.templates
-        and one.offload == other.offload
+        and _offloaded(one) == _offloaded(other)
     )
+
+
+def _offloaded(policy: Policy) -> int:
+    """By which interface, 0 for none. The flags that the kernel shows are not those that it takes."""
+    return 0 if policy.offload is None else policy.offload.interface
 
 
 def ours(policy: Policy) -> bool:

@@ -70,9 +70,14 @@ class Device:
         return f"{'packet' if self.packet else 'crypto'} offload on {self.name}"
 
     def offload(self, direction: Direction) -> Offload:
-        """The attribute of a state or, outbound or not, of a policy."""
+        """The attribute of a state."""
         flags = OffloadFlag.PACKET if self.packet else OffloadFlag(0)
         return Offload(self.index, flags | (OffloadFlag.INBOUND if direction is Direction.IN else OffloadFlag(0)))
+
+
+def policy_offload(device: int) -> Offload:
+    """The attribute of a policy in a device, by its index: the kernel takes this flag alone."""
+    return Offload(device, OffloadFlag.PACKET)
 
 
 def objection(sa: SecurityAssociation) -> DatapathRefusal | None:
@@ -140,6 +145,11 @@ def state_of(
 def id_of(key: SaKey) -> StateId:
     """What the kernel finds an SA by."""
     return StateId(key.destination, key.spi, Protocol(key.protocol.value))
+
+
+def local_of(sa: SecurityAssociation) -> Address:
+    """Our end of an SA."""
+    return sa.source if sa.direction is Direction.OUT else sa.destination
 
 
 def template(sa: SecurityAssociation, reqid: int) -> Template:

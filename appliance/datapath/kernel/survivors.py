@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 
 from appliance.datapath.kernel.requester import Requester
 from appliance.datapath.kernel.sad import generation_of
 from appliance.datapath.kernel.spd import FIRST, Place, Spd, Tier, ours
+from appliance.datapath.kernel.states import policy_offload
 from appliance.datapath.kernel.xfrm import Policy, SaDirection, State
 
 
 class Survivors:
-    """SAs and policies of earlier starts. ``every_policy`` has those without SAs, too, which go at once."""
+    """SAs and policies of earlier starts. ``every_policy`` has those without SAs, too, which go at once.
+
+    Those that let IKE pass a device stay as long as an SA does.
+    """
 
     def __init__(self, states: Sequence[State], policies: Sequence[Policy]) -> None:
         self.states = [state for state in states if generation_of(state.reqid) is not None]
-        self.every_policy = [policy for policy in policies if ours(policy)]
+        self.every_policy = [_as_asked(policy) for policy in policies if ours(policy)]
         with_sa = {state.reqid for state in self.states}
         self._policies: dict[int, list[Policy]] = {}
         for policy in self.every_policy:
             for template in policy.templates:
                 if template.reqid in with_sa:
                     self._policies.setdefault(template.reqid, []).append(policy)
+        self._bypass = [policy for policy in self.every_policy if policy.offload is not None and not policy.templates]
 
     @classmethod
     async def of(cls, requester: Requester) -> Survivors:
@@ -45,6 +51,7 @@ class Survivors:
         for reqid, policies in self._policies.items():
             for number, policy in enumerate(policies):
                 spd.claim(("survivor", reqid, number), [policy], (policy.priority - FIRST) // 3, Tier.SURVIVOR)
+        spd.claim(_BYPASS, self._bypass, 0, Tier.EXEMPT)
 
     def at(self, place: Place) -> list[int]:
         """The reqids of those whose policy was at a place."""
@@ -57,4 +64,14 @@ class Survivors:
                 spd.release(("survivor", one, number))
         ended = [state for state in self.states if reqid in (None, state.reqid)]
         self.states = [state for state in self.states if state not in ended]
+        if not self.states:
+            spd.release(_BYPASS)
         return ended
+
+
+_BYPASS = ("survivor", 0)
+
+
+def _as_asked(policy: Policy) -> Policy:
+    """The kernel shows other flags of offload than it takes."""
+    return policy if policy.offload is None else replace(policy, offload=policy_offload(policy.offload.interface))

@@ -112,6 +112,10 @@ class Device:
         """What it shows now."""
         return Ipsec.parse(self.text())
 
+    def found(self) -> Ipsec | None:
+        """The same, None if the device is there no more."""
+        return self.ipsec() if (BUS / f"devices/netdevsim{self.number}").exists() else None
+
     def text(self) -> str:
         """As debugfs has it."""
         return (DEBUG / f"netdevsim{self.number}/ports/0/ipsec").read_text()
@@ -136,23 +140,34 @@ def _unload() -> None:
 
 @contextmanager
 def device(number: int = 0, *, namespace: str | None = None) -> Iterator[Device]:
-    """A device of the module that is loaded, up; nothing of it afterwards.
+    """A device of the module that is loaded, as ``make`` makes it; nothing of it afterwards."""
+    try:
+        yield make(number, namespace=namespace)
+    finally:
+        remove(number)
+
+
+def make(number: int, *, namespace: str | None = None) -> Device:
+    """A device of the module that is loaded, up.
 
     ``namespace`` is the path of one to put it into, such as /proc/PID/ns/net. Once taken down it has no carrier
     any more: it gets one with a peer only.
     """
     (BUS / "new_device").write_text(f"{number} 1")
-    try:
-        (found,) = (path.name for path in (BUS / f"devices/netdevsim{number}/net").iterdir())
-        interface = f"nsim{number}"
-        _run(["ip", "link", "set", "dev", found, "name", interface])
-        enter: list[str] = []
-        if namespace is not None:
-            _run(["ip", "link", "set", "dev", interface, "netns", namespace])
-            enter = ["nsenter", f"--net={namespace}"]
-        _run([*enter, "ip", "link", "set", "dev", interface, "up"])
-        yield Device(number, interface)
-    finally:
+    (found,) = (path.name for path in (BUS / f"devices/netdevsim{number}/net").iterdir())
+    interface = f"nsim{number}"
+    _run(["ip", "link", "set", "dev", found, "name", interface])
+    enter: list[str] = []
+    if namespace is not None:
+        _run(["ip", "link", "set", "dev", interface, "netns", namespace])
+        enter = ["nsenter", f"--net={namespace}"]
+    _run([*enter, "ip", "link", "set", "dev", interface, "up"])
+    return Device(number, interface)
+
+
+def remove(number: int) -> None:
+    """Take a device away, as if it were pulled out. No error if it is not there."""
+    if (BUS / f"devices/netdevsim{number}").exists():
         (BUS / "del_device").write_text(f"{number}")
 
 

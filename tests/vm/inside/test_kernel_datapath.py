@@ -38,8 +38,8 @@ from appliance.sa.datapath import (
     Vanished,
 )
 from tests.datapath.contract import heard, run
-from tests.datapath.kernel.gateways import kernel_gateway, kernel_pair, left_behind
-from tests.datapath.pair import GCM, INNER, OUTER, Gateway, Pair, gateway, inside, keys, two_hosts
+from tests.datapath.kernel.gateways import kernel_gateway, kernel_pair, kill, left_behind
+from tests.datapath.pair import GCM, INNER, NETS, OUTER, Gateway, Pair, gateway, inside, keys, two_hosts
 from tests.datapath.test_soft_traffic import SUITES, transfer
 from tests.lab.capture import Capture, Kind
 from tests.lab.lab import Lab
@@ -419,14 +419,7 @@ def test_sas_of_a_killed_daemon_carry_on_until_they_are_replaced() -> None:
                     await pair.protect()
                     await pair.connect(udp=False)
                     assert await asyncio.to_thread(pair.ping)
-                    # As if it were killed: it closes its sockets, and removes nothing.
-                    killed = kernel_of(left)
-                    assert killed._requester is not None and killed._hearing is not None
-                    killed._hearing.close()
-                    killed._requester.close()
-                    killed._requester = None
-                    for timer in killed._timers:
-                        timer.cancel()
+                    kill(kernel_of(left))
                 assert await asyncio.to_thread(pair.ping)
                 again = KernelDatapath(KernelOptions(survivors=30.0))
                 with inside(spaces[0]):
@@ -517,5 +510,42 @@ def test_nothing_is_left_in_the_kernel_after_it_is_closed() -> None:
                 await pair.connect()
                 assert "0x00001001" in left_behind(spaces[0])
             assert left_behind(spaces[0]) == left_behind(spaces[1]) == ""
+
+    run(body())
+
+
+def test_another_programs_policies_are_left_alone() -> None:
+    """The kernel numbers them from 0: none of ours is to have such a number, by which it would be removed."""
+
+    async def body() -> None:
+        foreign = [f"xfrm policy add src 198.51.100.{n} dst 198.51.100.{n} dir out" for n in range(40)]
+        async with kernel_pair(setup=lambda _, spaces: spaces[0].ip(*foreign)) as pair:
+            space, datapath = pair.gateways[0].namespace, pair.gateways[0].datapath
+            await pair.protect()
+            await pair.connect()
+            sas = [row.sa.key for row in (await datapath.dump()).sas]
+            await datapath.remove(sas)
+            assert await datapath.remove_policies(["net"]) == ("net",)
+            listed = left_behind(space)
+            assert listed.count("src 198.51.100.") == len(foreign) and NETS[4][1] not in listed
+
+    run(body())
+
+
+def test_its_own_changes_are_not_taken_for_another_programs() -> None:
+    async def body() -> None:
+        async with kernel_pair() as pair:
+            datapath, told = kernel_of(pair.gateways[0]), []
+            datapath.changed_from_outside = lambda: told.append(1)  # type: ignore[method-assign]
+            await pair.protect()
+            await pair.connect()
+            await pair.connect((0x2001, 0x2002))
+            await datapath.remove([row.sa.key for row in (await datapath.dump()).sas])
+            await datapath.remove_policies(["net"])
+            await asyncio.sleep(0.2)
+            assert not told
+            pair.gateways[0].namespace.ip("xfrm policy add src 198.51.100.1 dst 198.51.100.1 dir out")
+            await asyncio.sleep(0.2)
+            assert told
 
     run(body())

@@ -223,7 +223,8 @@ class XfrmSocket:
         for index, request in enumerate(messages):
             number = self._number()
             (flags,) = _U16.unpack_from(request, 6)
-            _STAMP.pack_into(request, 6, flags | NLM_F_REQUEST | NLM_F_ACK, number)
+            # The kernel copies the port from here into the event that tells others of the change.
+            _STAMP.pack_into(request, 6, flags | NLM_F_REQUEST | NLM_F_ACK, number, self.port)
             waiting[number] = index
             parts.append(request)
             if len(request) % 4:
@@ -282,7 +283,7 @@ class XfrmSocket:
     def _dump(self, request: bytearray, keys: bool) -> tuple[list[Body], bool]:
         number = self._number()
         (flags,) = _U16.unpack_from(request, 6)
-        _STAMP.pack_into(request, 6, flags | NLM_F_REQUEST | NLM_F_DUMP, number)
+        _STAMP.pack_into(request, 6, flags | NLM_F_REQUEST | NLM_F_DUMP, number, self.port)
         kind = _kind(request)
         try:
             self._transport.sendmsg([request])
@@ -454,7 +455,7 @@ class XfrmEvents:
 
 _U16 = struct.Struct("=H")
 _TWO = struct.Struct("=HH")
-_STAMP = struct.Struct("=HI")
+_STAMP = struct.Struct("=HII")
 _ACK = struct.Struct("=IHHIIi")
 _ACK_SIZE = 36
 _SUCCESS = (_ACK_SIZE, NLMSG_ERROR, 0)
