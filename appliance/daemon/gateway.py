@@ -224,6 +224,9 @@ class Gateway:
     def _installed(self, child: InstalledChild) -> None:
         self.failback.installed(child)
         self.reconciler.installed(child)
+        self.ike.command(
+            "noting what is carried", lambda: self.engine.child_carried(child.child_id, self.ike.now), child.connection
+        )
 
     def _broken(self, child: InstalledChild, refusal: DatapathRefusal) -> None:
         if self.candidates.can_take(child.outbound, careful=True):

@@ -25,6 +25,7 @@ class ChildSa:
 
     ``initiated`` tells whether this side started that exchange. ``peer_successor`` is the one that the peer made while
     our own rekey of this child was under way. ``delete_queued``: a request to delete it waits or is under way.
+    ``awaiting``: it is deleted when a datapath carries its successor.
     ``pending_keys`` (inbound, outbound) are there until the pair is announced.
     """
 
@@ -41,6 +42,7 @@ class ChildSa:
     successor: ChildSa | None = None
     peer_successor: ChildSa | None = None
     delete_queued: bool = False
+    awaiting: bool = False
     activate: bool = True
     pending_keys: tuple[KeyMaterial, KeyMaterial] | None = field(default=None, repr=False)
 

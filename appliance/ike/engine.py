@@ -20,6 +20,7 @@ from appliance.ike.events import Datagram, Output
 from appliance.ike.exchanges import ike_sa_init
 from appliance.ike.exchanges.create_child import CreateChild
 from appliance.ike.exchanges.informational import DeleteIke, delete_child
+from appliance.ike.exchanges.rekey_child import carried
 from appliance.ike.exchanges.rekey_ike import RekeyIke
 from appliance.ike.ike_sa import IkeSa
 from appliance.ike.message import HEADER_LENGTH, Header, InvalidMajorVersion, encode_message, parse_header
@@ -227,8 +228,15 @@ class Engine:
             delete_child(sa, child, reason, "", now)
         self._settle()
 
+    def child_carried(self, child_id: int, now: float) -> None:
+        """A datapath carries a Child SA: one that it replaces is deleted now, if our rekey made it."""
+        sa = self._services.owners.get(child_id)
+        if sa is not None:
+            carried(sa, sa.children[child_id], now)
+        self._settle()
+
     def install_failed(self, child_id: int, reason: Reason, detail: str, now: float) -> None:
-        """No datapath took a Child SA: close it at the peer too."""
+        """No datapath took a Child SA: close it at the peer too. One that our rekey was to replace goes on."""
         sa = self._services.owners.get(child_id)
         if sa is not None:
             child = sa.children[child_id]

@@ -58,7 +58,7 @@ class IkeDown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildUp:
-    """A pair of SAs was negotiated: install both, inbound first.
+    """A pair of SAs was negotiated: install both, inbound first, and tell the engine by child_carried, install_failed.
 
     ``activate`` tells to activate the outbound one at once; where it is False the peer may not be able to decrypt yet:
     activate on ChildActivate, or when the datapath reports the inbound one used. ``replaces`` is the rekeyed child.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
-from appliance.ike.child_sa import ChildSa
+from appliance.ike.child_sa import ChildSa, ChildState
 from appliance.ike.connection import ConnectionConfig, Endpoint
 from appliance.ike.constants import ExchangeType, HashAlgorithm, NotifyType
 from appliance.ike.events import ChildActivate, ChildDown, Datagram, EndpointsChanged, IkeDown, IkeUp
@@ -367,9 +368,20 @@ class IkeSa:
                 replaced_by.child_id if replaced_by is not None else None,
             )
         )
+        for old in self.children.values():
+            if old.successor is child:
+                self._lost_successor(old, replaced_by or child.successor)
         twin = replaced_by or self.twin(child)
         if twin is not None:
             self.services.emit(ChildActivate(twin.child_id, twin.outbound.key))
+
+    def _lost_successor(self, old: ChildSa, heir: ChildSa | None) -> None:
+        """What replaced a child is gone before that one: the heir does, or the child is in use as before."""
+        old.successor = heir
+        if heir is None and old.state is ChildState.REKEYED and not old.delete_queued:
+            old.state, old.awaiting = ChildState.ESTABLISHED, False
+            if old.rekey_at == inf != old.expires_at:
+                old.rekey_at = (self.last_inbound + old.expires_at) / 2
 
     def twin(self, child: ChildSa) -> ChildSa | None:
         """The newest other child for the same traffic with the same peer, in any IKE SA of the connection."""

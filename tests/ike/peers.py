@@ -235,6 +235,7 @@ class Peer:
         self.installed: dict[int, Installed] = {}
         self.lingering: dict[int, float] = {}  # inbound SPIs that are replaced, and until when they are there
         self._activations = 0
+        self.takes_children = True
         self.engine = Engine(
             config,
             random=self._random,
@@ -357,6 +358,8 @@ class Peer:
                 self.installed[event.child_id] = pair
                 if event.activate:
                     self._activate(event.child_id)
+                if self.takes_children:
+                    self.engine.child_carried(event.child_id, self.net.now)
             case ChildActivate():
                 if event.child_id in self.installed and not self.installed[event.child_id].active:
                     self._activate(event.child_id)

@@ -463,6 +463,13 @@ class Node:
         site.pending.pop(event.child, None)
         if event.activate:
             self._activate(event.child_id)
+        # A datapath takes some at once and others in a while.
+        delay = event.child_id % 3 * 0.02
+        self.network.at(self.network.now + delay, partial(self._carried, self.generation, event.child_id))
+
+    def _carried(self, generation: int, child_id: int) -> None:
+        if generation == self.generation:
+            self.command(lambda engine, now: engine.child_carried(child_id, now))
 
     def _child_down(self, event: ChildDown, site: Site) -> None:
         pair = self.pairs.get(event.child_id)

@@ -64,6 +64,56 @@ def test_a_rekey_never_sends_what_the_peer_cannot_decrypt_whatever_is_lost_rfc72
         outcome(schedule, Net.assert_agreement)
 
 
+def test_the_old_pair_stays_until_a_datapath_carries_the_new_one_rfc7296_2_8() -> None:
+    net = Net().establish()
+    net.a.takes_children = False
+    net.a.rekey_child()
+    net.settle()
+    assert [m.names for m in net.log][1:] == [("SA", "Nonce", "TSi", "TSr")]
+    assert not net.a.of(ChildDown) and len(net.a.installed) == 2
+    net.a.do(net.a.engine.child_carried, net.a.last(ChildUp).child_id)
+    net.settle()
+    assert net.a.last(ChildDown).reason is Reason.REKEYED
+    net.assert_agreement()
+
+
+def test_a_pair_whose_successor_no_datapath_takes_goes_on_rfc7296_2_8() -> None:
+    net = Net().establish()
+    [old] = net.a.installed
+    net.a.takes_children = False
+    net.a.rekey_child()
+    net.settle()
+    new = net.a.last(ChildUp).child_id
+    net.a.do(net.a.engine.install_failed, new, Reason.TABLE_FULL, "")
+    net.settle()
+    assert [event.child_id for event in net.a.of(ChildDown)] == [new]
+    assert list(net.a.installed) == [old] and len(net.b.installed) == 1
+    net.assert_agreement()
+    assert net.a.child("net").state == "established"
+    # And it can be rekeyed at another time.
+    net.a.takes_children = True
+    net.a.rekey_child()
+    net.settle()
+    assert old not in net.a.installed and net.a.last(ChildDown).reason is Reason.REKEYED
+    net.assert_agreement()
+
+
+def test_a_successor_that_the_peer_deletes_before_it_is_carried_leaves_the_old_pair() -> None:
+    net = Net().establish()
+    [old] = net.a.installed
+    net.a.takes_children = False
+    net.a.rekey_child()
+    net.settle()
+    net.b.engine.delete_child(net.b.last(ChildUp).child_id, net.now, Reason.TERMINATED)
+    net.b.collect()
+    net.settle()
+    assert list(net.a.installed) == [old]
+    net.a.do(net.a.engine.child_carried, net.a.last(ChildUp).child_id)
+    net.settle()
+    assert list(net.a.installed) == [old] and net.a.child("net").state == "established"
+    net.assert_agreement()
+
+
 def test_the_responder_sends_on_the_new_pair_only_once_the_initiator_has_it_rfc7296_2_8() -> None:
     net = start_child_rekey()
     net.deliver(net.next())

@@ -93,8 +93,8 @@ class RekeyChild:
         announce(sa, new, replaces=child)
         child.successor = new
         if child.child_id in sa.children:  # else the peer deleted it in the meantime
-            child.state = ChildState.REKEYED
-            delete_child(sa, child, Reason.REKEYED, "", now)
+            # Make before break (§2.8): should no datapath take the successor, the old one goes on.
+            child.state, child.awaiting = ChildState.REKEYED, True
 
     def _resolve(self, sa: IkeSa, new: ChildSa, theirs: ChildSa, now: float) -> None:
         """Both sides rekeyed at once: the one with the lowest of the four nonces is deleted by who made it (§2.8.1)."""
@@ -167,6 +167,17 @@ class RekeyChild:
         if self.offer is not None:
             sa.services.release_spi(self.offer.spi)
             self.offer = None
+
+
+def carried(sa: IkeSa, child: ChildSa, now: float) -> None:
+    """A datapath carries a child: delete what it is the successor of."""
+    for old in list(sa.children.values()):
+        successor = old.successor
+        while successor is not None and successor is not child:
+            successor = successor.successor
+        if old.awaiting and successor is child:
+            old.awaiting = False
+            delete_child(sa, old, Reason.REKEYED, "", now)
 
 
 def handle_request(
