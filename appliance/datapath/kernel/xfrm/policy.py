@@ -107,7 +107,8 @@ class Policy:
 
     def parts(self) -> list[Part]:
         """The attributes, in iproute2's order."""
-        return _WRITE_CODECS(self) + write_other(self.other)
+        parts = _WRITE_CODECS(self)
+        return parts + write_other(self.other) if self.other else parts
 
     @classmethod
     def of(cls, values: tuple[Any, ...], fields: dict[str, Any]) -> Policy:
@@ -182,7 +183,8 @@ class PolicyId:
 
     def parts(self) -> list[Part]:
         """The attributes, in iproute2's order."""
-        return _WRITE_ID_CODECS(self) + write_other(self.other)
+        parts = _WRITE_ID_CODECS(self)
+        return parts + write_other(self.other) if self.other else parts
 
     @classmethod
     def read(cls, data: memoryview, start: int, at: int, end: int) -> PolicyId:

@@ -68,6 +68,8 @@ class Frame(NamedTuple):
 
 def message(kind: int, flags: int, head: bytes, parts: Sequence[Part] = ()) -> bytearray:
     """A whole message with sequence number and port 0."""
+    if not parts:
+        return bytearray(_HEADER.pack(HEADER + len(head), kind, flags, 0, 0) + head)
     pieces = [b"", head]
     secrets: list[tuple[int, Key]] = []
     at = HEADER + len(head)
@@ -84,7 +86,7 @@ def message(kind: int, flags: int, head: bytes, parts: Sequence[Part] = ()) -> b
         if secret:
             pieces.append(bytes(len(secret)))
             secrets.append((at - len(secret), secret))
-    if parts and at % 4:
+    if at % 4:
         pieces.append(bytes(-at % 4))
         at += -at % 4
     pieces[0] = _HEADER.pack(at, kind, flags, 0, 0)
