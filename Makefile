@@ -2,15 +2,15 @@
 SHELL := /bin/sh
 PY := .venv/bin/python
 NET := tools/with-net.sh
-VM := tools/setup.sh system vm || echo "setup: going on without; tests in the virtual machine are skipped and say so" >&2
+VM := tools/setup.sh system vm || echo "setup: going on without a virtual machine; what needs it is skipped and says so" >&2
 WORKERS ?= 2
 PEER ?= esplanade
 TESTS ?= tests
-# Such as BENCH="--rounds 1 --only tcp"
+# Such as BENCH="--rounds 1 --only tcp" for bench, "--rounds 5 --only machine" for bench-kernel
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vm lint verify bench fuzz clean sweep
+.PHONY: help venv demo test test-vm lint verify bench bench-kernel fuzz clean sweep
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,10 @@ bench: venv ## beside strongSwan in the same place in one run; writes build/benc
 		echo "no matplotlib: the numbers are written, the picture is not" >&2
 	@$(PY) -m compileall -q appliance # as pip does on installing: else every start compiles, and stays larger for it
 	@$(NET) $(PY) -m tests.bench.bench_soft $(BENCH)
+
+bench-kernel: venv ## the kernel's netlink beside pyroute2 and ip -batch, in the virtual machine; writes build/bench/kernel.json
+	@$(VM)
+	@$(PY) -m tests.bench.bench_kernel $(BENCH)
 
 fuzz: venv ## the parsers under atheris (FUZZ_SECONDS=60), which is installed for it
 	@$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check atheris

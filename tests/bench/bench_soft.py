@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import picture
+from tests.bench.place import commit, machine
 from tests.bench.rig import (
     Kind,
     Ours,
@@ -211,23 +211,6 @@ def tunnels(rig: Rig, kind: Kind, count: int) -> dict[str, Any]:
     return row
 
 
-def machine() -> dict[str, Any]:
-    """Where it ran."""
-    model = "unknown"
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        "kernel": platform.release(),
-        "system": platform.freedesktop_os_release().get("PRETTY_NAME", ""),
-        "load_before": os.getloadavg(),
-    }
-
-
 def versions(lab: Lab) -> dict[str, str]:
     """What ran."""
     found = {"python": platform.python_version()}
@@ -238,14 +221,7 @@ def versions(lab: Lab) -> dict[str, str]:
     charon.stop()
     iperf3 = subprocess.run(["iperf3", "--version"], capture_output=True, text=True, check=True)
     found["iperf3"] = iperf3.stdout.split()[1]
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-    )
-    found["commit"] = commit.stdout.strip()
+    found["commit"] = commit()
     return found
 
 

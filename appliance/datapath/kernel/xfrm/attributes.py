@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -86,9 +86,13 @@ ETIMER_THRESH = u32(Attribute.ETIMER_THRESH, "timer_threshold", zero=True)
 LASTUSED = Codec(Attribute.LASTUSED, "last_used", U64.pack, _read(U64))
 
 
-def by_kind(codecs: Iterable[Codec]) -> dict[int, Codec]:
+Reading = dict[int, tuple[str, Callable[[memoryview], Any]]]
+"""The field that an attribute is, and what reads it."""
+
+
+def by_kind(codecs: Iterable[Codec]) -> Reading:
     """A table for :func:`read_parts`."""
-    return {int(codec.kind): codec for codec in codecs}
+    return {int(codec.kind): (codec.field, codec.read) for codec in codecs}
 
 
 class Writer:
@@ -114,9 +118,9 @@ def write_other(other: Other) -> list[Part]:
 
 
 def read_parts(
-    data: memoryview, at: int, end: int, codecs: dict[int, Codec], special: Iterable[int] = ()
+    data: memoryview, at: int, end: int, known: Reading, special: Container[int] = ()
 ) -> tuple[dict[str, Any], dict[int, memoryview]]:
-    """Fields that ``codecs`` know (and ``other``, where there is such); and the payloads of ``special`` attributes.
+    """Fields that are ``known`` (and ``other``, where there is such); and the payloads of ``special`` attributes.
 
     Of an attribute that is there twice the last one counts, as it does for the kernel.
     """
@@ -124,9 +128,9 @@ def read_parts(
     kept: dict[int, memoryview] = {}
     other: list[tuple[int, bytes]] = []
     for kind, payload in attributes(data, at, end):
-        codec = codecs.get(kind)
-        if codec is not None:
-            fields[codec.field] = codec.read(payload)
+        if kind in known:
+            field, read = known[kind]
+            fields[field] = read(payload)
         elif kind in special:
             kept[kind] = payload
         elif kind != Attribute.PAD:

@@ -97,21 +97,25 @@ def parse_all(data: Buffer, *, keys: bool = False) -> Iterator[Message]:
 
 def parse_frame(view: memoryview, frame: Frame, *, keys: bool = False) -> Message:
     """One message of a datagram whose header is read already. Raises Malformed."""
-    read = _READERS.get(frame.kind)
-    body: Body
-    if frame.kind in _DUMPED and frame.flags & NLM_F_DUMP == NLM_F_DUMP and frame.port == 0 and frame.flags & 1:
-        body = StateFilter.read(view, frame.start, frame.end) if frame.kind == MessageType.GETSA else None
-    elif read is None:
-        body = Unknown(bytes(view[frame.start : frame.end]))
-    else:
-        size, function = read
-        if frame.end - frame.start < size:
-            raise Malformed(f"{MessageType(frame.kind).name} of {frame.end - frame.start} bytes, not {size}")
-        try:
-            body = function(view, frame.start, frame.end, keys)
-        except struct.error as error:
-            raise Malformed(f"{MessageType(frame.kind).name}: {error}") from None
+    body = parse_body(view, frame, keys=keys)
     return Message(_KINDS.get(frame.kind) or MessageType(frame.kind), body, frame.flags, frame.sequence, frame.port)
+
+
+def parse_body(view: memoryview, frame: Frame, *, keys: bool = False) -> Body:
+    """What such a message says. Raises Malformed."""
+    kind, flags, _, port, start, end = frame
+    if kind in _DUMPED and flags & NLM_F_DUMP == NLM_F_DUMP and port == 0 and flags & 1:
+        return StateFilter.read(view, start, end) if kind == MessageType.GETSA else None
+    read = _READERS.get(kind)
+    if read is None:
+        return Unknown(bytes(view[start:end]))
+    size, function = read
+    if end - start < size:
+        raise Malformed(f"{MessageType(kind).name} of {end - start} bytes, not {size}")
+    try:
+        return function(view, start, end, keys)
+    except struct.error as error:
+        raise Malformed(f"{MessageType(kind).name}: {error}") from None
 
 
 _DUMPED = frozenset({MessageType.GETSA, MessageType.GETPOLICY})
@@ -201,4 +205,4 @@ _READERS: dict[int, tuple[int, _Reader]] = {
     MessageType.GETDEFAULT: (layout.USERPOLICY_DEFAULT.size, _defaults),
 }
 
-__all__ = ["HEADER", "Body", "Message", "Unknown", "parse", "parse_all", "parse_frame"]
+__all__ = ["HEADER", "Body", "Message", "Unknown", "parse", "parse_all", "parse_body", "parse_frame"]

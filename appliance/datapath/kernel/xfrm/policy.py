@@ -34,6 +34,7 @@ from .constants import (
     SaDirection,
     Share,
 )
+from .quick import quick
 from .values import (
     EVERYTHING,
     SELECTOR_VALUES,
@@ -106,7 +107,8 @@ class Policy:
 
     def parts(self) -> list[Part]:
         """The attributes, in iproute2's order."""
-        return _WRITE_CODECS(self) + write_other(self.other)
+        parts = _WRITE_CODECS(self)
+        return parts + write_other(self.other) if self.other else parts
 
     @classmethod
     def of(cls, values: tuple[Any, ...], fields: dict[str, Any]) -> Policy:
@@ -114,17 +116,19 @@ class Policy:
         used_bytes, used_packets, added, used, priority, index, direction, action, flags, share = values[
             SELECTOR_VALUES + 8 :
         ]
-        return cls(
-            selector=Selector.of(values[:SELECTOR_VALUES]),
-            direction=_direction_of(direction),
-            action=_action_of(action),
-            priority=priority,
-            index=index,
-            flags=_flags_of(flags),
-            share=share_of(share),
-            lifetime=Lifetime.of(values[SELECTOR_VALUES : SELECTOR_VALUES + 8]),
-            usage=Usage(used_bytes, used_packets, added, used),
-            **fields,
+        return _policy(
+            {
+                "selector": Selector.of(values[:SELECTOR_VALUES]),
+                "direction": _direction_of(direction),
+                "action": _action_of(action),
+                "priority": priority,
+                "index": index,
+                "flags": _flags_of(flags),
+                "share": share_of(share),
+                "lifetime": Lifetime.of(values[SELECTOR_VALUES : SELECTOR_VALUES + 8]),
+                "usage": Usage(used_bytes, used_packets, added, used),
+            }
+            | fields
         )
 
     @classmethod
@@ -139,6 +143,9 @@ class Policy:
         fields, kept = read_parts(data, at, end, POLICY_CODECS, (Attribute.POLICY,))
         info = kept.get(Attribute.POLICY)
         return None if info is None else cls.of(layout.USERPOLICY_INFO.codec.unpack_from(info), fields)
+
+
+_policy = quick(Policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +183,8 @@ class PolicyId:
 
     def parts(self) -> list[Part]:
         """The attributes, in iproute2's order."""
-        return _WRITE_ID_CODECS(self) + write_other(self.other)
+        parts = _WRITE_ID_CODECS(self)
+        return parts + write_other(self.other) if self.other else parts
 
     @classmethod
     def read(cls, data: memoryview, start: int, at: int, end: int) -> PolicyId:

@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 from . import requests
 from .constants import NETLINK_XFRM, Attribute, Group, MessageType, PolicyType
 from .errors import DumpInterrupted, Malformed, NoAnswer, XfrmError
-from .parse import Body, Message, parse_frame
+from .parse import Body, Message, parse_body, parse_frame
 from .policy import Policy
 from .state import State
 from .tables import StateFilter
@@ -265,7 +265,7 @@ class XfrmSocket:
                         del waiting[frame.sequence]
                     elif frame.kind not in (NLMSG_NOOP, NLMSG_DONE, NLMSG_OVERRUN):
                         try:
-                            replies.setdefault(index, []).append(parse_frame(view, frame, keys=keys).body)
+                            replies.setdefault(index, []).append(parse_body(view, frame, keys=keys))
                         except Malformed as error:
                             broken[index] = f"the answer cannot be read: {error}"
         except Malformed as error:
@@ -373,7 +373,7 @@ class _Listing:
                 break
             if self.trouble is None and frame.kind != NLMSG_NOOP:
                 try:
-                    self.found.append(parse_frame(view, frame, keys=self._keys).body)
+                    self.found.append(parse_body(view, frame, keys=self._keys))
                 except Malformed as error:
                     self.trouble = error
         return strays

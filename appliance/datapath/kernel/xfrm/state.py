@@ -40,6 +40,7 @@ from .constants import (
     StateFlag,
 )
 from .errors import Malformed
+from .quick import quick
 from .values import (
     EVERYTHING,
     NO_STATS,
@@ -186,17 +187,20 @@ class State:
         fields, kept = read_parts(data, at, end, _READ, _SPECIAL)
         if kept:
             _read_special(fields, kept, keys)
-        return cls(**_read_info(data, info), **fields)
+        return _state(_read_info(data, info) | fields)
 
     @classmethod
     def read_deleted(cls, data: memoryview, at: int, end: int, keys: bool) -> State | None:
         """From the attributes of a DELSA event, of which XFRMA_SA is one. None if that is missing."""
-        fields, kept = read_parts(data, at, end, _READ, (Attribute.SA, *_SPECIAL))
+        fields, kept = read_parts(data, at, end, _READ, _SPECIAL | {Attribute.SA})
         info = kept.pop(Attribute.SA, None)
         if info is None:
             return None
         _read_special(fields, kept, keys)
-        return cls(**_read_info(info, 0), **fields)
+        return _state(_read_info(info, 0) | fields)
+
+
+_state = quick(State)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +232,7 @@ class StateId:
     def read(cls, data: memoryview, start: int, at: int, end: int) -> StateId:
         """From struct xfrm_usersa_id and attributes."""
         daddr, spi, family, protocol = layout.USERSA_ID.codec.unpack_from(data, start)
-        fields, kept = read_parts(data, at, end, {int(Attribute.MARK): MARK}, (Attribute.SRCADDR,))
+        fields, kept = read_parts(data, at, end, _READ_MARK, (Attribute.SRCADDR,))
         source = kept.get(Attribute.SRCADDR)
         if source is not None and len(source) < 16:
             raise Malformed(f"an address of {len(source)} bytes")
@@ -272,6 +276,7 @@ _IPTFS: tuple[Codec, ...] = (
 )
 _READ = by_kind((*_BEFORE_OUTPUT_MARK, *_AFTER_OUTPUT_MARK))
 _READ_IPTFS = by_kind(_IPTFS)
+_READ_MARK = by_kind((MARK,))
 _WRITE_AFTER_OUTPUT_MARK = Writer(_AFTER_OUTPUT_MARK)
 _WRITE_BEFORE_OUTPUT_MARK = Writer(_BEFORE_OUTPUT_MARK)
 _WRITE_IPTFS = Writer(_IPTFS)
@@ -326,8 +331,9 @@ def _read_special(fields: dict[str, Any], kept: dict[int, memoryview], keys: boo
             fields["comp"] = Crypt.unpack(payload, keys)
         elif kind == Attribute.SET_MARK:
             fields["output_mark"] = read_output_mark(kept)
-        elif (codec := _READ_IPTFS.get(kind)) is not None:
-            iptfs[codec.field] = codec.read(payload)
+        elif kind in _READ_IPTFS:
+            field, read = _READ_IPTFS[kind]
+            iptfs[field] = read(payload)
     if iptfs:
         fields["iptfs"] = Iptfs(**iptfs)
 

@@ -126,6 +126,16 @@ class Selector:
 
         ``near``: the family of the addresses around it, for where it has none.
         """
+        # Nearly all SAs have the same, without prefixes; policies have each their own.
+        return cls._of(values, near) if values[_BITS] or values[_BITS + 1] else cls._of_few(values, near)
+
+    @classmethod
+    @lru_cache(maxsize=256)
+    def _of_few(cls, values: tuple[Any, ...], near: int) -> Selector:
+        return cls._of(values, near)
+
+    @classmethod
+    def _of(cls, values: tuple[Any, ...], near: int) -> Selector:
         daddr, saddr, dport, dmask, sport, smask, family, dbits, sbits, protocol, interface, user = values
         if family == AF_UNSPEC:
             if dbits or sbits or any(daddr) or any(saddr):
@@ -146,6 +156,8 @@ EVERYTHING = Selector()
 
 _NO_VALUES = (b"", b"", _NO_PORT, _NO_PORT, _NO_PORT, _NO_PORT, AF_UNSPEC, 0, 0, 0, 0, 0)
 SELECTOR_VALUES = len(_NO_VALUES)
+_BITS = 7
+"""Where among them the prefix lengths are."""
 
 
 @dataclass(frozen=True, slots=True)

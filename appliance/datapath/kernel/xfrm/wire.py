@@ -42,6 +42,9 @@ _HEADER = NLMSGHDR.codec
 _TYPE = 0x3FFF
 """An attribute's type without NLA_F_NESTED and NLA_F_NET_BYTEORDER."""
 
+_PEERS = 1 << 14
+"""As many as a gateway may have: in a list of more than a cache holds, each displaces the one that comes next."""
+
 U8 = struct.Struct("=B")
 U16 = struct.Struct("=H")
 U32 = struct.Struct("=I")
@@ -65,6 +68,8 @@ class Frame(NamedTuple):
 
 def message(kind: int, flags: int, head: bytes, parts: Sequence[Part] = ()) -> bytearray:
     """A whole message with sequence number and port 0."""
+    if not parts:
+        return bytearray(_HEADER.pack(HEADER + len(head), kind, flags, 0, 0) + head)
     pieces = [b"", head]
     secrets: list[tuple[int, Key]] = []
     at = HEADER + len(head)
@@ -81,7 +86,7 @@ def message(kind: int, flags: int, head: bytes, parts: Sequence[Part] = ()) -> b
         if secret:
             pieces.append(bytes(len(secret)))
             secrets.append((at - len(secret), secret))
-    if parts and at % 4:
+    if at % 4:
         pieces.append(bytes(-at % 4))
         at += -at % 4
     pieces[0] = _HEADER.pack(at, kind, flags, 0, 0)
@@ -124,7 +129,7 @@ def attributes(data: memoryview, at: int, end: int) -> Iterator[tuple[int, memor
         at += length + -length % 4
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=_PEERS)
 def read_address(raw: bytes, family: int) -> Address:
     """From the 16 bytes of an xfrm_address_t. Raises Malformed for a family that has none."""
     if family == AF_INET:
@@ -146,7 +151,7 @@ def read_guessed_address(raw: bytes) -> Address | None:
     return read_address(raw, AF_INET6 if any(raw[4:]) else AF_INET)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=_PEERS)
 def read_prefix(raw: bytes, family: int, bits: int) -> Prefix:
     """From an xfrm_address_t and a prefix length. Raises Malformed."""
     if family == AF_INET:
