@@ -155,7 +155,7 @@ class Operations:
                 if not child.negotiated:
                     raise _because(child.why, f"{full} is gone")
                 if child.failures > failures:
-                    raise _because(child.why, f"{full} was not rekeyed; its old SAs are still in use")
+                    raise _because(child.why, f"{full} was not rekeyed" + _old(child.why))
                 return None
 
         try:
@@ -249,6 +249,10 @@ def _full(name: str, child_name: str | None) -> str:
 
 def _details(children: list[ChildRuntime]) -> list[str]:
     return [f"child {child.name}" for child in children if child.negotiated]
+
+
+def _old(why: Why | None) -> str:
+    return "; its old SAs are still in use" if why is None else ", and ends"
 
 
 def _because(why: Why | None, what: str = "") -> Refusal:

@@ -415,11 +415,11 @@ class Reconciler:
         runtime.changed()
 
     def refused(self, connection: str, name: str, refusal: Refusal, wait: float = 0.0) -> None:
-        """No datapath took a child. It is not tried again for ``wait`` seconds at least."""
+        """No datapath took a child: it ends with what it was to replace. No new try for ``wait`` seconds at least."""
         runtime = self.connections.get(connection)
         child = runtime.children.get(name) if runtime is not None else None
         if runtime is not None and child is not None:
-            self._fail(runtime, child, refusal.reason, refusal.detail, refusal.remedy, wait)
+            self._fail(runtime, child, refusal.reason, refusal.detail, refusal.remedy, wait, ends=True)
             runtime.changed()
 
     def _ike_up(self, runtime: ConnectionRuntime, event: IkeUp) -> None:
@@ -547,10 +547,12 @@ class Reconciler:
         detail: str,
         remedy: str | None,
         wait: float = 0.0,
+        *,
+        ends: bool = False,
     ) -> None:
         child.failures += 1
         child.demanded = False
-        if child.negotiated and child.installed:
+        if child.negotiated and child.installed and not ends:
             return  # a rekey that failed: the old pair still works
         child.why = self._why(reason, detail, remedy, child.why)
         child.retry.attempts += 1

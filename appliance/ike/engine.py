@@ -236,10 +236,16 @@ class Engine:
         self._settle()
 
     def install_failed(self, child_id: int, reason: Reason, detail: str, now: float) -> None:
-        """No datapath took a Child SA: close it at the peer too. One that our rekey was to replace goes on."""
+        """No datapath took a Child SA: close it at the peer too.
+
+        So ends what our rekey was to replace: not every peer goes back to it. (strongSwan sends by the new one from its
+        deletion on, which leaves none.)
+        """
         sa = self._services.owners.get(child_id)
         if sa is not None:
             child = sa.children[child_id]
+            for old in [old for old in sa.children.values() if old.awaiting and old.successor is child]:
+                delete_child(sa, old, reason, detail, now)
             delete_child(sa, child, reason, detail, now)
         self._settle()
 

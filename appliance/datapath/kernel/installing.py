@@ -144,9 +144,8 @@ def _refusal(error: OSError, row: Row, device: Device | None) -> DatapathRefusal
     if error.errno == errno.EINVAL and isinstance(error, XfrmError) and not error.message:
         # Every refusal of packet offload has words but the one where the driver knows nothing of IPsec.
         return refusal_of(error, f"{row.key}: {device.how}", Reason.OFFLOAD_UNSUPPORTED)
-    if error.errno in (errno.ENOSPC, errno.ENOBUFS):
-        return refusal_of(error, str(row.key), Reason.TABLE_FULL)
-    return refusal_of(error, str(row.key), Reason.OFFLOAD_REFUSED)
+    full = error.errno in (errno.ENOSPC, errno.ENOBUFS)
+    return refusal_of(error, f"{row.key}: {device.how}", Reason.TABLE_FULL if full else Reason.OFFLOAD_REFUSED)
 
 
 def remove(socket: XfrmSocket, there: Sequence[State]) -> DatapathRefusal | None:

@@ -93,7 +93,7 @@ class RekeyChild:
         announce(sa, new, replaces=child)
         child.successor = new
         if child.child_id in sa.children:  # else the peer deleted it in the meantime
-            # Make before break (§2.8): should no datapath take the successor, the old one goes on.
+            # Make before break (§2.8): it is deleted when a datapath carries its successor.
             child.state, child.awaiting = ChildState.REKEYED, True
 
     def _resolve(self, sa: IkeSa, new: ChildSa, theirs: ChildSa, now: float) -> None:

@@ -167,6 +167,7 @@ def old_hardware(space: Namespace) -> Iterator[str]:
     subprocess.run(["modprobe", "eql"], check=True)
     try:
         subprocess.run(["ip", "link", "set", "dev", "eql", "netns", space.path], check=True)
+        space.ip("link set dev eql up")
         yield "eql"
     finally:
         subprocess.run(["rmmod", "eql"], check=True)
