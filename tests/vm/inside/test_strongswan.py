@@ -245,3 +245,80 @@ def test_killed_for_good_its_sas_protect_and_the_guard_stands(pair: Pair) -> Non
     pair.gateway.wait_established(NAME)
     pair.traffic(1)
     pair.down(Role.INITIATOR)
+
+
+@pytest.fixture
+def route_based() -> Iterator[Pair]:
+    """Both sides with a tunnel interface for everything; routes choose what goes there."""
+    with Lab() as lab:
+        pair = Pair(SiteToSite(lab), order=["kernel"], kernel_peer=True)
+        pair.sections["interface__ipsec0"] = {
+            "address": ["10.9.0.1/30", "fd09::1/64"],
+            "routes": [topology.NET_B, topology.NET_B6],
+        }
+        pair.sites.gw_b.ip(
+            "link add ipsec7 type xfrm if_id 7",
+            "link set dev ipsec7 up mtu 1400",
+            "addr add 10.9.0.2/30 dev ipsec7",
+            "addr add fd09::2/64 dev ipsec7 nodad",
+            f"route add {topology.NET_A} dev ipsec7",
+            f"route add {topology.NET_A6} dev ipsec7",
+        )
+        everything = {"local_ts": ["0.0.0.0/0", "::/0"], "remote_ts": ["0.0.0.0/0", "::/0"]}
+        pair.configure(
+            our_child={**everything, "interface": "ipsec0"},
+            their_child={**everything, "if_id_in": "7", "if_id_out": "7"},
+        )
+        yield pair
+
+
+@BOTH
+def test_route_based_tunnels_carry_what_is_routed_there(route_based: Pair, role: Role) -> None:
+    pair = route_based
+    space = pair.gateway.namespace
+    shown = space.run(["ip", "-d", "addr", "show", "dev", "ipsec0"]).stdout
+    assert "xfrm if_id" in shown and "10.9.0.1/30" in shown and "fd09::1/64" in shown
+    with Capture(pair.sites.middle, "side-a") as wire:
+        # What is routed there goes nowhere else before it is up.
+        assert not ping(pair.sites.host_a, HOST_B, count=1).ok
+        pair.up(role)
+        pair.traffic()
+        assert ping(space, "10.9.0.2", count=2).ok and ping(space, "fd09::2", count=2).ok
+        # What is routed elsewhere does not go there, though the selectors are of everything.
+        assert ping(space, pair.sites.b.v4, count=2).ok
+        with Flow(pair.sites.host_a, pair.sites.host_b, HOST_B, rate=100) as flow:
+            before = {sa.spi.removeprefix("0x").lower() for sa in pair.gateway.sas()}
+            pair.gateway.rekey(NAME, "net")
+            pair.gateway.wait("rekeyed", lambda: settled(pair, before), 20)
+            assert flow.stop().lost == 0
+        space.ip("link del dev ipsec0")
+        assert answers(pair.sites.host_a, HOST_B, within=10) is not None
+        pair.down(role)
+        assert not ping(pair.sites.host_a, HOST_B, count=1).ok
+        assert pair.gateway.stop() == 0
+        assert "ipsec0" not in space.run(["ip", "link"]).stdout
+        assert not ping(pair.sites.host_a, topology.HOST_B6, count=1).ok
+    assert not [frame for frame in wire.leaks(*topology.INSIDE) if not frame.outgoing]
+
+
+def test_a_reload_makes_changes_and_takes_away_tunnel_interfaces(route_based: Pair) -> None:
+    pair = route_based
+    space = pair.gateway.namespace
+    text = pair.gateway.config.read_text()
+    pair.up(Role.INITIATOR)
+    pair.traffic(1)
+    spi = pair.gateway.child(NAME).spi_in
+    pair.gateway.reload(text.replace("10.9.0.1/30", "10.9.0.1/24") + '\n[interface.more]\nroutes = ["10.77.0.0/16"]\n')
+    assert "10.9.0.1/24" in space.run(["ip", "addr", "show", "dev", "ipsec0"]).stdout
+    assert "10.77.0.0/16 dev more" in space.run(["ip", "route"]).stdout
+    assert pair.gateway.child(NAME).spi_in == spi
+    pair.traffic(1)
+    pair.gateway.reload(text)
+    assert "more" not in space.run(["ip", "link"]).stdout and "10.77" not in space.run(["ip", "route"]).stdout
+    # One of somebody else's is told, and everything else is as it should be.
+    space.ip("link add taken type dummy")
+    pair.gateway.reload(text + '\n[interface.taken]\nroutes = ["10.78.0.0/16"]\n')
+    pair.gateway.wait_log(lambda row: "ip link delete taken" in row.text, "told of it")
+    assert "unreachable 10.78.0.0/16" in space.run(["ip", "route"]).stdout
+    pair.traffic(1)
+    pair.down(Role.INITIATOR)
