@@ -239,3 +239,23 @@ def test_one_more_than_the_device_has_room_for() -> None:
         pair.traffic(1)
         assert {sa.how for sa in pair.gateway.sas() if sa.active} == {""} and "nsim0" in " ".join(told(pair))
         pair.down(Role.INITIATOR)
+
+
+def test_packet_offload_has_sas_policies_and_our_own_ike_in_the_device_through_rekeys() -> None:
+    with loaded(Variant.LIFTED), gateways("kernel", "soft") as pair, with_device(pair) as nsim:
+        pair.configure(esp="aes128gcm16-esn", our_child={"offload": "packet", "offload_device": "nsim0"})
+        pair.up(Role.INITIATOR)
+        for _ in range(2):
+            assert {sa.how for sa in pair.gateway.sas()} == {"packet offload on nsim0"}
+            there = nsim.ipsec()
+            assert {f"{sa.spi:#010x}" for sa in there.sas} == spis(pair)
+            # Both families each way, and IKE's four.
+            assert there.policy_count == 8, nsim.text()
+            seen = spis(pair)
+            pair.gateway.rekey(NAME, "net")
+            pair.gateway.wait("rekeyed", lambda seen=seen: len(spis(pair)) == 2 and not spis(pair) & seen, 20)  # type: ignore[misc]
+        pair.gateway.rekey(NAME)
+        shown = pair.gateway.cli("show", "offload")
+        assert shown.status == 0 and "nsim0" in shown.out
+        pair.down(Role.INITIATOR)
+        pair.gateway.wait("nothing in the device", lambda: not nsim.ipsec().count and not nsim.ipsec().policy_count)

@@ -78,7 +78,9 @@ def no_trace(pair: Pair) -> bool:
 
 @BOTH
 @ESN
-@pytest.mark.parametrize("esp", ESP_SUITES)
+@pytest.mark.parametrize(
+    "esp", [pytest.param(esp, marks=[pytest.mark.essential] * (esp == "aes256gcm16")) for esp in ESP_SUITES]
+)
 def test_esp_suite_carries_traffic_both_ways_rfc8221_rfc4303_2_2_1(pair: Pair, esp: str, esn: str, role: Role) -> None:
     pair.configure(esp=f"{esp}-{esn}")
     pair.up(role)
