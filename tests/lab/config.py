@@ -8,6 +8,8 @@ from typing import TypeAlias
 from tests.lab import topology
 from tests.lab.topology import SiteToSite
 
+ORDER = ["soft"]
+"""The datapaths of gateways where a test says nothing of them."""
 PSK = "correct horse battery staple"
 Toml: TypeAlias = "str | int | bool | list[str] | Mapping[str, Toml]"
 
@@ -68,7 +70,7 @@ def document(connections: Mapping[str, Mapping[str, Toml]], **sections: Mapping[
         for child_name, child in children.items():
             assert isinstance(child, Mapping)
             text += table(f"connection.{name}.child.{child_name}", child)
-    for name, values in ({"datapath": {"order": ["soft"]}} | sections).items():
+    for name, values in ({"datapath": {"order": ORDER}} | sections).items():
         text += table(name.replace("__", "."), values)
     return text
 

@@ -119,7 +119,7 @@ def test_many_children_carry_their_own_traffic(lab: Lab) -> None:
         for number in range(100, 100 + count):
             child = {"local_ts": [f"{own}.{number}/32"], "remote_ts": [f"{peer}.{number}/32"]}
             base += config.table(f"connection.{name}.child.c{number}", child)
-        gateway.write(base + config.table("datapath", {"order": ["soft"]}))
+        gateway.write(base + config.table("datapath", {"order": config.ORDER}))
     for host, network in ((sites.host_a, "10.1.0"), (sites.host_b, "10.2.0")):
         host.ip(*(f"addr add {network}.{number}/24 dev lan" for number in range(100, 100 + count)))
     duo.start()

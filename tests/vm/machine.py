@@ -107,4 +107,7 @@ def _unpack(results: Path) -> dict[str, bytes]:
 
 def _end(console: Path) -> str:
     text = console.read_text(errors="replace") if console.exists() else ""
-    return "\n".join(text.splitlines()[-25:])
+    lines = text.splitlines()
+    # A kernel that fell tells why first, and then much else.
+    fell = next((at for at, line in enumerate(lines) if "BUG:" in line or "Oops" in line), len(lines) - 21)
+    return "\n".join(lines[max(0, fell - 4) : fell + 60])

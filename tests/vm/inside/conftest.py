@@ -49,6 +49,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     return True
 
 
+def pytest_runtest_logstart(nodeid: str) -> None:
+    if RESULTS:
+        # Of a kernel that falls nothing is left but what the console has.
+        Path("/dev/console").write_text(f"{nodeid}\n")
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if RESULTS and _config is not None:
         data = _config.hook.pytest_report_to_serializable(config=_config, report=report)
