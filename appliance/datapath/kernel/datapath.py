@@ -292,7 +292,7 @@ class KernelDatapath:
             for policy in policies:
                 selectors.outbound(policy.local_ts, policy.remote_ts)
             before = dict(self._enforcement.policies)
-            first, self._enforcement.ready = not self._enforcement.ready, True
+            first = self._enforcement.begin()
             for policy in policies:
                 self._enforcement.set_policy(policy)
             if first:

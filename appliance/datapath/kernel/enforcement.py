@@ -33,11 +33,19 @@ class Enforcement:
         self._doubtful = doubtful
         self.policies: dict[str, SecurityPolicy] = {}
         self.ready = False
+        self._begun = False
         self._elsewhere: dict[str, SecurityPolicy] = {}
         self._wanting: dict[str, int] = {}
         self._tunnels: tuple[int, ...] = ()
 
     # Policies of the configuration
+
+    def begin(self) -> bool:
+        """Policies are being installed; True the first time: then what was left goes, unless it is claimed."""
+        first, self.ready = not self.ready, True
+        if first:
+            self._spd.disown()
+        return first
 
     def set_policy(self, policy: SecurityPolicy) -> None:
         """Want a policy, in place of the one of its name."""
@@ -175,9 +183,10 @@ class Enforcement:
     async def apply(self, *, look: bool = True) -> None:
         """Have the kernel's policies be as they are claimed: new and changed ones first. Raises DatapathRefusal.
 
-        ``look`` at everything soon if something is refused.
+        Before the first policies and SAs nothing is wanted. ``look`` at everything soon if something is refused.
         """
-        if not self.ready and not self._core.sad.rows:
+        self._begun = self._begun or self.ready or bool(self._core.sad.rows)
+        if not self._begun:
             return
         put, gone = self._spd.changes()
         if not put and not gone:
