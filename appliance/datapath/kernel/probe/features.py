@@ -8,8 +8,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from appliance.datapath.kernel.probe.netlink import (
-    DUMP,
+from appliance.datapath.netlink import (
     NESTED,
     Netlink,
     attribute,
@@ -33,7 +32,7 @@ _DRVINFO = struct.Struct("=I32s32s32s32s32s12s5I")
 def features(ethtool: Netlink, family: int) -> dict[int, dict[str, str]]:
     """The state of each device's ESP features by its index: as ethtool -k has it. Raises OSError."""
     body = generic(_GET, attribute(_HEADER | NESTED, b""))
-    return dict(read(payload) for _, payload in ethtool.ask(family, body, DUMP))
+    return dict(read(payload) for payload in ethtool.dump(family, body))
 
 
 def read(payload: bytes) -> tuple[int, dict[str, str]]:
