@@ -20,25 +20,8 @@ from appliance.datapath.kernel import links
 from appliance.datapath.kernel.links import Link, OnInterface
 from appliance.datapath.kernel.xfrm import Malformed
 from appliance.datapath.kernel.xfrm.wire import attributes
-from appliance.datapath.netlink import (
-    CREATE,
-    DELROUTE,
-    EXCLUSIVE,
-    GETADDR,
-    GETLINK,
-    GETROUTE,
-    NEWROUTE,
-)
-from appliance.datapath.rtnetlink import (
-    MAIN,
-    PROTOCOL,
-    UNICAST,
-    UNREACHABLE,
-    Request,
-    Route,
-    RtNetlink,
-    Unsupported,
-)
+from appliance.datapath.netlink import CREATE, DELROUTE, EXCLUSIVE, GETADDR, GETLINK, GETROUTE, NEWROUTE
+from appliance.datapath.rtnetlink import MAIN, PROTOCOL, UNICAST, UNREACHABLE, Request, Route, RtNetlink, Unsupported
 from appliance.reasons import Reason, Refusal
 from appliance.sa.interface import TunnelInterface
 from appliance.sa.selector import Network

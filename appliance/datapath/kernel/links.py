@@ -10,16 +10,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
 from appliance.datapath.kernel.xfrm import Malformed
 from appliance.datapath.kernel.xfrm.wire import attributes
-from appliance.datapath.netlink import (
-    CREATE,
-    DELADDR,
-    DELLINK,
-    EXCLUSIVE,
-    NEWADDR,
-    NEWLINK,
-    SETLINK,
-    attribute,
-)
+from appliance.datapath.netlink import CREATE, DELADDR, DELLINK, EXCLUSIVE, NEWADDR, NEWLINK, SETLINK, attribute
 from appliance.datapath.rtnetlink import Request
 
 OnInterface = IPv4Interface | IPv6Interface

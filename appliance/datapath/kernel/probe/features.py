@@ -8,16 +8,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from appliance.datapath.netlink import (
-    NESTED,
-    Netlink,
-    attribute,
-    attribute_list,
-    attributes,
-    generic,
-    text,
-    u32,
-)
+from appliance.datapath.netlink import NESTED, Netlink, attribute, attribute_list, attributes, generic, text, u32
 
 ESP, ESP_CHECKSUM, ESP_SEGMENTATION = "esp-hw-offload", "esp-tx-csum-hw-offload", "tx-esp-segmentation"
 

@@ -5,14 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from appliance.datapath.netlink import (
-    GETLINK,
-    Netlink,
-    attribute,
-    attributes,
-    text,
-    u32,
-)
+from appliance.datapath.netlink import GETLINK, Netlink, attribute, attributes, text, u32
 
 _LOOPBACK = 772
 """ARPHRD_LOOPBACK."""
