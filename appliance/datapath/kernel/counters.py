@@ -1,10 +1,18 @@
-"""What the kernel counts of the packets it drops (/proc/net/xfrm_stat), by our reasons."""
+"""What the kernel counts: the packets it drops (/proc/net/xfrm_stat), by our reasons, and what SAs carried."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 
+from appliance.datapath.kernel import states
+from appliance.datapath.kernel.requester import Requester, refusal_of
+from appliance.datapath.kernel.sad import Row
+from appliance.datapath.kernel.xfrm import State, StateId, requests
 from appliance.reasons import Reason
+
+MANY = 50
+"""From so many SAs on all are listed, which is faster than asking for each."""
 
 REASONS = {
     "XfrmInNoStates": Reason.UNKNOWN_SPI,
@@ -42,3 +50,21 @@ def read_counters(descriptor: int) -> dict[str, int]:
             key = name if reason is None else reason.name
             counted[key] = counted.get(key, 0) + int(value)
     return counted
+
+
+async def read_usage(asked: Requester, rows: Sequence[Row]) -> None:
+    """Have the rows tell the kernel's counters of their SAs. Raises DatapathRefusal."""
+    try:
+        if len(rows) > MANY:
+            found: Iterable[object] = await asked.states()
+        else:
+            answers = await asked.batch([requests.get_state(states.id_of(row.key)) for row in rows])
+            found = [reply for answer in answers for reply in answer.replies]
+    except OSError as error:
+        raise refusal_of(error, "reading SAs") from error
+    by_id = {states.id_of(row.key): row for row in rows}
+    for state in found:
+        if isinstance(state, State):
+            row = by_id.get(StateId(state.destination, state.spi, state.protocol))
+            if row is not None:
+                row.usage = states.usage_of(state, row.sa.direction)

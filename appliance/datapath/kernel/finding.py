@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from appliance.datapath.kernel.probe.links import links
-from appliance.datapath.kernel.probe.netlink import ROUTE, Netlink
 from appliance.datapath.kernel.probe.route import device_to
+from appliance.datapath.netlink import Netlink
 from appliance.reasons import Reason, Refusal
 from appliance.sa.datapath import DatapathRefusal
 from appliance.sa.selector import Address
@@ -14,7 +14,7 @@ class DeviceFinder:
     """In the network namespace of the calling thread. ``mark`` is that of our own packets. Raises OSError."""
 
     def __init__(self, mark: int) -> None:
-        self._route = Netlink(ROUTE)
+        self._route = Netlink(timeout=2.0)
         self._mark = mark
 
     def find(self, name: str | None, peer: Address) -> tuple[str, int]:
@@ -40,4 +40,4 @@ class DeviceFinder:
 
     def close(self) -> None:
         """Close its socket."""
-        self._route.__exit__()
+        self._route.close()

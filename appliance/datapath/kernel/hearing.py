@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from ipaddress import IPv4Interface, IPv6Interface
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from appliance.datapath.kernel import states
 from appliance.datapath.kernel.requester import Requester, refusal_of
-from appliance.datapath.kernel.sad import Row
+from appliance.datapath.kernel.sad import Row, Sad
 from appliance.datapath.kernel.xfrm import (
     Acquire,
     DeletedPolicy,
@@ -29,22 +30,45 @@ from appliance.datapath.kernel.xfrm import (
     requests,
 )
 from appliance.sa import datapath as contract
-from appliance.sa.association import Direction
+from appliance.sa.association import Direction, SecurityPolicy
 from appliance.sa.selector import Address, Network
-
-if TYPE_CHECKING:
-    from appliance.datapath.kernel.datapath import KernelDatapath
 
 GROUPS = (Group.ACQUIRE, Group.EXPIRE, Group.SA, Group.POLICY, Group.MAPPING)
 EXPORT_SECONDS = 2.0
 
 
-class Hearing:
-    """The events of the kernel, handed to the datapath. Raises DatapathRefusal: NO_XFRM, NO_PRIVILEGE."""
+class Listener(Protocol):
+    """Who is told what was heard. None of these waits for anything."""
 
-    def __init__(self, datapath: KernelDatapath, requester: Requester) -> None:
-        self._datapath = datapath
+    def acquired(self, policy: Policy, event: Callable[[SecurityPolicy], contract.DatapathEvent]) -> None:
+        """A packet met a policy of the kernel's that has no SA. ``event`` makes the one to tell of a policy of ours."""
+
+    def expired(self, row: Row, state: State, *, hard: bool) -> None:
+        """An SA reached a limit, with the counters that it has."""
+
+    def vanished(self, row: Row, detail: str) -> None:
+        """An SA was deleted, and not by us."""
+
+    def changed_from_outside(self) -> None:
+        """Something was changed, and not by us; or events were lost."""
+
+    def tell(self, event: contract.DatapathEvent) -> None:
+        """An event of the contract."""
+
+    def failed(self, error: OSError) -> None:
+        """The socket is dead."""
+
+
+class Hearing:
+    """The events of the kernel about the SAs of ``sad`` and their policies, handed to a listener.
+
+    What ``requester`` did is no news. Raises DatapathRefusal: NO_XFRM, NO_PRIVILEGE.
+    """
+
+    def __init__(self, sad: Sad, requester: Requester, listener: Listener) -> None:
+        self._sad = sad
         self._requester = requester
+        self._listener = listener
         self._loop: asyncio.AbstractEventLoop | None = None
         self._exports: dict[StateId, asyncio.Future[State]] = {}
         try:
@@ -80,23 +104,23 @@ class Hearing:
             events = self._events.receive()
         except OSError as error:
             self.close()
-            self._datapath.failed(error)
+            self._listener.failed(error)
             return
         for event in events:
             if isinstance(event, Overrun | Garbled):
-                self._datapath.changed_from_outside()
+                self._listener.changed_from_outside()
             else:
                 self._heard(event)
 
     def _heard(self, message: Message) -> None:
-        body, datapath = message.body, self._datapath
+        body, listener = message.body, self._listener
         own = message.port == self._requester.port
         if isinstance(body, Acquire):
             self._acquired(body)
         elif isinstance(body, Expire):
             row = self._row(StateId(body.state.destination, body.state.spi, body.state.protocol))
             if row is not None and not row.gone:
-                datapath.expired(row, body.state, hard=body.hard)
+                listener.expired(row, body.state, hard=body.hard)
         elif isinstance(body, Mapping):
             self._mapped(body)
         elif isinstance(body, DeletedState):
@@ -105,13 +129,13 @@ class Hearing:
             if future is not None and body.state is not None and not future.done():
                 future.set_result(body.state)
             elif not own and (row := self._row(plain)) is not None:
-                datapath.vanished(row, "another program deleted it")
+                listener.vanished(row, "another program deleted it")
         elif not own and isinstance(body, State | Policy | DeletedPolicy | FlushedStates | FlushedPolicies):
-            datapath.changed_from_outside()
+            listener.changed_from_outside()
 
     def _row(self, state: StateId) -> Row | None:
         for direction in Direction:
-            found = self._datapath.sad.get(states.key_of_id(state, direction))
+            found = self._sad.get(states.key_of_id(state, direction))
             if found is not None:
                 return found
         return None
@@ -122,7 +146,7 @@ class Hearing:
         if source is None or destination is None:
             return
         ports = [port if isinstance(port, int) else None for port in (selector.source_port, selector.destination_port)]
-        self._datapath.acquired(
+        self._listener.acquired(
             acquire.policy,
             lambda policy: contract.Acquire(
                 policy.reqid,
@@ -142,7 +166,7 @@ class Hearing:
         now = mapping.new_source, mapping.new_port
         # The kernel compares with what the state was made with, and goes on telling of it.
         if now != (row.sa.source, row.sa.encapsulation.source_port):
-            self._datapath.tell(contract.MappingChanged(row.key, *now))
+            self._listener.tell(contract.MappingChanged(row.key, *now))
 
 
 def _address(prefix: Network | IPv4Interface | IPv6Interface) -> Address:

@@ -14,13 +14,14 @@ import socket
 import struct
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_network
+from typing import Protocol
 
 from appliance.datapath.kernel import links
 from appliance.datapath.kernel.links import Link, OnInterface
-from appliance.datapath.kernel.route_socket import NLM_F_CREATE, NLM_F_EXCL, Request, RouteSocket, Routing, Unsupported
 from appliance.datapath.kernel.xfrm import Malformed
 from appliance.datapath.kernel.xfrm.wire import attributes
-from appliance.datapath.rtnetlink import MAIN, PROTOCOL, UNICAST, UNREACHABLE, Route
+from appliance.datapath.netlink import CREATE, DELROUTE, EXCLUSIVE, GETADDR, GETLINK, GETROUTE, NEWROUTE
+from appliance.datapath.rtnetlink import MAIN, PROTOCOL, UNICAST, UNREACHABLE, Request, Route, RtNetlink, Unsupported
 from appliance.reasons import Reason, Refusal
 from appliance.sa.interface import TunnelInterface
 from appliance.sa.selector import Network
@@ -29,18 +30,33 @@ METRIC, HELD_METRIC = 1, 2
 """Of our routes, and of the unreachable ones behind them: no route to the same network with a usual metric is better
 than either, and none comes between."""
 
-_NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _U32 = struct.Struct("=I")
 _DST, _OIF, _PRIORITY, _TABLE = 1, 4, 6, 15
 _GONE = errno.ESRCH, errno.ENOENT, errno.ENODEV
 
 
+class Routing(Protocol):
+    """What interfaces are kept with: the kernel's (RtNetlink), or a test's."""
+
+    def do(self, requests: Sequence[Request]) -> None:
+        """Do all of them, in order; at the first that is refused, those behind it are done all the same.
+
+        Raises Refusal with the kernel's words about it: NO_PRIVILEGE, KERNEL_REFUSED, DATAPATH_TIMEOUT; Unsupported.
+        """
+
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
+        """The payloads of what there is. Raises Refusal as ``do``."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
 class Interfaces:
     """Keeps tunnel interfaces as they are wanted, in the network namespace that it was made in."""
 
     def __init__(self, routing: Routing | None = None) -> None:
-        self._routing = RouteSocket() if routing is None else routing
+        self._routing = RtNetlink() if routing is None else routing
 
     def close(self) -> None:
         """Give up the socket; everything stays as it is."""
@@ -186,7 +202,7 @@ def hold_routes(wanted: Iterable[TunnelInterface], routing: Routing | None = Non
 
     Not needed before ``Interfaces.apply``, which does the same: for the time before there is a datapath.
     """
-    own = RouteSocket() if routing is None else routing
+    own = RtNetlink() if routing is None else routing
     try:
         _hold(wanted, own)
     finally:
@@ -196,7 +212,7 @@ def hold_routes(wanted: Iterable[TunnelInterface], routing: Routing | None = Non
 
 def remove_routes(routing: Routing | None = None) -> None:
     """Remove the unreachable routes: what they held may leave in the clear. Idempotent. Raises Refusal likewise."""
-    own = RouteSocket() if routing is None else routing
+    own = RtNetlink() if routing is None else routing
     try:
         held = [route for route in _routes(own) if route.kind == UNREACHABLE]
         if held:
@@ -248,11 +264,11 @@ def _through(network: Network, link: Link) -> Route:
 
 def _add(route: Route) -> Request:
     what = f"{'holding' if route.kind == UNREACHABLE else 'routing'} {route.destination} (metric {route.metric})"
-    return Request(_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route.message(), what)
+    return Request(NEWROUTE, CREATE | EXCLUSIVE, route.message(), what)
 
 
 def _remove(route: Route) -> Request:
-    return Request(_DELROUTE, 0, route.message(), f"removing the route to {route.destination}", _GONE)
+    return Request(DELROUTE, 0, route.message(), f"removing the route to {route.destination}", _GONE)
 
 
 def _networks(networks: Iterable[Network]) -> str:
@@ -260,14 +276,14 @@ def _networks(networks: Iterable[Network]) -> str:
 
 
 def _links(routing: Routing) -> dict[str, Link]:
-    found = (links.read_link(payload) for payload in routing.dump(links.GETLINK, links.all_links()))
+    found = (links.read_link(memoryview(payload)) for payload in routing.dump(GETLINK, links.all_links()))
     return {link.name: link for link in found}
 
 
 def _addresses(routing: Routing) -> dict[int, set[OnInterface]]:
     found: dict[int, set[OnInterface]] = {}
-    for payload in routing.dump(links.GETADDR, links.all_addresses()):
-        index, address = links.read_address(payload)
+    for payload in routing.dump(GETADDR, links.all_addresses()):
+        index, address = links.read_address(memoryview(payload))
         found.setdefault(index, set()).add(address)
     return found
 
@@ -276,8 +292,8 @@ def _routes(routing: Routing) -> set[Route]:
     """Those of ours in the main table."""
     found: set[Route] = set()
     for family in (socket.AF_INET, socket.AF_INET6):
-        for payload in routing.dump(_GETROUTE, _ROUTE.pack(family, 0, 0, 0, 0, PROTOCOL, 0, 0, 0)):
-            route = _read_route(payload)
+        for payload in routing.dump(GETROUTE, _ROUTE.pack(family, 0, 0, 0, 0, PROTOCOL, 0, 0, 0)):
+            route = _read_route(memoryview(payload))
             if route is not None:
                 found.add(route)
     return found

@@ -7,9 +7,10 @@ import socket
 from dataclasses import dataclass
 from typing import Self
 
-from appliance.datapath.kernel.links import DELLINK, NEWLINK, read_link
+from appliance.datapath.kernel.links import read_link
 from appliance.datapath.kernel.xfrm import Malformed, Overrun
 from appliance.datapath.kernel.xfrm.wire import NLMSG_OVERRUN, frames
+from appliance.datapath.netlink import DELLINK, NEWLINK
 
 _GROUP_LINK = 1
 

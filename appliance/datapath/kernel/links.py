@@ -8,10 +8,10 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
-from appliance.datapath.kernel.route_socket import NLM_F_CREATE, NLM_F_EXCL, Request
 from appliance.datapath.kernel.xfrm import Malformed
 from appliance.datapath.kernel.xfrm.wire import attributes
-from appliance.datapath.rtnetlink import _attribute as attribute
+from appliance.datapath.netlink import CREATE, DELADDR, DELLINK, EXCLUSIVE, NEWADDR, NEWLINK, SETLINK, attribute
+from appliance.datapath.rtnetlink import Request
 
 OnInterface = IPv4Interface | IPv6Interface
 
@@ -19,8 +19,6 @@ KIND = "xfrm"
 ALIAS = "esplanade"
 """The mark of what is ours (ip link show dev NAME)."""
 
-NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
-NEWADDR, DELADDR, GETADDR = 20, 21, 22
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
 _U32 = struct.Struct("=I")
@@ -91,7 +89,7 @@ def make_link(name: str, mtu: int, if_id: int, below: int) -> list[Request]:
     named = _LINK.pack(0, 0, 0, 0, 0) + attribute(_IFNAME, name.encode() + b"\0")
     body = named + attribute(_MTU, _U32.pack(mtu)) + attribute(_LINKINFO, info)
     return [
-        Request(NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"making the interface {name}"),
+        Request(NEWLINK, CREATE | EXCLUSIVE, body, f"making the interface {name}"),
         Request(SETLINK, 0, named + attribute(_IFALIAS, ALIAS.encode()), f"marking the interface {name}"),
     ]
 
@@ -137,7 +135,7 @@ def add_address(link: Link, address: OnInterface) -> Request:
     """Give an interface an address, that is valid at once and brings no route of its own."""
     body = _address(link, address) + attribute(_IFA_FLAGS, _U32.pack(_NODAD | _NOPREFIXROUTE))
     what = f"adding {address} to {link.name}"
-    return Request(NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, what, (errno.EEXIST,))
+    return Request(NEWADDR, CREATE | EXCLUSIVE, body, what, (errno.EEXIST,))
 
 
 def remove_address(link: Link, address: OnInterface) -> Request:

@@ -75,6 +75,7 @@ class Spd:
         self._claims: dict[Place, dict[Hashable, Claim]] = {}
         self._owned: dict[Hashable, set[Place]] = {}
         self._installed: dict[Place, Policy] = {}
+        self._adopted: dict[Place, Policy] = {}
         self._touched: dict[Place, None] = {}
         self._order = 0
         self._index = FIRST_INDEX
@@ -124,12 +125,13 @@ class Spd:
         gone: list[Policy] = []
         for place in self._touched:
             claim, there = self.winner(place), self._installed.get(place)
-            if claim is None:
+            wanted = claim.policy if claim is not None else self._adopted.get(place)
+            if wanted is None:
                 if there is not None:
                     gone.append(there)
-            elif there is None or not same(there, claim.policy):
+            elif there is None or not same(there, wanted):
                 index = there.index if there is not None else self._next_index(place.direction)
-                put.append(replace(claim.policy, index=index))
+                put.append(replace(wanted, index=index))
         return put, gone
 
     def done(self, put: Sequence[Policy], gone: Sequence[Policy]) -> None:
@@ -164,11 +166,15 @@ class Spd:
         return words
 
     def adopt(self, actual: Iterable[Policy]) -> None:
-        """Take what the kernel has for what was installed, at the start."""
+        """Take what the kernel has for what was installed, at the start. It stays where nobody claims, for now."""
         for policy in actual:
-            self._installed[Place.of(policy)] = policy
-            self._touched[Place.of(policy)] = None
+            self._installed[Place.of(policy)] = self._adopted[Place.of(policy)] = policy
             self._index = max(self._index, policy.index >> 3)
+
+    def disown(self) -> None:
+        """What was adopted is to go where nobody claims."""
+        self._touched |= dict.fromkeys(self._adopted)
+        self._adopted.clear()
 
     def __iter__(self) -> Iterator[Policy]:
         return iter(self._installed.values())

@@ -54,12 +54,12 @@ async def kernel_pair(
 
 def kill(datapath: KernelDatapath) -> None:
     """As if its process were killed: it closes its sockets, and removes nothing."""
-    assert datapath._requester is not None and datapath._hearing is not None
+    core = datapath._core
+    assert core.requester is not None and datapath._hearing is not None
     datapath._hearing.close()
-    datapath._requester.close()
-    datapath._requester = None
-    for timer in datapath._timers:
-        timer.cancel()
+    core.tasks.cancel()
+    core.requester.close()
+    core.requester = None
 
 
 def left_behind(space: Namespace) -> str:

@@ -11,12 +11,22 @@ from ipaddress import ip_network
 
 from appliance.datapath.kernel import links
 from appliance.datapath.kernel.links import Link, OnInterface
-from appliance.datapath.kernel.route_socket import Request, refusal
 from appliance.datapath.kernel.xfrm.wire import attributes
-from appliance.datapath.rtnetlink import PROTOCOL, UNICAST, Route
-from appliance.datapath.rtnetlink import _attribute as attribute
+from appliance.datapath.netlink import (
+    DELADDR,
+    DELLINK,
+    DELROUTE,
+    GETADDR,
+    GETLINK,
+    NEWADDR,
+    NEWLINK,
+    NEWROUTE,
+    SETLINK,
+    Refused,
+    attribute,
+)
+from appliance.datapath.rtnetlink import PROTOCOL, UNICAST, Request, Route, refusal_of
 
-NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
 _RTMSG = struct.Struct("=BBBBBBBBI")
@@ -62,18 +72,18 @@ class MemoryRouting:
             code = next((code for start, code in self.refuse.items() if request.what.startswith(start)), 0)
             code = code or self._do(request.kind, memoryview(request.body))
             if code and code not in request.ignored:
-                refused = refused or refusal(code, "", request.what)
+                refused = refused or refusal_of(Refused(code, os.strerror(code)), request.what)
         if refused is not None:
             raise refused
 
     def _do(self, kind: int, body: memoryview) -> int:
-        if kind == links.NEWLINK:
+        if kind == NEWLINK:
             link = links.read_link(body)
             if any(other.name == link.name for other in self.links.values()):
                 return errno.EEXIST
             self.add(link.name)
             self.links[self._last] = replace(link, index=self._last)
-        elif kind == links.SETLINK:
+        elif kind == SETLINK:
             wanted = links.read_link(body)
             named = [link.index for link in self.links.values() if link.name == wanted.name]
             if not wanted.index and not named:
@@ -82,11 +92,11 @@ class MemoryRouting:
             link = self.links[index]
             mtu, alias = wanted.mtu or link.mtu, wanted.alias or link.alias
             self.links[index] = replace(link, mtu=mtu, alias=alias, up=link.up or wanted.up)
-        elif kind == links.DELLINK:
+        elif kind == DELLINK:
             self.delete(links.read_link(body).index)
-        elif kind == links.NEWADDR:
+        elif kind == NEWADDR:
             self.addresses.add(links.read_address(body))
-        elif kind == links.DELADDR:
+        elif kind == DELADDR:
             self.addresses.remove(links.read_address(body))
         elif kind == NEWROUTE:
             route = _read_route(body)
@@ -97,13 +107,13 @@ class MemoryRouting:
             self.routes.remove(_read_route(body))
         return 0
 
-    def dump(self, kind: int, body: bytes) -> list[memoryview]:
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
         """As the kernel's."""
-        if kind == links.GETLINK:
-            return [memoryview(_link(link)) for link in self.links.values()]
-        if kind == links.GETADDR:
-            return [memoryview(_address(index, address)) for index, address in self.addresses]
-        return [memoryview(route.message()) for route in self.routes if route.message()[0] == body[0]]
+        if kind == GETLINK:
+            return [_link(link) for link in self.links.values()]
+        if kind == GETADDR:
+            return [_address(index, address) for index, address in self.addresses]
+        return [route.message() for route in self.routes if route.message()[0] == body[0]]
 
 
 def _link(link: Link) -> bytes:

@@ -145,8 +145,8 @@ def test_a_nat_that_changes_is_told_once_and_ports_follow() -> None:
             event = await heard(pair, 1, MappingChanged)
             assert event == MappingChanged(sa.key, sa.source, 4500)
             assert await datapath.update_endpoints(sa.key, sa.source, sa.destination, sa.encapsulation) == sa.key
-            while not kernel_of(pair.gateways[1])._events.empty():
-                kernel_of(pair.gateways[1])._events.get_nowait()
+            while not kernel_of(pair.gateways[1])._core.events.empty():
+                kernel_of(pair.gateways[1])._core.events.get_nowait()
             assert await asyncio.to_thread(pair.ping)
             await asyncio.sleep(1.2)
             assert await asyncio.to_thread(pair.ping)
@@ -254,7 +254,7 @@ def test_policies_and_sas_that_another_program_added_or_changed_do_not_stay() ->
             changed = await heard(pair, 0, Changed)
             assert isinstance(changed, Changed) and "was changed" in changed.words
             assert sorted(space.run(["ip", "xfrm", "policy"]).stdout.split()) == sorted(listed.split())
-            reqid = kernel_of(pair.gateways[0]).sad.get(pair.sa(0, Direction.OUT, 0x1001).key)
+            reqid = kernel_of(pair.gateways[0])._core.sad.get(pair.sa(0, Direction.OUT, 0x1001).key)
             assert reqid is not None
             space.run(
                 ["ip", "xfrm", "state", "add", "src", "192.0.2.2", "dst", "192.0.2.1", "proto", "esp", "spi", "0x666",
@@ -536,7 +536,7 @@ def test_its_own_changes_are_not_taken_for_another_programs() -> None:
     async def body() -> None:
         async with kernel_pair() as pair:
             datapath, told = kernel_of(pair.gateways[0]), []
-            datapath.changed_from_outside = lambda: told.append(1)  # type: ignore[method-assign]
+            datapath._upkeep.changed_from_outside = lambda: told.append(1)  # type: ignore[method-assign]
             await pair.protect()
             await pair.connect()
             await pair.connect((0x2001, 0x2002))

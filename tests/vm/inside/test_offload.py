@@ -93,7 +93,7 @@ class Bench:
     async def told(self) -> str:
         """What the datapath told of since it was last asked, of what it put right or could not."""
         await asyncio.sleep(0.3)
-        events = self.datapath._events
+        events = self.datapath._core.events
         found = [events.get_nowait() for _ in range(events.qsize())]
         return "; ".join(event.words for event in found if isinstance(event, Changed))
 
@@ -385,7 +385,7 @@ def test_keys_that_something_left_by_are_not_used_once_more(module: Variant) -> 
     async def body() -> None:
         async with bench() as gateway:
             await gateway.datapath.install_policies([gateway.pair.policy(0)])
-            requester = gateway.datapath._requester
+            requester = gateway.datapath._core.requester
             assert requester is not None
             batch = requester.batch
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from appliance.datapath.kernel.probe import features, functions, links
-from appliance.datapath.kernel.probe.netlink import GENERIC, ROUTE, Netlink
+from appliance.datapath.netlink import GENERIC, ROUTE, Netlink
 
 _SECONDS = 10.0
 """Longer than who started this waits."""

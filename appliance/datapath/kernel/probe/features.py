@@ -8,17 +8,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from appliance.datapath.kernel.probe.netlink import (
-    DUMP,
-    NESTED,
-    Netlink,
-    attribute,
-    attribute_list,
-    attributes,
-    generic,
-    text,
-    u32,
-)
+from appliance.datapath.netlink import NESTED, Netlink, attribute, attribute_list, attributes, generic, text, u32
 
 ESP, ESP_CHECKSUM, ESP_SEGMENTATION = "esp-hw-offload", "esp-tx-csum-hw-offload", "tx-esp-segmentation"
 
@@ -33,7 +23,7 @@ _DRVINFO = struct.Struct("=I32s32s32s32s32s12s5I")
 def features(ethtool: Netlink, family: int) -> dict[int, dict[str, str]]:
     """The state of each device's ESP features by its index: as ethtool -k has it. Raises OSError."""
     body = generic(_GET, attribute(_HEADER | NESTED, b""))
-    return dict(read(payload) for _, payload in ethtool.ask(family, body, DUMP))
+    return dict(read(payload) for payload in ethtool.dump(family, body))
 
 
 def read(payload: bytes) -> tuple[int, dict[str, str]]:

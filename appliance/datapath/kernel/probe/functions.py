@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from appliance.datapath.kernel.probe.netlink import DUMP, Netlink, attributes, generic, text, u32
+from appliance.datapath.netlink import Netlink, attributes, generic, text, u32
 
 _PORT_GET = 5
 _BUS, _DEVICE, _PORT, _INTERFACE, _FUNCTION = 1, 2, 3, 6, 145
@@ -19,7 +19,7 @@ def functions(devlink: Netlink, family: int) -> list[tuple[int, str, bool | None
     For each its interface's index, its name, and whether ``ipsec_crypto`` and ``ipsec_packet`` are enabled (None: there
     is no such switch).
     """
-    answers = [read(payload) for _, payload in devlink.ask(family, generic(_PORT_GET), DUMP)]
+    answers = [read(payload) for payload in devlink.dump(family, generic(_PORT_GET))]
     return [port for port in answers if port[2:] != (None, None)]
 
 

@@ -11,8 +11,8 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from appliance.datapath import netlink
 from appliance.datapath.kernel.algorithms import algorithm_names
-from appliance.datapath.kernel.probe import netlink
 from appliance.datapath.kernel.probe.abilities import SINCE, Ability, KernelAbilities, kernel_version
 from appliance.datapath.kernel.probe.modules import why_not_loaded
 from appliance.datapath.kernel.probe.namespace import elsewhere, lacking
@@ -91,7 +91,7 @@ def make_interface() -> None:
     info = netlink.attribute(1, b"xfrm\0") + netlink.attribute(2 | netlink.NESTED, data)
     body = struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0) + netlink.attribute(3, b"trial\0")
     body += netlink.attribute(18 | netlink.NESTED, info)
-    with netlink.Netlink(netlink.ROUTE) as route:
+    with netlink.Netlink(timeout=2.0) as route:
         route.ask(netlink.NEWLINK, body, netlink.CREATE | netlink.EXCLUSIVE)
 
 

@@ -5,16 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from appliance.datapath.kernel.probe.netlink import (
-    DUMP,
-    GETLINK,
-    NEWLINK,
-    Netlink,
-    attribute,
-    attributes,
-    text,
-    u32,
-)
+from appliance.datapath.netlink import GETLINK, Netlink, attribute, attributes, text, u32
 
 _LOOPBACK = 772
 """ARPHRD_LOOPBACK."""
@@ -59,13 +50,13 @@ class Link:
 def links(route: Netlink) -> list[Link]:
     """All of them. Raises OSError."""
     body = _REQUEST + attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATS))
-    return [_link(payload) for kind, payload in route.ask(GETLINK, body, DUMP) if kind == NEWLINK]
+    return [_link(payload) for payload in route.dump(GETLINK, body)]
 
 
 def link(route: Netlink, index: int) -> Link:
     """One of them. Raises OSError."""
     answer = route.ask(GETLINK, struct.pack("=BBHiII", 0, 0, 0, index, 0, 0))
-    return next(_link(payload) for kind, payload in answer if kind == NEWLINK)
+    return next(_link(payload) for payload in answer)
 
 
 _REQUEST = struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)

@@ -7,11 +7,12 @@ import struct
 from dataclasses import dataclass
 
 from appliance.datapath.kernel.probe.links import Link, link
-from appliance.datapath.kernel.probe.netlink import GETROUTE, NEWROUTE, ROUTE, Netlink, attribute, attributes, u32
+from appliance.datapath.netlink import GETROUTE, Netlink, attribute, attributes, u32
 from appliance.reasons import Reason, Refusal
 from appliance.sa.selector import Address
 
 _DESTINATION, _OUT, _MARK = 1, 4, 16
+_SECONDS = 2.0
 _STACKED = 8
 """VLANs on VLANs that are followed."""
 
@@ -36,7 +37,7 @@ def device_to(address: Address, mark: int = 0, route: Netlink | None = None) -> 
     try:
         if route is not None:
             return _egress(route, address, mark)
-        with Netlink(ROUTE) as own:
+        with Netlink(timeout=_SECONDS) as own:
             return _egress(own, address, mark)
     except (OSError, StopIteration, struct.error) as error:
         words = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -64,7 +65,6 @@ def _interface(route: Netlink, address: Address, mark: int) -> Link:
     body += attribute(_DESTINATION, address.packed)
     if mark:
         body += attribute(_MARK, struct.pack("=I", mark))
-    for kind, payload in route.ask(GETROUTE, body):
-        if kind == NEWROUTE:
-            return link(route, u32(attributes(payload[12:]).get(_OUT)))
+    for payload in route.ask(GETROUTE, body):
+        return link(route, u32(attributes(payload[12:]).get(_OUT)))
     raise OSError("the kernel names none")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
-from appliance.datapath.kernel.probe.netlink import Netlink, attribute, messages
+from appliance.datapath.netlink import Netlink, attribute, split
 from tests.datapath.kernel.xfrm.scripted import HEADER, ack, done
 
 Answer = Callable[[int, bytes], list[tuple[int, bytes]] | tuple[int, str]]
@@ -19,32 +19,30 @@ class _Socket:
         self._answer = answer
         self._queue: deque[bytes] = deque()
 
-    def send(self, data: bytes) -> None:
-        ((kind, flags, number, payload),) = messages(data)
+    def send(self, data: bytes, /) -> int:
+        ((kind, flags, number, payload),) = split(data)
         answer = self._answer(kind, payload)
         if isinstance(answer, tuple):
             self._queue.append(ack(number, *answer))
-            return
+            return len(data)
         dump = flags & 0x300 == 0x300
         for kind_, body in answer:
             padded = body + bytes(-len(body) % 4)
             self._queue.append(HEADER.pack(16 + len(body), kind_, 2 if dump else 0, number, 0) + padded)
         self._queue.append(done(number) if dump else ack(number))
+        return len(data)
 
-    def recv(self, size: int) -> bytes:
+    def recvfrom(self, size: int, /) -> tuple[bytes, Any]:
         if not self._queue:
             raise TimeoutError
-        return self._queue.popleft()
-
-    def settimeout(self, seconds: float) -> None:
-        """It has the answers already."""
+        return self._queue.popleft(), (0, 0)
 
     def close(self) -> None:
         """Nothing is open."""
 
 
 def recorded(answer: Answer) -> Netlink:
-    return Netlink(0, sock=cast(Any, _Socket(answer)))
+    return Netlink(transport=_Socket(answer))
 
 
 def u32(kind: int, value: int) -> bytes:

@@ -15,7 +15,7 @@ import pytest
 from appliance.datapath.kernel.probe import devices as devices_module
 from appliance.datapath.kernel.probe import features, functions
 from appliance.datapath.kernel.probe.devices import OffloadDevice, PortFunction, probe_devices, read
-from appliance.datapath.kernel.probe.netlink import attribute
+from appliance.datapath.netlink import attribute
 from appliance.reasons import Reason
 from appliance.sa.datapath import Missing
 from tests.datapath.kernel.probe.recorded import recorded, string, u32

@@ -8,9 +8,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from appliance.datapath.kernel.probe.netlink import GETLINK, GETROUTE, NEWLINK, NEWROUTE, attribute, attributes
-from appliance.datapath.kernel.probe.netlink import u32 as read_u32
 from appliance.datapath.kernel.probe.route import Egress, device_to
+from appliance.datapath.netlink import GETLINK, GETROUTE, NEWLINK, NEWROUTE, attribute, attributes
+from appliance.datapath.netlink import u32 as read_u32
 from appliance.reasons import Reason, Refusal
 from tests.datapath.kernel.probe.recorded import recorded, string, u32
 from tests.lab import lab as laboratory

@@ -1,0 +1,158 @@
+"""The kernel held against what it should have, and what follows from what it says by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from appliance.datapath.kernel import states
+from appliance.datapath.kernel.core import Core
+from appliance.datapath.kernel.counters import read_usage
+from appliance.datapath.kernel.enforcement import Enforcement
+from appliance.datapath.kernel.link_events import LinkChange
+from appliance.datapath.kernel.sad import Row, generation_of
+from appliance.datapath.kernel.surroundings import Surroundings
+from appliance.datapath.kernel.xfrm import Policy, State, StateId, requests
+from appliance.reasons import Reason
+from appliance.sa.association import Direction, SecurityPolicy
+from appliance.sa.datapath import Changed, DatapathEvent, Expired, ExpiryKind, InboundUsed, Vanished
+
+FIRST_LOOKS = 0.1, 30.0
+"""Seconds between looks for the first packet on an SA: as long as it is old, within these."""
+SOON = 0.05
+"""Seconds: what several events are about is looked at once."""
+
+
+class Upkeep:
+    """What Hearing tells of (a Listener), and ``audit``."""
+
+    def __init__(self, core: Core, enforcement: Enforcement, surroundings: Surroundings) -> None:
+        self._core = core
+        self._enforcement = enforcement
+        self._surroundings = surroundings
+        self._due: asyncio.TimerHandle | None = None
+
+    # What the kernel says
+
+    def acquired(self, policy: Policy, event: Callable[[SecurityPolicy], DatapathEvent]) -> None:
+        """A packet met a policy that has no SA. The next one is told of after a while: the kernel holds its peace."""
+        core, wanted = self._core, self._enforcement.wanting(policy)
+        if wanted is None:
+            return
+        core.tell(event(wanted))
+
+        async def again() -> None:
+            async with core.lock:
+                if self._enforcement.ask_again(wanted.name):
+                    await self._enforcement.apply()
+
+        core.tasks.later(core.options.acquire_again, again)
+
+    def expired(self, row: Row, state: State, *, hard: bool) -> None:
+        """A limit was reached; after a hard one the kernel has the SA no more."""
+        kind = states.reached(row.sa, state, hard=hard)
+        row.usage = states.usage_of(state, row.sa.direction)
+        if hard:
+            self._lost(row)
+            kind = ExpiryKind.TIME if kind is ExpiryKind.SEQUENCE else kind
+        self._core.tell(Expired(row.key, kind, hard))
+
+    def vanished(self, row: Row, detail: str) -> None:
+        """The kernel has an SA no more, and nobody here removed it."""
+        if not row.gone:
+            self._lost(row)
+            self._core.tell(Vanished(row.key, detail))
+
+    def changed_from_outside(self) -> None:
+        """Another program touched SAs or policies, or what it did was lost: look at everything soon."""
+        self.look_soon()
+
+    def tell(self, event: DatapathEvent) -> None:
+        """An event of the contract."""
+        self._core.tell(event)
+
+    def failed(self, error: OSError) -> None:
+        """The kernel does not speak to us any more."""
+        self._core.failed(error)
+
+    def link_changed(self, change: LinkChange | None) -> None:
+        """The kernel drops the SAs of a device that goes, or goes down, without a word."""
+        if change is None or self._surroundings.tunnels.concerns(change):
+            self.look_soon()
+        elif not change.up or change.gone:
+            devices = {row.device.index for row in self._core.sad.rows.values() if row.device is not None}
+            if change.index in devices or change.name == self._core.options.device:
+                self.look_soon()
+
+    def _lost(self, row: Row) -> None:
+        row.gone = True
+        self._enforcement.claim(row)
+        self._enforcement.release_ike([row])
+        self._core.tasks.start(self._put_right)
+
+    async def _put_right(self) -> None:
+        async with self._core.lock:
+            await self._enforcement.apply()
+
+    # What it does not say
+
+    def watch_first_use(self, rows: Sequence[Row]) -> None:
+        """Tell of the first packet on each inbound SA of these."""
+        begun = time.monotonic()
+        fresh = [row for row in rows if row.sa.direction is Direction.IN]
+
+        async def look() -> None:
+            waiting = [row for row in fresh if not row.used and not row.gone and self._core.sad.get(row.key) is row]
+            if not waiting:
+                return
+            await read_usage(self._core.asked, waiting)
+            for row in waiting:
+                if row.usage.packets and not row.used:
+                    row.used = True
+                    self._core.tell(InboundUsed(row.key))
+            wait()
+
+        def wait() -> None:
+            seconds = min(max(FIRST_LOOKS[0], (time.monotonic() - begun) / 5), FIRST_LOOKS[1])
+            self._core.tasks.later(seconds, look)
+
+        if fresh:
+            wait()
+
+    def look_soon(self) -> None:
+        """Look at everything soon: something may not be as it should be."""
+        if self._due is None and not self._core.tasks.ended:
+            self._due = self._core.tasks.later(SOON, self.audit)
+
+    async def audit(self) -> None:
+        """Hold what the kernel has against what it should have, and put it right: ``ip xfrm`` by hand, lost events."""
+        core, enforcement = self._core, self._enforcement
+        self._due = None
+        async with core.lock:
+            asked = core.asked
+            there = await asked.states()
+            policies = core.spd.concerned(await asked.policies())
+            mine = {states.id_of(row.key): row for row in core.sad.rows.values() if not row.gone}
+            strange = []
+            for state in there:
+                row = mine.pop(StateId(state.destination, state.spi, state.protocol), None)
+                if row is not None:
+                    row.usage = states.usage_of(state, row.sa.direction)
+                elif generation_of(state.reqid) == core.reqids.generation and state.spi:
+                    strange.append(state)
+            for row in mine.values():
+                self.vanished(row, "it was removed from outside, or with its network device")
+            if strange:
+                await asked.batch([requests.delete_state(StateId.of(state)) for state in strange])
+            words = core.spd.found(policies) if enforcement.ready else []
+            await enforcement.apply(look=False)
+            words += await self._surroundings.keep_interfaces()
+            await enforcement.apply(look=False)
+        words += [f"an SA of SPI {state.spi:#010x} was added" for state in strange]
+        if words:
+            core.counted["changed_from_outside"] = core.counted.get("changed_from_outside", 0) + len(words)
+            more = f", and {len(words) - 3} more" if len(words) > 3 else ""
+            core.tell(Changed(Reason.CHANGED_FROM_OUTSIDE, "; ".join(words[:3]) + more))
+        if enforcement.ready:
+            await self._surroundings.steer()
