@@ -8,15 +8,15 @@ from xdist.scheduler import LoadScopeScheduling
 
 NETWORK_ROOMS = ("system", "interop", "lab")
 """Of their files each makes a network that all of its tests share."""
-VIRTUAL_MACHINE = PurePosixPath("tests/vm/inside")
-"""One boot for all."""
+VIRTUAL_MACHINES = ("tests/vm/inside", "tests/vm/newer")
+"""One boot for all of each, one after the other: a machine takes both cores."""
 
 
 def together(nodeid: str) -> str:
     """What a test shares with others; itself for nothing."""
     path = PurePosixPath(nodeid.partition("::")[0])
-    if path.is_relative_to(VIRTUAL_MACHINE):
-        return str(VIRTUAL_MACHINE)
+    if any(path.is_relative_to(folder) for folder in VIRTUAL_MACHINES):
+        return "tests/vm"
     if path.parts[:1] == ("tests",) and path.parts[1] in NETWORK_ROOMS:
         return str(path)
     return nodeid

@@ -16,8 +16,9 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize(
     ("nodeid", "scope"),
     [
-        ("tests/vm/inside/test_xfrm.py::test_a", "tests/vm/inside"),
-        ("tests/vm/inside/test_probe.py::test_b[x::y]", "tests/vm/inside"),
+        ("tests/vm/inside/test_xfrm.py::test_a", "tests/vm"),
+        ("tests/vm/inside/test_probe.py::test_b[x::y]", "tests/vm"),
+        ("tests/vm/newer/test_xfrm.py::test_a", "tests/vm"),
         ("tests/vm/test_image.py::test_c", "tests/vm/test_image.py::test_c"),
         ("tests/system/test_rekey.py::test_d[1]", "tests/system/test_rekey.py"),
         ("tests/ike/test_sa.py::TestSa::test_e", "tests/ike/test_sa.py::TestSa::test_e"),

@@ -1,6 +1,6 @@
-"""The disk of the virtual machine: Debian 13 with its cloud kernel, built once for each recipe and kept.
+"""The disks of the virtual machine: Debian 13 with one of its cloud kernels, built once for each recipe and kept.
 
-What is in it is said here and nowhere else. The tree under test is not: it comes on a disk of its own at each boot.
+What is in them is said here and nowhere else. The tree under test is not: it comes on a disk of its own at each boot.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.vm.cpio import Archive
@@ -46,8 +46,7 @@ PACKAGES = (
     "strongswan-swanctl",
     "util-linux",
 )
-SOURCE = "linux-source-6.12"
-BUILDING = ("gcc", "linux-headers-cloud-amd64", SOURCE, "make", "patch")
+BUILDING = ("gcc", "linux-headers-cloud-amd64", "linux-source", "make", "patch")
 """What from-source.sh works with, and removes."""
 PYTHON = "3.13"
 """Debian 13's."""
@@ -73,6 +72,21 @@ class ImageError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Kernel:
+    """One of Debian's kernels; the rest of its disk is the same."""
+
+    suite: str
+    """Where packages of the kernel are from; others are from SUITE."""
+    lacks: tuple[str, ...]
+    """What from-source.sh makes for it."""
+
+
+STABLE = Kernel(SUITE, ("netdevsim", "selftests"))
+NEWER = Kernel(f"{SUITE}-backports", ("iptfs",))
+"""Whichever is the newest there when the disk is built."""
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """What a machine boots from."""
 
@@ -82,8 +96,8 @@ class Image:
 
 
 @functools.cache
-def why_not() -> str | None:
-    """Why no virtual machine can be had here, or None. Tests skip with these words.
+def why_not(kernel: Kernel = STABLE) -> str | None:
+    """Why no virtual machine with that kernel can be had here, or None. Tests skip with these words.
 
     A disk that could be built and then is not, as without a Debian mirror in reach, is no reason but an ImageError.
     """
@@ -92,14 +106,16 @@ def why_not() -> str | None:
     missing = [package for command, package in COMMANDS.items() if shutil.which(command, path=SBIN) is None]
     if missing:
         return f"missing for a virtual machine: {', '.join(missing)} (tools/setup.sh system vm)"
-    if not _is_root() and not _place().exists():
-        return f"only root builds the virtual machine's disk, and there is none in {_place().parent}"
+    place = _place(kernel)
+    if not _is_root() and not place.exists():
+        what = f"the virtual machine's disk with the kernel of {kernel.suite}"
+        return f"only root builds {what}, and there is none in {place.parent}"
     return None
 
 
-def image() -> Image:
+def image(kernel: Kernel = STABLE) -> Image:
     """The image of the recipe as it is now, from the cache or built. Raises ImageError."""
-    place = _place()
+    place = _place(kernel)
     place.parent.mkdir(parents=True, exist_ok=True)
     with _alone(place.parent / "lock"):
         if not place.exists():
@@ -107,7 +123,7 @@ def image() -> Image:
             shutil.rmtree(building, ignore_errors=True)
             building.mkdir()
             try:
-                _build(building)
+                _build(building, kernel)
                 building.rename(place)
             finally:
                 shutil.rmtree(building, ignore_errors=True)
@@ -134,8 +150,8 @@ def requirements() -> list[str]:
     return [line for line in wanted if not line.startswith(NOT_INSIDE)]
 
 
-def _place() -> Path:
-    recipe = json.dumps([requirements(), *((HERE / part).read_text() for part in PARTS)])
+def _place(kernel: Kernel) -> Path:
+    recipe = json.dumps([asdict(kernel), requirements(), *((HERE / part).read_text() for part in PARTS)])
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "esplanade" / f"vm-{digest}"
@@ -157,10 +173,11 @@ def _alone(lock: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _build(place: Path) -> None:
+def _build(place: Path, kernel: Kernel) -> None:
     root = place / "root"
     wanted = ",".join((*PACKAGES, *BUILDING))
-    _run(["mmdebstrap", "--quiet", "--variant=apt", f"--include={wanted}", SUITE, str(root)])
+    hooks = [f"--setup-hook={hook}" for hook in _hooks(kernel)]
+    _run(["mmdebstrap", "--quiet", "--variant=apt", *hooks, f"--include={wanted}", SUITE, str(root)])
     # Wheels only: nothing of the machine's has to run, so the host's Python may be another.
     _run(
         [
@@ -170,13 +187,15 @@ def _build(place: Path) -> None:
             *requirements(),
         ]
     )  # fmt: skip
-    [kernel] = (root / "boot").glob("vmlinuz-*")
-    version = kernel.name.removeprefix("vmlinuz-")
-    shutil.copy(kernel, place / "vmlinuz")
+    [vmlinuz] = (root / "boot").glob("vmlinuz-*")
+    version = vmlinuz.name.removeprefix("vmlinuz-")
+    shutil.copy(vmlinuz, place / "vmlinuz")
     for part in ("from-source.sh", "netdevsim-lifted.patch"):
         shutil.copy(HERE / part, root / "tmp")
-    script = ["sh", "/tmp/from-source.sh", version, SOURCE, "/tmp/netdevsim-lifted.patch", *PACKAGES]
-    _run(["chroot", str(root), *script])
+    make = ["chroot", str(root), "sh", "/tmp/from-source.sh", version, " ".join(kernel.lacks), *PACKAGES]
+    if kernel is not STABLE:  # since then objtool reads /proc; 6.12's does without, also where nothing may be mounted
+        make = ["unshare", "--mount", "sh", "-c", 'mount -t proc proc "$0/proc" && exec "$@"', str(root), *make]
+    _run(make)
     [block] = (root / "lib/modules" / version).rglob("virtio_blk.ko*")
     data = block.read_bytes()
     (place / "initrd").write_bytes(_initrd(root, lzma.decompress(data) if block.suffix == ".xz" else data))
@@ -187,6 +206,15 @@ def _build(place: Path) -> None:
     with (place / "disk").open("wb"):
         _run(["mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-d", str(root), str(place / "disk"), SIZE])
     shutil.rmtree(root)
+
+
+def _hooks(kernel: Kernel) -> Iterator[str]:
+    """Have apt take the kernel's packages from its suite, at the mirror that mmdebstrap chose."""
+    if kernel.suite != SUITE:
+        lines = f"s/ {SUITE} / {kernel.suite} /p"
+        yield f'sed -n "{lines}" "$1/etc/apt/sources.list" >"$1/etc/apt/sources.list.d/{kernel.suite}.list"'
+        pin = rf"Package: linux-*\nPin: release n={kernel.suite}\nPin-Priority: 600\n"
+        yield f"""printf '{pin}' >"$1/etc/apt/preferences.d/kernel\""""
 
 
 def _initrd(root: Path, block: bytes) -> bytes:

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm.image import ROOT, SBIN, image
+from tests.vm.image import ROOT, SBIN, STABLE, Kernel, image
 
 ROOM = 256 << 20
 """Bytes of the disk for results; it is sparse."""
@@ -31,12 +31,12 @@ class Outcome:
     seconds: float
 
 
-def run(command: str, *, timeout: float = 600.0, memory: int = 1536) -> Outcome:
+def run(command: str, *, kernel: Kernel = STABLE, timeout: float = 600.0, memory: int = 1536) -> Outcome:
     """Boot, run a shell command in a copy of this tree, power off. ``memory`` in MiB.
 
     Raises MachineError and ImageError.
     """
-    booted = image()
+    booted = image(kernel)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="esplanade-vm-") as name:
         place = Path(name)

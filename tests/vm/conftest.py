@@ -1,7 +1,7 @@
-"""Tests of this folder run in the virtual machine: here they are forwarded to it, and there they are run.
+"""Tests of the folders in KERNELS run in the virtual machine: here they are forwarded to it, and there they are run.
 
-One boot runs all that were collected, and each test's own report comes back, so that selection (``-k``, node ids),
-output and counts are as for any other test.
+One boot runs all that were collected of a folder, and each test's own report comes back, so that selection (``-k``,
+node ids), output and counts are as for any other test.
 """
 
 from __future__ import annotations
@@ -18,30 +18,40 @@ from tests.vm import image, machine
 RESULTS = os.environ.get("ESPLANADE_VM")
 """Inside: the folder whose files go back to the host."""
 REPORTS = "reports.jsonl"
-KEPT = Path("build/vm")
+KERNELS = {"inside": image.STABLE, "newer": image.NEWER}
+"""By folder."""
+KEPT = {"inside": Path("build/vm"), "newer": Path("build/vm-newer")}
 """On the host: what the last boot brought back, besides reports."""
 HERE = Path(__file__).parent
-_BOOT = pytest.StashKey["dict[str, list[pytest.TestReport]]"]()
+_BOOTS = pytest.StashKey["dict[str, dict[str, list[pytest.TestReport]]]"]()
+
+
+def room(item: pytest.Item) -> str | None:
+    """The folder of KERNELS that a test is of. pytest-xdist's workers ask the hooks of all folders."""
+    parts = item.path.relative_to(HERE).parts if item.path.is_relative_to(HERE) else ()
+    return parts[0] if parts and parts[0] in KERNELS else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    missing = None if RESULTS else image.why_not()
     for item in items:
-        if item.path.is_relative_to(HERE):
-            if item.get_closest_marker("essential") is None:
+        folder = room(item)
+        if folder is not None:
+            if item.get_closest_marker("essential") is None or KERNELS[folder] is not image.STABLE:
                 item.add_marker(pytest.mark.verify)
+            missing = None if RESULTS else image.why_not(KERNELS[folder])
             if missing is not None:
                 item.add_marker(pytest.mark.skip(reason=missing))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
-    # pytest-xdist's workers ask the hooks of all folders.
-    if RESULTS or not item.path.is_relative_to(HERE) or image.why_not() is not None:
+    folder = room(item)
+    if RESULTS or folder is None or image.why_not(KERNELS[folder]) is not None:
         return None
-    boot = item.session.stash.get(_BOOT, None)
+    boots = item.session.stash.setdefault(_BOOTS, {})
+    boot = boots.get(folder)
     if boot is None:
-        boot = item.session.stash[_BOOT] = _boot(item.session)
+        boot = boots[folder] = _boot(item.session, folder)
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     for report in boot[item.nodeid]:
         item.ihook.pytest_runtest_logreport(report=report)
@@ -70,19 +80,19 @@ def pytest_configure(config: pytest.Config) -> None:
     _config = config
 
 
-def _boot(session: pytest.Session) -> dict[str, list[pytest.TestReport]]:
-    items = [item for item in session.items if item.path.is_relative_to(HERE)]
+def _boot(session: pytest.Session, folder: str) -> dict[str, list[pytest.TestReport]]:
+    items = [item for item in session.items if room(item) == folder]
     reports: dict[str, list[pytest.TestReport]] = {item.nodeid: [] for item in items}
     command = ["python3", "-m", "pytest", "-p", "no:cacheprovider"]
     if session.config.getoption("--verify"):
         command.append("--verify")
     words = "it did not run"
     try:
-        outcome = machine.run(shlex.join([*command, *reports]), timeout=60 + 60 * len(items))
+        outcome = machine.run(shlex.join([*command, *reports]), kernel=KERNELS[folder], timeout=60 + 60 * len(items))
     except (machine.MachineError, image.ImageError) as error:
         words = str(error)
     else:
-        _keep(session.config.rootpath / KEPT, outcome)
+        _keep(session.config.rootpath / KEPT[folder], outcome)
         for line in outcome.files.get(REPORTS, b"").splitlines():
             data = json.loads(line)
             report = session.config.hook.pytest_report_from_serializable(config=session.config, data=data)
