@@ -26,6 +26,7 @@ class Tunnels:
         self._interfaces = Interfaces()
         self._events = LinkEvents()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._nothing = False
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start to listen."""
@@ -37,6 +38,8 @@ class Tunnels:
 
         Raises Refusal, OSError where it cannot even look.
         """
+        if self._nothing and not self.wanted:
+            return [], None  # an earlier daemon's were looked for, and there is nothing to keep
         refused = None
         done: list[str] = []
         try:
@@ -44,6 +47,7 @@ class Tunnels:
         except Refusal as refusal:
             refused = refusal
         self.indices = self._interfaces.indices()
+        self._nothing = not self.wanted and refused is None
         return done, refused
 
     def remove(self) -> None:
