@@ -87,7 +87,9 @@ def _configure(name: str, mtu: int) -> None:
         (f"/proc/sys/net/ipv6/conf/{name}/accept_redirects", "0"),
         (f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode", "1"),
         (f"/proc/sys/net/ipv6/conf/{name}/accept_ra", "0"),
-        (f"/proc/sys/net/ipv4/conf/{name}/rp_filter", "2"),
+        # What comes out is what its policy lets a peer send, so there is nothing to be told by the way back. Without an
+        # address here even a loose filter wants that way to be this one, and it is not after a policy has moved.
+        (f"/proc/sys/net/ipv4/conf/{name}/rp_filter", "0"),
     ):
         with contextlib.suppress(OSError):
             Path(path).write_text(value)
