@@ -221,12 +221,8 @@ class Engine:
         self._settle()
 
     def delete_child(self, child_id: int, now: float, reason: Reason) -> None:
-        """Close a Child SA; ChildDown follows after the peer's answer."""
-        sa = self._services.owners.get(child_id)
-        if sa is not None:
-            child = sa.children[child_id]
-            delete_child(sa, child, reason, "", now)
-        self._settle()
+        """Close a Child SA; ChildDown follows after the peer's answer. So ends what it was to replace."""
+        self._close_child(child_id, reason, "", now)
 
     def child_carried(self, child_id: int, now: float) -> None:
         """A datapath carries a Child SA: one that it replaces is deleted now, if our rekey made it."""
@@ -236,14 +232,15 @@ class Engine:
         self._settle()
 
     def install_failed(self, child_id: int, reason: Reason, detail: str, now: float) -> None:
-        """No datapath took a Child SA: close it at the peer too.
+        """No datapath took a Child SA: close it at the peer too. So ends what it was to replace."""
+        self._close_child(child_id, reason, detail, now)
 
-        So ends what our rekey was to replace: not every peer goes back to it. (strongSwan sends by the new one from its
-        deletion on, which leaves none.)
-        """
+    def _close_child(self, child_id: int, reason: Reason, detail: str, now: float) -> None:
         sa = self._services.owners.get(child_id)
         if sa is not None:
             child = sa.children[child_id]
+            # Not every peer goes back to the old one: strongSwan sends by the new one from its deletion on, and by
+            # none then.
             for old in [old for old in sa.children.values() if old.awaiting and old.successor is child]:
                 delete_child(sa, old, reason, detail, now)
             delete_child(sa, child, reason, detail, now)

@@ -77,7 +77,8 @@ def test_the_old_pair_stays_until_a_datapath_carries_the_new_one_rfc7296_2_8() -
     net.assert_agreement()
 
 
-def test_a_successor_that_no_datapath_takes_ends_with_the_old_pair_rfc7296_2_8() -> None:
+@pytest.mark.parametrize("how", ["refused", "deleted"])
+def test_a_successor_that_no_datapath_takes_ends_with_the_old_pair_rfc7296_2_8(how: str) -> None:
     net = Net().establish()
     [old] = net.a.installed
     net.a.takes_children = False
@@ -85,7 +86,11 @@ def test_a_successor_that_no_datapath_takes_ends_with_the_old_pair_rfc7296_2_8()
     net.settle()
     new = net.a.last(ChildUp).child_id
     assert {old, new} == set(net.a.installed)
-    net.a.do(net.a.engine.install_failed, new, Reason.TABLE_FULL, "full")
+    if how == "refused":
+        net.a.do(net.a.engine.install_failed, new, Reason.TABLE_FULL, "full")
+    else:
+        net.a.engine.delete_child(new, net.now, Reason.TABLE_FULL)
+        net.a.collect()
     net.settle()
     # The old one first: else the peer would be left without any by which to send.
     assert [(event.child_id, event.reason) for event in net.a.of(ChildDown)] == [
