@@ -41,6 +41,9 @@ from appliance.sa.datapath import (
 from appliance.sa.interface import TunnelInterface
 from appliance.sa.selector import Address
 
+_PASS = Defaults(DefaultAction.ACCEPT, DefaultAction.ACCEPT, DefaultAction.ACCEPT)
+_BLOCK = Defaults(DefaultAction.BLOCK, DefaultAction.BLOCK, DefaultAction.BLOCK)
+
 
 class KernelDatapath:
     """The kernel's own IPsec.
@@ -96,8 +99,8 @@ class KernelDatapath:
             core.survivors = await Survivors.of(core.requester)
             core.reqids = Reqids(core.survivors.unused_generation())
             core.spd.adopt(core.survivors.every_policy)
-            if self.options.block:
-                await self._block()
+            if self.options.block or core.survivors.blocked:
+                await self._note_defaults()
         except OSError as error:
             await self.close()
             raise refusal_of(error, "taking stock of what the kernel has") from error
@@ -115,11 +118,12 @@ class KernelDatapath:
         self._surroundings.tunnels.attach(loop)
         core.tasks.every(self.options.audit, self.audit)
 
-    async def _block(self) -> None:
+    async def _note_defaults(self) -> None:
+        """What becomes of packets that no policy is for without us: not what a killed daemon of ours made of it."""
         found = await self._core.asked.run(lambda socket: socket.do(requests.get_defaults()))
         if not isinstance(found, Defaults):
             raise DatapathRefusal(Reason.KERNEL_TOO_OLD, "default policies came with Linux 5.15")
-        self._defaults = found
+        self._defaults = _PASS if self._core.survivors.blocked and found == _BLOCK else found
 
     async def probe(self) -> Capabilities:
         """Tell what can be done here and now. Never raises."""
@@ -153,7 +157,7 @@ class KernelDatapath:
         gone = [requests.delete_state(states.id_of(row.key)) for row in core.sad.rows.values() if not row.gone]
         gone += [requests.delete_state(StateId.of(state)) for state in core.survivors.states]
         gone += [delete(policy) for policy in core.spd]
-        if self._defaults is not None and self._enforcement.ready:
+        if self._defaults is not None and (self._enforcement.ready or core.survivors.blocked):
             gone.append(requests.set_defaults(self._defaults))
         with contextlib.suppress(OSError, DatapathRefusal):
             await requester.batch(gone)
@@ -301,8 +305,8 @@ class KernelDatapath:
             try:
                 await self._enforcement.apply()
                 await self._surroundings.steer()
-                if first and self.options.block:
-                    every = Defaults(DefaultAction.BLOCK, DefaultAction.BLOCK, DefaultAction.BLOCK)
+                if first and self._defaults is not None:
+                    every = _BLOCK if self.options.block else self._defaults
                     await self._core.asked.run(lambda socket: socket.do(requests.set_defaults(every)))
             except (DatapathRefusal, OSError) as error:
                 for policy in policies:

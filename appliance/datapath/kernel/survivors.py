@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from appliance.datapath.kernel.requester import Requester
 from appliance.datapath.kernel.sad import generation_of
-from appliance.datapath.kernel.spd import FIRST, Place, Spd, Tier, ours
+from appliance.datapath.kernel.spd import FIRST, LAST, Place, Spd, Tier, ours
 from appliance.datapath.kernel.states import policy_offload
 from appliance.datapath.kernel.xfrm import Policy, SaDirection, State
 
@@ -16,12 +16,14 @@ from appliance.datapath.kernel.xfrm import Policy, SaDirection, State
 class Survivors:
     """SAs and policies of earlier starts. ``every_policy`` has those without SAs, too, which go at once.
 
-    Those that let IKE pass a device stay as long as an SA does.
+    Those that let IKE pass a device stay as long as an SA does. ``blocked``: some let pass what no other policy is
+    about, so that daemon had the kernel drop it.
     """
 
     def __init__(self, states: Sequence[State], policies: Sequence[Policy]) -> None:
         self.states = [state for state in states if generation_of(state.reqid) is not None]
         self.every_policy = [_as_asked(policy) for policy in policies if ours(policy)]
+        self.blocked = any(policy.priority == LAST for policy in self.every_policy)
         with_sa = {state.reqid for state in self.states}
         self._policies: dict[int, list[Policy]] = {}
         for policy in self.every_policy:

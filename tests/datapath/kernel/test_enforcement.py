@@ -7,6 +7,8 @@ import errno
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
+import pytest
+
 from appliance.datapath.kernel import claims
 from appliance.datapath.kernel.core import Core
 from appliance.datapath.kernel.enforcement import Enforcement
@@ -15,6 +17,7 @@ from appliance.datapath.kernel.requester import Requester
 from appliance.datapath.kernel.sad import Row, traffic
 from appliance.datapath.kernel.spd import Place, Spd
 from appliance.datapath.kernel.states import Device
+from appliance.datapath.kernel.survivors import Survivors
 from appliance.datapath.kernel.xfrm import DeletedPolicy, Policy, XfrmSocket
 from appliance.datapath.kernel.xfrm.parse import parse_frame
 from appliance.datapath.kernel.xfrm.wire import Frame
@@ -109,6 +112,22 @@ def test_a_device_lets_ike_pass_no_more_when_its_last_sa_goes() -> None:
         assert any(policy.offload and not policy.templates for policy in policies.there.values())
         await removed(core, enforcement, row)
         assert not policies.there
+
+    run(policies, body)
+
+
+@pytest.mark.parametrize("block", [False, True])
+def test_the_policies_of_an_earlier_daemon_tell_whether_it_had_the_kernel_drop_the_rest(block: bool) -> None:
+    policies = Policies()
+
+    async def body(core: Core, enforcement: Enforcement) -> None:
+        core.options = KernelOptions(block=block)
+        enforcement.begin()
+        enforcement.always()
+        enforcement.set_policy(PAIR.policy(0))
+        enforcement.set_policy(PAIR.policy(0, name="dns", action=PolicyAction.BYPASS, priority=0, reqid=0))
+        await enforcement.apply()
+        assert Survivors((), list(policies.there.values())).blocked is block
 
     run(policies, body)
 

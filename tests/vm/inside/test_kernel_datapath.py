@@ -409,6 +409,31 @@ def test_what_matches_nothing_is_blocked_if_the_user_asks_and_freed_at_the_end()
     run(body())
 
 
+@pytest.mark.parametrize("block", [False, True])
+def test_a_default_of_block_that_a_killed_daemon_left_ends_with_its_successor(block: bool) -> None:
+    async def body() -> None:
+        with Lab() as lab:
+            spaces = two_hosts(lab)
+            outer = ["ping", "-q", "-n", "-c", "1", "-W", "1", OUTER[4][1]]
+
+            def passes() -> bool:
+                return spaces[0].run(outer, check=False).returncode == 0
+
+            async with kernel_gateway(0, spaces[0], KernelOptions(block=True)) as left:
+                pair = Pair(lab, (left,))
+                await left.datapath.install_policies([pair.policy(0)])
+                assert not passes()
+                kill(kernel_of(left))
+            assert not passes()
+            async with kernel_gateway(0, spaces[0], KernelOptions(block=block)) as again:
+                await again.datapath.install_policies([pair.policy(0)])
+                assert passes() is not block
+            assert passes()
+            assert left_behind(spaces[0]) == ""
+
+    run(body())
+
+
 def test_sas_of_a_killed_daemon_carry_on_until_they_are_replaced() -> None:
     async def body() -> None:
         with Lab() as lab:
