@@ -73,7 +73,9 @@ def parser() -> argparse.ArgumentParser:
         "reload", help=words, description=f"{words[0].upper()}{words[1:]}.", parents=[_talking(ACT_TIMEOUT)]
     )
     words = "which daemon answers, and whether it is ready"
-    commands.add_parser("version", help=words, description=words, parents=[_talking(SHOW_TIMEOUT)])
+    commands.add_parser(
+        "version", help=words, description=f"{words[0].upper()}{words[1:]}.", parents=[_talking(SHOW_TIMEOUT)]
+    )
 
     words = "check a configuration file and stop"
     check = commands.add_parser("check", help=words, description=f"{words[0].upper()}{words[1:]}.")

@@ -192,7 +192,7 @@ def _only(rows: list[Any], what: What, names: list[str]) -> list[Any]:
         return rows
     if what in (What.COUNTERS, What.DATAPATH, What.OFFLOAD):
         raise Refusal(
-            Reason.UNKNOWN_NAME, f"{what.value} are not of a connection", remedy=f"use: esplanade show {what.value}"
+            Reason.UNKNOWN_NAME, f"show {what.value} takes no names", remedy=f"use: esplanade show {what.value}"
         )
 
     def owner(row: Any) -> str:

@@ -102,6 +102,8 @@ class ChildRow(msgspec.Struct, frozen=True, kw_only=True):
     mode: str = "tunnel"
     encapsulation: str | None = None
     """Either "none" (native ESP) or "udp"; null where there is no SA."""
+    interface: str | None = None
+    """The tunnel interface whose packets it protects; null: those that its selectors choose among all others."""
     local_ts: list[str] = []
     remote_ts: list[str] = []
     """As negotiated where there is an SA, else as configured."""
@@ -190,6 +192,7 @@ class PolicyRow(msgspec.Struct, frozen=True, kw_only=True):
     action: str
     """One of "protect", "bypass" or "discard"."""
     priority: int
+    """As configured."""
     local_ts: list[str]
     remote_ts: list[str]
     state: str = ""
@@ -197,6 +200,8 @@ class PolicyRow(msgspec.Struct, frozen=True, kw_only=True):
     mode: str | None = None
     datapath: str | None = None
     """Where it is installed: a PROTECT policy's home, or all datapaths that run."""
+    interface: str | None = None
+    """The tunnel interface whose packets alone it is for."""
 
 
 class MissingRow(msgspec.Struct, frozen=True, kw_only=True):

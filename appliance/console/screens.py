@@ -159,6 +159,7 @@ def _child_details(child: ChildRow, row: ConnectionRow, page: Page, now: float) 
         {
             "local": ", ".join(child.local_ts),
             "remote": ", ".join(child.remote_ts),
+            "through": child.interface,
             "esp": _transport(child),
             "spis": f"{child.spi_in} in, {child.spi_out} out" if up else None,
             "in": f"{units.size(child.bytes_in)}, {units.count(child.packets_in)} packets" if up else None,
@@ -263,6 +264,7 @@ def policies(rows: Sequence[PolicyRow], page: Page, now: float) -> list[str]:
     if not rows:
         return ["no policies are installed: nothing is protected, and nothing is let through on purpose"]
     colours = {"protect": Colour.GOOD, "bypass": Colour.BUSY, "discard": Colour.BAD}
+    routed = any(row.interface for row in rows)
     table: list[Row | Note] = [
         [
             Cell(str(number), right=True),
@@ -270,12 +272,14 @@ def policies(rows: Sequence[PolicyRow], page: Page, now: float) -> list[str]:
             Cell(row.action, colours.get(row.action, Colour.PLAIN)),
             Cell("\n".join(row.local_ts)),
             Cell("\n".join(row.remote_ts)),
+            *([Cell(row.interface or "")] if routed else []),
             Cell(row.state),
             Cell(row.datapath or ""),
         ]
         for number, row in enumerate(rows, 1)
     ]
-    return page.table(["#", "NAME", "ACTION", "LOCAL", "REMOTE", "NOW", "ON"], table)
+    through = ["INTERFACE"] if routed else []
+    return page.table(["#", "NAME", "ACTION", "LOCAL", "REMOTE", *through, "NOW", "ON"], table)
 
 
 def datapaths(rows: Sequence[DatapathRow], page: Page, now: float) -> list[str]:

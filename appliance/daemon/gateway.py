@@ -113,6 +113,7 @@ class Gateway:
             self.events,
             self.failback,
             log,
+            lack=self.candidates.lack,
             counters=lambda: (
                 self.ike.counters
                 | self.reconciler.counters

@@ -104,6 +104,7 @@ class Daemon:
         self._reloading = asyncio.Lock()
         self._soft: SoftDatapath | None = None
         self._kernel: KernelDatapath | None = None
+        self._passes_told = False
         self._demultiplexer: Demultiplexer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         addresses = dict.fromkeys(address for c in config.connections for address in c.local.addresses)
@@ -313,6 +314,19 @@ class Daemon:
         return makers[name]
 
     async def _make_kernel(self) -> Datapath:
+        try:
+            kernel = await self._start_kernel()
+        except Refusal:
+            if self._config.datapath.kernel.default_policy is DefaultPolicy.BLOCK and not self._passes_told:
+                self._passes_told = True
+                text = 'default_policy = "block" does not hold before the kernel\'s datapath runs: other packets pass'
+                self._log.add("error", "datapath", "default-policy", text)
+            raise
+        self._kernel, self._passes_told = kernel, False
+        await self._keep_interfaces(self._desired)
+        return kernel
+
+    async def _start_kernel(self) -> KernelDatapath:
         from appliance.datapath.guard import ipsec_aware
         from appliance.datapath.kernel.datapath import KernelDatapath
         from appliance.datapath.kernel.options import KernelOptions
@@ -329,8 +343,6 @@ class Daemon:
         )
         kernel = KernelDatapath(options, demultiplexer=self._demultiplexer)
         await kernel.start()
-        self._kernel = kernel
-        await self._keep_interfaces(self._desired)
         return kernel
 
     async def _keep_interfaces(self, desired: Desired) -> None:

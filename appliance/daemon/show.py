@@ -32,9 +32,16 @@ from appliance.daemon.offload import OffloadProbe
 from appliance.daemon.reconcile import Reconciler
 from appliance.daemon.runtime import ChildRuntime, ConnectionRuntime, Why
 from appliance.daemon.slot import Slot
+from appliance.daemon.translate import PRIORITY_STEP
 from appliance.ike.views import ChildView, IkeView
-from appliance.reasons import Reason
-from appliance.sa.association import Direction, PolicyAction, SecurityAssociation, UdpEncapsulation
+from appliance.reasons import Reason, Refusal
+from appliance.sa.association import (
+    Direction,
+    PolicyAction,
+    SecurityAssociation,
+    SecurityPolicy,
+    UdpEncapsulation,
+)
 from appliance.sa.datapath import Carried, DatapathRefusal, Usage
 from appliance.sa.selector import TrafficSelector
 
@@ -49,7 +56,10 @@ CLOCK_STEP = 0.5
 
 
 class Show:
-    """Everything that can be shown. ``counters`` are the daemon's own, by name."""
+    """Everything that can be shown.
+
+    ``lack`` tells why no datapath can carry what a policy protects; ``counters`` are the daemon's own, by name.
+    """
 
     def __init__(
         self,
@@ -61,6 +71,7 @@ class Show:
         failback: Failback,
         log: Log,
         *,
+        lack: Callable[[SecurityPolicy], Refusal | None],
         counters: Callable[[], Mapping[str, int]],
     ) -> None:
         self._engine = engine
@@ -70,6 +81,7 @@ class Show:
         self._events = events
         self._failback = failback
         self._log = log
+        self._lack = lack
         self._counters = counters
         self._loop = asyncio.get_running_loop()
         self._offload = OffloadProbe()
@@ -112,7 +124,7 @@ class Show:
                 owner = by_name.get(policy.name)
                 home = homes.home(policy.name)
                 state = "dropped" if owner is None else _protection(*owner, acquire=policy.acquire)
-                if home is None and not state.startswith("dropped"):
+                if home is None and not state.startswith("dropped:"):
                     state = "dropped: no datapath can take it"
             else:
                 home = running
@@ -121,12 +133,13 @@ class Show:
                 PolicyRow(
                     name=policy.name,
                     action=policy.action.value,
-                    priority=policy.priority,
+                    priority=policy.priority // PRIORITY_STEP,
                     local_ts=_texts(policy.local_ts),
                     remote_ts=_texts(policy.remote_ts),
                     state=state,
                     mode=policy.mode.value if policy.action is PolicyAction.PROTECT else None,
                     datapath=home,
+                    interface=policy.handling.interface,
                 )
             )
         return rows
@@ -300,8 +313,9 @@ class Show:
             return ChildRow(
                 name=child.name,
                 state=state,
-                reason=_cause(why),
+                reason=_cause(why) or self._lacking(child),
                 mode=config.mode.value,
+                interface=config.handling.interface,
                 local_ts=_texts(config.local_ts),
                 remote_ts=_texts(config.remote_ts),
             )
@@ -314,6 +328,7 @@ class Show:
             spi_out=_spi(installed.outbound.spi),
             suite=str(installed.inbound.suite),
             mode=installed.inbound.mode.value,
+            interface=installed.inbound.handling.interface,
             encapsulation="none" if installed.inbound.encapsulation is None else "udp",
             local_ts=_texts(installed.inbound.local_ts),
             remote_ts=_texts(installed.inbound.remote_ts),
@@ -363,6 +378,13 @@ class Show:
             # Datapaths on this machine share its monotonic clock with the event loop.
             last_used_ago=max(0.0, time.monotonic() - usage.last_used) if usage.last_used else None,
         )
+
+    def _lacking(self, child: ChildRuntime) -> Cause | None:
+        """Why no datapath could carry a child, also before somebody wants it up."""
+        lack = self._lack(child.wanted.policy)
+        if lack is None:
+            return None
+        return Cause(reason=lack.reason.name, words=lack.reason.words, detail=lack.detail, remedy=lack.remedy)
 
     def _avoided(self, slot: Slot) -> str | None:
         if slot.silence is None or self._loop.time() >= slot.standing.avoid_until:

@@ -85,16 +85,6 @@ def policies_of(config: Config, reqids: Reqids) -> tuple[SecurityPolicy, ...]:
     policies: list[SecurityPolicy] = []
     shared = _Shared()
     if_ids = {interface.name: interface.if_id for interface in config.interfaces}
-    for policy in config.policies:
-        policies.append(
-            SecurityPolicy(
-                name=policy.name,
-                action=policy.action,
-                priority=policy.priority * PRIORITY_STEP + len(policies),
-                local_ts=policy.local_ts,
-                remote_ts=policy.remote_ts,
-            )
-        )
     for connection in config.connections:
         for child in connection.children:
             name = f"{connection.name}/{child.name}"
@@ -111,6 +101,16 @@ def policies_of(config: Config, reqids: Reqids) -> tuple[SecurityPolicy, ...]:
                     handling=shared.of(_handling(child, if_ids)),
                 )
             )
+    for policy in config.policies:
+        policies.append(
+            SecurityPolicy(
+                name=policy.name,
+                action=policy.action,
+                priority=policy.priority * PRIORITY_STEP + len(policies),
+                local_ts=policy.local_ts,
+                remote_ts=policy.remote_ts,
+            )
+        )
     return tuple(sorted(policies, key=lambda policy: policy.priority))
 
 

@@ -42,6 +42,14 @@ def test_the_screen_is_as_it_was_looked_at(name: str) -> None:
     assert "\n".join(SCREENS[name](PAGE)) + "\n" == (GOLDEN / f"{name}.txt").read_text()
 
 
+def test_a_policy_of_a_tunnel_interface_names_it() -> None:
+    dns, net, lan = rows.POLICIES
+    net = msgspec.structs.replace(net, interface="ipsec0")
+    head, *lines = screens.policies([dns, net, lan], PAGE, rows.NOW)
+    at = head.index("INTERFACE")
+    assert [line[at : at + 9].strip() for line in lines if line[:1].strip()] == ["", "ipsec0", ""]
+
+
 @pytest.mark.parametrize("name", SCREENS)
 def test_no_line_ends_in_blanks_or_is_wider_than_a_wide_terminal(name: str) -> None:
     for line in SCREENS[name](PAGE):

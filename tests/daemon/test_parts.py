@@ -18,6 +18,7 @@ from appliance.config.load import load, loads
 from appliance.daemon import backoff
 from appliance.daemon.addresses import is_local, local_for, port_is_taken, routed_source
 from appliance.daemon.log import BURST, RING, Log, stderr_writer
+from appliance.daemon.main import Daemon
 from appliance.daemon.notify import notify
 from appliance.daemon.translate import Reqids, desired_of, policies_of
 from appliance.reasons import Reason, Refusal
@@ -237,13 +238,34 @@ def test_policies_are_ordered_by_priority_then_by_the_file() -> None:
         f'[[policy]]\nname = "{name}"\naction = "{action}"\nlocal_ts = ["10.1.0.1"]\n'
         f'remote_ts = ["10.2.0.{n}"]\n{more}\n'
         for n, (name, action, more) in enumerate(
-            (("first", "bypass", ""), ("second", "discard", ""), ("last", "discard", "priority = 9000")), 1
+            (
+                ("first", "bypass", ""),
+                ("second", "discard", ""),
+                ("last", "discard", "priority = 9000"),
+                ("same", "bypass", "priority = 2000"),
+            ),
+            1,
         )
     )
     policies = policies_of(loads(text), Reqids())
-    assert [policy.name for policy in policies] == ["first", "second", "site/net", "last"]
+    assert [policy.name for policy in policies] == ["first", "second", "site/net", "same", "last"], "children first"
     assert policies[0].action is PolicyAction.BYPASS
-    assert len({policy.priority for policy in policies}) == 4
+    assert len({policy.priority for policy in policies}) == 5
+
+
+def test_a_default_of_block_that_does_not_hold_is_told_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kernel = '[datapath]\norder = ["kernel", "soft"]\n[datapath.kernel]\ndefault_policy = "block"\n'
+    config, reqids, log = loads(configuration("a") + kernel), Reqids(), Log()
+    monkeypatch.setattr("appliance.datapath.guard.ipsec_aware", lambda: False)
+
+    async def main() -> None:
+        daemon = Daemon(config, desired_of(config, reqids), reqids, tmp_path / "control.sock", log)
+        for _ in range(2):
+            with pytest.raises(Refusal):
+                await daemon._make_kernel()
+
+    asyncio.run(main())
+    assert [(entry.level, entry.event) for entry in log] == [("error", "default-policy")]
 
 
 def test_how_a_child_is_carried_reaches_its_sas_and_its_policy() -> None:

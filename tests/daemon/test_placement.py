@@ -209,7 +209,7 @@ def test_a_reload_adds_changes_and_takes_policies_where_their_homes_are() -> Non
             assert places(a, "dns") == ["kernel", "soft"]
             assert places(a, "site/net") == ["soft"]
             assert places(a, "site/lab") == []
-            assert a.journal[:2] == ["kernel: add dns", "soft: add dns site/net"]
+            assert a.journal[:2] == ["kernel: add dns", "soft: add dns"]
             await a.reload(configuration("a", children=SECOND_CHILD))
             await traffic(a, b, 20, (1, 2))
             await settle(a, b)
@@ -232,10 +232,31 @@ def test_what_names_an_interface_goes_only_where_there_are_interfaces() -> None:
             assert places(a, "site/net") == [], "it is nowhere, and the guard drops it"
             assert not a.gateway.engine.child_sas()
             rows = await a.gateway.show.policies()
-            assert [(row.datapath, row.state) for row in rows] == [(None, "dropped until the connection is up")]
+            assert [(row.datapath, row.state) for row in rows] == [(None, "dropped: no datapath can take it")]
             a.down.clear()
             await traffic(a, b, 60)
             await settle(a, b)
+
+    run(main())
+
+
+def test_a_child_that_waits_says_why_no_datapath_could_carry_it() -> None:
+    async def main() -> None:
+        adjust = handled(Handling(datapath="kernel"))
+        text = configuration("b", start="respond")
+        async with pair(configuration("a", start="respond"), text, names=ORDER, adjust=adjust, up=False) as (a, _, _):
+            await asyncio.sleep(1)
+            [row] = await a.gateway.show.connections()
+            assert (row.children[0].state, row.children[0].reason) == (State.WAITING, None)
+            a.down.add("kernel")
+            a.running["kernel"].die()
+            await asyncio.sleep(5)
+            [row] = await a.gateway.show.connections()
+            cause = row.children[0].reason
+            assert row.children[0].state is State.WAITING and cause is not None
+            assert (cause.reason, cause.detail) == ("NO_TUN", "kernel: as the test wants")
+            [policy] = await a.gateway.show.policies()
+            assert (policy.priority, policy.state) == (2000, "dropped: no datapath can take it")
 
     run(main())
 
