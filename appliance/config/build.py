@@ -380,6 +380,8 @@ def _selectors(section: Section, name: str, side: Section, report: Report) -> tu
     given: tuple[TrafficSelector, ...] | None = section.values[name]
     if given is not None:
         return given
+    if not section.good("interface"):
+        return ()
     if "interface" in section.present:
         other: tuple[TrafficSelector, ...] = section.values["remote_ts" if name == "local_ts" else "local_ts"] or ()
         families = {selector.version for selector in other or EVERYTHING}

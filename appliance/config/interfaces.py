@@ -72,7 +72,7 @@ def check_interfaces(
                 "an interface's name is there once",
                 "choose another name for one of them: here, or in datapath.soft.tun",
             )
-        if interface.name not in used:
+        if interface.name not in used and interface_name_fault(interface.name) is None:
             report.add(
                 path,
                 Reason.CONFIG_CONFLICT,
@@ -93,20 +93,20 @@ def check_interfaces(
         first = ids.setdefault(interface.if_id, interface)
         if first is not interface:
             _same_number(first, interface, path, report)
-        for index, network in enumerate(interface.routes):
+        for key, index, network in _routed(interface):
             other = routed.setdefault(network, interface)
             if other is not interface:
                 report.add(
-                    (*path, "routes", index),
+                    (*path, key, index),
                     Reason.CONFIG_CONFLICT,
                     f"{network} is routed to {other.name} already, in line {other.line}",
                     "packets take one way",
-                    "remove one of the two routes, or make one narrower",
+                    "remove it from one of the two, or make one narrower",
                     value=True,
                 )
-        for network, peer in _swallowed(interface, connections):
+        for key, network, peer in _swallowed(interface, connections):
             report.add(
-                (*path, "routes"),
+                (*path, key),
                 Reason.CONFIG_SIDES,
                 f"the route {network} leads {peer}, the tunnel's own peer, into the tunnel",
                 "its encrypted packets would go into it again, and be dropped",
@@ -126,11 +126,20 @@ def _same_number(first: Interface, second: Interface, path: KeyPath, report: Rep
     )
 
 
-def _swallowed(interface: Interface, connections: Sequence[Connection]) -> Iterator[tuple[Network, Address]]:
-    """Routes that hold a peer's outer address, with that address."""
+def _routed(interface: Interface) -> Iterator[tuple[str, int, Network]]:
+    """What leads to an interface: its routes and the networks of its addresses; with the key that says so."""
+    for index, network in enumerate(interface.routes):
+        yield "routes", index, network
+    for index, address in enumerate(interface.addresses):
+        if address.network.num_addresses > 1:
+            yield "address", index, address.network
+
+
+def _swallowed(interface: Interface, connections: Sequence[Connection]) -> Iterator[tuple[str, Network, Address]]:
+    """The first route that holds a peer's outer address, with its key and that address."""
     for connection in connections:
         if any(child.interface == interface.name for child in connection.children):
             for peer in connection.remote.addresses:
-                networks = [network for network in interface.routes if peer in network]
-                if networks:
-                    yield networks[0], peer
+                found = next(((key, network) for key, _, network in _routed(interface) if peer in network), None)
+                if found is not None:
+                    yield *found, peer

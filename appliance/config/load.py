@@ -15,6 +15,7 @@ from appliance.config.model import (
     Config,
     ControlSettings,
     DatapathSettings,
+    DefaultPolicy,
     IkeSettings,
     KernelDatapath,
     LogSettings,
@@ -70,7 +71,9 @@ def _build(file: Path, data: bytes) -> tuple[Config, Report]:
     check_interfaces(interfaces, connections, soft.tun, report)
     check_overlaps(connections, policies, report)
     check_sides(connections, report)
-    check_handling(connections, interfaces, datapath.values["order"] if datapath.good("order") else None, report)
+    order = datapath.values["order"] if datapath.good("order") else None
+    check_handling(connections, {interface.name for interface in interfaces}, soft.tun, order, report)
+    _check_default_policy(datapath, report)
     _check_ports(ike, report)
     config = Config(
         path=file.absolute(),
@@ -127,6 +130,20 @@ def _check_policy_names(policies: tuple[Policy, ...], report: Report) -> None:
                 "rename one of them",
                 value=True,
             )
+
+
+def _check_default_policy(datapath: Section, report: Report) -> None:
+    kernel = datapath.table("kernel")
+    block = kernel.values["default_policy"] is DefaultPolicy.BLOCK
+    if block and datapath.good("order") and "kernel" not in datapath.values["order"]:
+        report.add(
+            kernel.at("default_policy"),
+            Reason.CONFIG_CONFLICT,
+            'default_policy is "block", and "kernel" is not in datapath.order',
+            "only the kernel's datapath drops what no policy is for, so nothing would be dropped",
+            'add "kernel" to [datapath] order, or remove default_policy',
+            value=True,
+        )
 
 
 def _check_ports(ike: Section, report: Report) -> None:

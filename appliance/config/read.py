@@ -265,7 +265,7 @@ def _read_node(node: Node, raw: Any, path: KeyPath, report: Report, *, present: 
             return section
         case Named():
             sections = {}
-            for name, value in _as_table(raw).items():
+            for name, value in _as_table(raw, f"write [{dotted(path)}.NAME] and keys below it").items():
                 if not NAME.fullmatch(name):
                     report.add(
                         (*path, name),
@@ -308,7 +308,7 @@ class _Silent(Report):
         self._locator = report._locator
 
 
-def _as_table(raw: Any) -> dict[str, Any]:
+def _as_table(raw: Any, remedy: str = "write { key = value, … }, or a [table] of its own") -> dict[str, Any]:
     if raw is None:
         return {}
     if not isinstance(raw, dict):
@@ -317,7 +317,7 @@ def _as_table(raw: Any) -> dict[str, Any]:
             Reason.CONFIG_TYPE,
             f"this is {kind}, and a table is due",
             "it has keys of its own",
-            "write { key = value, … }, or a [table] of its own",
+            remedy,
         )
     return raw
 

@@ -250,7 +250,7 @@ _CHILD = Table(
             type=values.choice(DfPolicy),
             default="copy",
             effect=Effect.REKEY,
-            help="the outer IPv4 header's don't-fragment bit (RFC 4301 §8.1)",
+            help="the outer IPv4 header's don't-fragment bit (RFC 4301 §8.1); the kernel's datapath has no set",
         ),
         "interface": Key(
             type=values.INTERFACE_NAME,
@@ -398,8 +398,8 @@ _DATAPATH = Table(
                     type=values.choice(DefaultPolicy),
                     default="pass",
                     effect=Effect.RESTART,
-                    help="what becomes of packets that no policy is for, of the whole machine. block drops them (Linux "
-                    "5.15)",
+                    help="what becomes of packets that no policy is for, of the whole machine. block drops them while "
+                    "the kernel's datapath runs (Linux 5.15)",
                 ),
                 "survivors": Key(
                     type=values.duration(0, HOUR),

@@ -202,7 +202,7 @@ def duration(low: float, high: float, *, off: bool = False) -> ValueType:
                 Reason.CONFIG_UNIT,
                 f"{shown(value)} is not a duration",
                 "a duration is a number with a unit: ms, s, m, h or d",
-                'write it as "30s", "5m", "1h30m" or "1d"',
+                'write it as "30s", "5m", "1h30m" or "1d"' + (', or "off"' if off else ""),
             )
         seconds = sum(float(n) * _SECONDS[u] for n, u in parts)
         if not low <= seconds <= high:
@@ -414,10 +414,18 @@ def _parse_networks(value: Any) -> tuple[Network, ...]:
             return ip_network(element.strip())
         except ValueError as error:
             raise Fault(
-                Reason.CONFIG_VALUE, f"{shown(element)} is not a network", str(error), _selector_remedy(element)
+                Reason.CONFIG_VALUE, f"{shown(element)} is not a network", str(error), _network_remedy(element)
             ) from None
 
     return _each(value, _NETWORKS_WORDS, read)
+
+
+def _network_remedy(element: str) -> str:
+    try:
+        network = ip_network(element.partition("[")[0].strip(), strict=False)
+    except ValueError:
+        return 'write it as "10.2.0.0/16" or "fd02::/48"; everything is "0.0.0.0/0" and "::/0"'
+    return f'did you mean "{network}"?' if "[" not in element else f'write "{network}": routes know no protocols'
 
 
 NETWORKS = ValueType(_NETWORKS_WORDS, _parse_networks)
@@ -426,8 +434,12 @@ NETWORKS = ValueType(_NETWORKS_WORDS, _parse_networks)
 def interface_name_fault(name: str) -> str | None:
     """What is wrong with an interface's name, or None."""
     # The name stands in firewall rules, where '*' and quotes mean something, and in paths of /proc.
-    if len(name) > 15 or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        return "is longer than 15 bytes or has more than letters, digits, '_', '.' and '-'"
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        return "has more than letters, digits, '_', '.' and '-'"
+    if name[0] in ".-":
+        return f"starts with '{name[0]}'"
+    if len(name) > 15:
+        return f"is {len(name)} bytes long"
     return "is the kernel's own" if name in ("all", "default", "lo") else None
 
 
@@ -534,5 +546,7 @@ def _known(name: str, known: tuple[str, ...], coming: tuple[str, ...], words: st
             Reason.CONFIG_VALUE, f"{shown(name)} is not in this version", "it has " + ", ".join(known), "remove it"
         )
     if name not in known:
-        raise Fault(Reason.CONFIG_VALUE, f"{shown(name)} is not known here", f"the key takes {words}", f"write {words}")
+        near = get_close_matches(name.lower(), known, n=1)
+        remedy = f'did you mean "{near[0]}"?' if near else f"write {words}"
+        raise Fault(Reason.CONFIG_VALUE, f"{shown(name)} is not known here", f"the key takes {words}", remedy)
     return name

@@ -6,6 +6,7 @@ import pytest
 
 from appliance.config.load import loads
 from appliance.config.model import DefaultPolicy, KernelDatapath
+from appliance.config.problem import ConfigError
 from appliance.reasons import Reason
 from appliance.sa.association import Offload
 from appliance.sa.selector import EVERYTHING
@@ -30,8 +31,12 @@ def routed(keys: str, interface: str = "", *, name: str = "ipsec0", child: str =
     [
         (CONNECTION + CHILD + '[datapath]\norder = ["kernel", "soft", "kernel"]\n',
          Reason.CONFIG_CONFLICT, 10, ["twice"]),
-        (CONNECTION + CHILD + '[datapath]\nreturn_after = "never"\n', Reason.CONFIG_UNIT, 10, ["not a duration"]),
+        (CONNECTION + CHILD + '[datapath]\norder = ["Kernal"]\n', Reason.CONFIG_VALUE, 10, ['did you mean "kernel"?']),
+        (CONNECTION + CHILD + '[datapath]\nreturn_after = "never"\n',
+         Reason.CONFIG_UNIT, 10, ["not a duration", 'or "off"']),
         (CONNECTION + CHILD + '[datapath.kernel]\ndefault_policy = "blok"\n', Reason.CONFIG_VALUE, 10, ['"block"']),
+        (CONNECTION + CHILD + '[datapath.kernel]\ndefault_policy = "block"\n',
+         Reason.CONFIG_CONFLICT, 10, ["nothing would be dropped", 'add "kernel"']),
         (CONNECTION + CHILD + '[datapath.kernel]\nsurvivors = "2h"\n', Reason.CONFIG_VALUE, 10, ['"0s" to "1h"']),
         (with_child("if_id_in = 5"), Reason.CONFIG_UNKNOWN_KEY, 9, ["[interface.NAME]"]),
         (with_child("hw_offload = true"), Reason.CONFIG_UNKNOWN_KEY, 9, ["here it is offload"]),
@@ -44,7 +49,16 @@ def routed(keys: str, interface: str = "", *, name: str = "ipsec0", child: str =
         (with_child('offload_device = "eth0"'), Reason.CONFIG_CONFLICT, 9, ['add "kernel" to [datapath] order']),
         (with_child('offload_device = "eth0"\noffload = "none"\n' + KERNEL),
          Reason.CONFIG_CONFLICT, 9, ["does anything"]),
-        (with_child('offload_device = "a/b"\n' + KERNEL), Reason.CONFIG_VALUE, 9, ["15 bytes"]),
+        (with_child('offload_device = "a/b"\n' + KERNEL), Reason.CONFIG_VALUE, 9, ["more than letters"]),
+        (with_child('offload_device = "enp129s0f0np0v63"\n' + KERNEL), Reason.CONFIG_VALUE, 9, ["16 bytes long"]),
+        (with_child('offload_device = "esplanade0"\n' + KERNEL), Reason.CONFIG_CONFLICT, 9, ["no hardware"]),
+        (routed('offload_device = "ipsec0"'), Reason.CONFIG_CONFLICT, 8, ["that Esplanade makes"]),
+        (with_child('tfc = 1000\noffload = "packet"\n' + KERNEL),
+         Reason.CONFIG_CONFLICT, 9, ['offload = "packet"', "auto or none"]),
+        (with_child('df = "set"\ndatapath = "kernel"\n' + KERNEL),
+         Reason.CONFIG_CONFLICT, 9, ["copies DF or clears it", "let soft take the child"]),
+        (with_child('df = "set"\n' + KERNEL.replace(', "soft"', "")), Reason.CONFIG_CONFLICT, 9, ["kernel's datapath"]),
+        (routed('df = "set"'), Reason.CONFIG_CONFLICT, 8, ["kernel's datapath"]),
         (with_child('interface = "ipsec0"\n' + KERNEL), Reason.CONFIG_CONFLICT, 9, ["add [interface.ipsec0]"]),
         (routed('mode = "transport"', child='local_ts = "192.0.2.1"\nremote_ts = "192.0.2.2"'),
          Reason.CONFIG_CONFLICT, 7, ["transport mode", 'mode = "tunnel"']),
@@ -57,6 +71,9 @@ def routed(keys: str, interface: str = "", *, name: str = "ipsec0", child: str =
         (routed("", 'address = "224.0.0.1/24"'), Reason.CONFIG_VALUE, 10, ["not an address that an interface"]),
         (routed("", 'routes = ["10.2.0.0/16", "10.2.0.1/24"]'),
          Reason.CONFIG_VALUE, 10, ['"10.2.0.0/24"', "routes[2]"]),
+        (routed("", 'routes = ["10.2.0.0/16[tcp/80]"]'),
+         Reason.CONFIG_VALUE, 10, ['write "10.2.0.0/16"', "no protocols"]),
+        (routed("", 'routes = ["default"]'), Reason.CONFIG_VALUE, 10, ['"0.0.0.0/0"']),
         (routed("", 'address = "fd09::1/64"\nmtu = 1279'), Reason.CONFIG_CONFLICT, 11, ["IPv6", "1280 or more"]),
         (routed("", "if_id = 0"), Reason.CONFIG_VALUE, 10, ["from 1 to 4294967295"]),
         (routed("", 'device = "ipsec0"'), Reason.CONFIG_CONFLICT, 10, ["is a tunnel interface itself"]),
@@ -64,6 +81,10 @@ def routed(keys: str, interface: str = "", *, name: str = "ipsec0", child: str =
          Reason.CONFIG_CONFLICT, 12, ["both have if_id 947130767", "give ipsec1 an if_id"]),
         (routed("", 'routes = "10.2.0.0/16"', more="ipsec1").replace("ipsec1]", 'ipsec1]\nroutes = "10.2.0.0/16"'),
          Reason.CONFIG_CONFLICT, 12, ["routed to ipsec0 already, in line 9"]),
+        (routed("", 'routes = "10.9.0.0/30"', more="ipsec1").replace("ipsec1]", 'ipsec1]\naddress = "10.9.0.1/30"'),
+         Reason.CONFIG_CONFLICT, 12, ["address[1]", "10.9.0.0/30 is routed to ipsec0 already"]),
+        (routed("").replace("[interface.ipsec0]", "[[interface]]").replace('interface = "ipsec0"\n', ""),
+         Reason.CONFIG_TYPE, 8, ["write [interface.NAME]"]),
         (routed("", name="esplanade0"), Reason.CONFIG_CONFLICT, 9, ["TUN device"]),
     ],
 )  # fmt: skip
@@ -113,6 +134,31 @@ def test_children_that_share_an_interface_share_its_packets() -> None:
 def test_an_interface_that_no_child_uses_is_a_warning() -> None:
     (warning,) = loads(CONNECTION + CHILD + "[interface.ipsec0]\n").warnings
     assert warning.line == 9 and "no child uses" in warning.what and "dropped" in warning.cause
+
+
+def test_what_newer_kernels_refuse_is_a_warning() -> None:
+    (warning,) = loads(routed('offload = "crypto"')).warnings
+    assert warning.line == 8 and "Linux 6.16" in warning.cause
+    assert loads(routed('offload = "auto"')).warnings == ()
+
+
+def test_df_is_set_where_the_soft_datapath_may_take_the_child() -> None:
+    for keys in ('df = "set"', 'df = "set"\ndatapath = "soft"'):
+        assert loads(with_child(keys + "\n" + KERNEL)).warnings == ()
+
+
+def test_a_wrong_interfaces_name_is_told_by_itself() -> None:
+    text = routed("", name="ipsec0-too-long-by-far")
+    with pytest.raises(ConfigError) as caught:
+        loads(text)
+    assert [problem.line for problem in caught.value.problems] == [7, 9]
+    assert all("22 bytes long" in problem.what for problem in caught.value.problems)
+
+
+def test_an_address_whose_network_swallows_the_peer_is_a_warning() -> None:
+    (warning,) = loads(routed("", 'address = "192.0.2.9/24"')).warnings
+    assert (warning.reason, warning.line) == (Reason.CONFIG_SIDES, 10)
+    assert "192.0.2.0/24 leads 192.0.2.2" in warning.what
 
 
 def test_a_route_that_swallows_the_peer_is_a_warning() -> None:
