@@ -77,7 +77,7 @@ REPLAY_ESN_VAL = Codec(Attribute.REPLAY_ESN_VAL, "replay_esn", _pack, ReplayEsn.
 LTIME_VAL = Codec(Attribute.LTIME_VAL, "usage", _pack, Usage.unpack)
 MARK = Codec(Attribute.MARK, "mark", _pack, Mark.unpack)
 IF_ID = u32(Attribute.IF_ID, "if_id")
-SA_DIR = Codec(Attribute.SA_DIR, "direction", U8.pack, lambda data: _direction(U8.unpack_from(data)[0]))
+SA_DIR = Codec(Attribute.SA_DIR, "direction", U8.pack, lambda data: _direction(U8.unpack_from(data)[0]), zero=True)
 SA_PCPU = u32(Attribute.SA_PCPU, "cpu", zero=True)
 TMPL = Codec(Attribute.TMPL, "templates", pack_templates, unpack_templates)
 POLICY_TYPE = Codec(Attribute.POLICY_TYPE, "policy_type", pack_policy_type, unpack_policy_type)

@@ -104,15 +104,15 @@ def parse_frame(view: memoryview, frame: Frame, *, keys: bool = False) -> Messag
 def parse_body(view: memoryview, frame: Frame, *, keys: bool = False) -> Body:
     """What such a message says. Raises Malformed."""
     kind, flags, _, port, start, end = frame
-    if kind in _DUMPED and flags & NLM_F_DUMP == NLM_F_DUMP and port == 0 and flags & 1:
-        return StateFilter.read(view, start, end) if kind == MessageType.GETSA else None
-    read = _READERS.get(kind)
-    if read is None:
-        return Unknown(bytes(view[start:end]))
-    size, function = read
-    if end - start < size:
-        raise Malformed(f"{MessageType(kind).name} of {end - start} bytes, not {size}")
     try:
+        if kind in _DUMPED and flags & NLM_F_DUMP == NLM_F_DUMP and port == 0 and flags & 1:
+            return StateFilter.read(view, start, end) if kind == MessageType.GETSA else None
+        read = _READERS.get(kind)
+        if read is None:
+            return Unknown(bytes(view[start:end]))
+        size, function = read
+        if end - start < size:
+            raise Malformed(f"{MessageType(kind).name} of {end - start} bytes, not {size}")
         return function(view, start, end, keys)
     except struct.error as error:
         raise Malformed(f"{MessageType(kind).name}: {error}") from None

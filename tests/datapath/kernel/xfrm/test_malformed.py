@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ from appliance.datapath.kernel.xfrm import (
     requests,
 )
 from appliance.datapath.kernel.xfrm.wire import Frame
+from tests.fuzz.xfrm_target import one_input
 
 from . import strategies
 from .meanings import v4
@@ -76,6 +78,19 @@ def test_reading_raises_malformed_or_nothing(raw: bytes, keys: bool) -> None:
         return
     for one in found:
         assert isinstance(repr(one), str)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(anything)
+def test_what_was_read_is_written_and_read_again_as_it_was(raw: bytes) -> None:
+    one_input(raw)
+
+
+def test_a_filter_of_a_dump_that_is_too_short_is_malformed() -> None:
+    body = struct.pack("=HH", 38, int(Attribute.ADDRESS_FILTER)) + bytes(36)
+    raw = struct.pack("=IHHII", 16 + len(body), int(MessageType.GETSA), 0x301, 0, 0) + body
+    with pytest.raises(Malformed, match="GETSA"):
+        list(parse_all(raw))
 
 
 @settings(max_examples=500, deadline=None)
