@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     if options.command == "guard" and options.config is None and not options.remove:
         grammar.error("guard needs --config FILE or --remove")
+    if options.command == "show" and options.names and options.what in (What.COUNTERS, What.DATAPATH, What.OFFLOAD):
+        grammar.error(f"show {options.what} takes no names; names are for connections, sa, policies and log")
     if options.command == "show" and options.what is None:
         grammar.error(f"show what? One of {', '.join(what.value for what in What)}")
     try:
@@ -152,7 +154,12 @@ def _show(options: Namespace) -> int:
     row_list: Any = list.__class_getitem__(ROWS[what])
     # Of some connections' entries the newest are chosen here, after the others' are gone.
     limit = sys.maxsize if what is What.LOG and options.names else options.limit
-    rows: list[Any] = _ask(options, Call.SHOW, ShowArgs(what=what, limit=limit), row_list)
+    try:
+        rows: list[Any] = _ask(options, Call.SHOW, ShowArgs(what=what, limit=limit), row_list)
+    except Refusal as refusal:
+        if what is not What.OFFLOAD or refusal.reason not in (Reason.CONTROL_NO_SOCKET, Reason.CONTROL_DEAD):
+            raise
+        rows = _look_at_machine()
     rows = _only(rows, what, options.names)
     if what is What.LOG:
         rows = rows[-options.limit :]
@@ -186,14 +193,22 @@ def _show(options: Namespace) -> int:
     return OK
 
 
+def _look_at_machine() -> list[Any]:
+    """The rows of ``show offload`` where no daemon runs yet: what to write into its configuration hangs on them."""
+    import asyncio
+
+    try:
+        from appliance.daemon.offload import OffloadProbe
+    except ImportError as error:
+        raise Refusal(Reason.NOT_INSTALLED_PART, str(error)) from None
+    print("no daemon runs here: this is the machine as this command sees it", file=sys.stderr)
+    return asyncio.run(OffloadProbe(patience=None).rows())
+
+
 def _only(rows: list[Any], what: What, names: list[str]) -> list[Any]:
     """The rows of the connections named. Raises Refusal for a name that no row has."""
     if not names:
         return rows
-    if what in (What.COUNTERS, What.DATAPATH, What.OFFLOAD):
-        raise Refusal(
-            Reason.UNKNOWN_NAME, f"show {what.value} takes no names", remedy=f"use: esplanade show {what.value}"
-        )
 
     def owner(row: Any) -> str:
         if what in (What.SA, What.LOG):

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,9 @@ from appliance.sa.selector import Address
 if TYPE_CHECKING:
     from appliance.datapath.demultiplexer import Demultiplexer
     from appliance.datapath.kernel.datapath import KernelDatapath
+    from appliance.datapath.kernel.options import KernelOptions
     from appliance.datapath.soft.client import SoftDatapath
+    from appliance.datapath.soft.options import SoftOptions
 
 OK, FAILED, BAD_CONFIGURATION = 0, 1, 2
 
@@ -144,6 +146,7 @@ class Daemon:
             self._demultiplexer.readers(soft=False)
         # Then, before anything can carry traffic: what is protected does not leave in the clear.
         guard.apply_policies(self._config, self._desired.policies)
+        await self._remove_leftovers(order)
         for refusal in no_family:
             self._log.refusal("warning", "daemon", "no-family", "an address family is not served", refusal)
         mark = self._config.datapath.soft.mark
@@ -313,6 +316,23 @@ class Daemon:
             raise Refusal(Reason.CONFIG_VALUE, f"datapath.order: there is no datapath {name!r} yet")
         return makers[name]
 
+    async def _remove_leftovers(self, order: Sequence[str]) -> None:
+        """What a killed daemon left of datapaths that are in the order no more takes packets from those that are."""
+        try:
+            if "kernel" not in order:
+                from appliance.datapath.kernel.leftovers import remove_leftovers
+
+                done = await asyncio.to_thread(remove_leftovers, self._kernel_options())
+                if done:
+                    self._log.add("warning", "datapath", "leftovers", f"left by a daemon that had the kernel: {done}")
+            if "soft" not in order:
+                from appliance.datapath.soft import steering
+
+                await asyncio.to_thread(steering.remove_leftovers, self._soft_options())
+        except Refusal as refusal:
+            words = "what an earlier daemon left of a datapath that is not in datapath.order may be in the way"
+            self._log.refusal("error", "datapath", "leftovers", words, refusal)
+
     async def _make_kernel(self) -> Datapath:
         try:
             kernel = await self._start_kernel()
@@ -329,21 +349,24 @@ class Daemon:
     async def _start_kernel(self) -> KernelDatapath:
         from appliance.datapath.guard import ipsec_aware
         from appliance.datapath.kernel.datapath import KernelDatapath
-        from appliance.datapath.kernel.options import KernelOptions
 
         if not await asyncio.to_thread(ipsec_aware):
             words = "nftables here cannot tell what the kernel's IPsec protects: the guard would drop it"
             raise Refusal(Reason.NO_NFTABLES, words, remedy="load nft_xfrm and nft_meta, or use a kernel with them")
+        kernel = KernelDatapath(self._kernel_options(), demultiplexer=self._demultiplexer)
+        await kernel.start()
+        return kernel
+
+    def _kernel_options(self) -> KernelOptions:
+        from appliance.datapath.kernel.options import KernelOptions
+
         settings = self._config.datapath.kernel
-        options = KernelOptions(
+        return KernelOptions(
             mark=self._config.datapath.soft.mark,
             ike_ports=(self._config.ike.port, self._config.ike.port_nat),
             survivors=settings.survivors,
             block=settings.default_policy is DefaultPolicy.BLOCK,
         )
-        kernel = KernelDatapath(options, demultiplexer=self._demultiplexer)
-        await kernel.start()
-        return kernel
 
     async def _keep_interfaces(self, desired: Desired) -> None:
         """Have the tunnel interfaces be as desired. What is refused now is tried again by the datapath."""
@@ -359,6 +382,19 @@ class Daemon:
 
     async def _make_soft(self) -> Datapath:
         from appliance.datapath.soft.client import SoftDatapath
+
+        soft = SoftDatapath(self._soft_options(), on_ike=self._transport.received, demultiplexer=self._demultiplexer)
+        await soft.start()
+        try:
+            for ingress in self._transport.ingresses:
+                await soft.add_ingress(ingress)
+        except Refusal:
+            await soft.close()
+            raise
+        self._soft = soft
+        return soft
+
+    def _soft_options(self) -> SoftOptions:
         from appliance.datapath.soft.options import SoftOptions
 
         settings = self._config.datapath.soft
@@ -372,16 +408,7 @@ class Daemon:
         }
         if settings.mtu is not None:
             options["tun_mtu"] = settings.mtu
-        soft = SoftDatapath(SoftOptions(**options), on_ike=self._transport.received, demultiplexer=self._demultiplexer)
-        await soft.start()
-        try:
-            for ingress in self._transport.ingresses:
-                await soft.add_ingress(ingress)
-        except Refusal:
-            await soft.close()
-            raise
-        self._soft = soft
-        return soft
+        return SoftOptions(**options)
 
     def _stray_esp(self, datagram: Any) -> None:
         if self._soft is not None:

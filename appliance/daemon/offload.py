@@ -37,10 +37,11 @@ def _look_at_kernel() -> KernelAbilities:
 
 
 class OffloadProbe:
-    """One look at a time, shared by all who ask."""
+    """One look at a time, shared by all who ask, who wait for ``patience`` seconds at most, or for its end."""
 
-    def __init__(self, look: Look = look_at_machine) -> None:
+    def __init__(self, look: Look = look_at_machine, *, patience: float | None = ANSWER_SECONDS) -> None:
         self._look = look
+        self._patience = patience
         self._task: asyncio.Task[list[OffloadRow]] | None = None
         self._rows: list[OffloadRow] = []
         self._looked_at = float("-inf")
@@ -53,7 +54,7 @@ class OffloadProbe:
         if self._task is None:
             self._task = loop.create_task(self._fetch())
         task = self._task
-        done, _ = await asyncio.wait([task], timeout=ANSWER_SECONDS)
+        done, _ = await asyncio.wait([task], timeout=self._patience)
         if done:
             return task.result()
         text = "the kernel or a network driver is slow to answer; ask again in a while"

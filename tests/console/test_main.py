@@ -97,7 +97,6 @@ def test_show_of_one_connection_has_its_details_only(path: Path, capsys: pytest.
         assert {row["connection"] for row in json.loads(capsys.readouterr().out)} == {"six"}
         assert main(["show", "connections", "nobody", "--control", str(path)]) == 1
         assert "no such connection" in capsys.readouterr().err
-        assert main(["show", "counters", "site-b", "--control", str(path)]) == 1
 
 
 def test_show_log_asks_for_as_many_as_wanted(path: Path) -> None:
@@ -253,6 +252,22 @@ def test_no_daemon_is_status_3_and_says_which_kind(
     assert reason.words in err and reason.remedy in err and str(path) in err
     assert main(["show", "sa", "--json", "--control", str(path)]) == 3
     assert json.loads(capsys.readouterr().out)["error"]["reason"] == reason.name
+
+
+def test_what_the_machine_can_do_needs_no_daemon(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dead(path)
+    assert main(["show", "offload", "--json", "--control", str(path)]) == 0
+    said = capsys.readouterr()
+    rows = json.loads(said.out)
+    assert rows[0] == rows[0] | {"subject": "kernel", "text": f"Linux {os.uname().release}"} and len(rows) > 1
+    assert said.err == "no daemon runs here: this is the machine as this command sees it\n"
+
+
+@pytest.mark.parametrize("what", ["counters", "datapath", "offload"])
+def test_names_where_there_are_none_are_a_wrong_command_line(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["show", what, "site-b"])
+    assert f"show {what} takes no names" in capsys.readouterr().err
 
 
 def test_a_socket_path_that_is_too_long_is_status_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -143,6 +143,10 @@ class Batches:
         wanted = levels(handling.offload)
         if wanted == (None,):
             return [None], []
+        if handling.offload is Offload.AUTO and handling.if_id and request.sa.direction is Direction.IN:
+            # Linux refuses it from 6.16 on, since devices know no if_id; nothing older says so.
+            words = "no device keeps the packets of tunnel interfaces apart"
+            return [None], [WhyNot("kernel, offload", Reason.OFFLOAD_UNSUPPORTED, words)]
         peer = request.sa.source if request.sa.direction is Direction.IN else request.sa.destination
         try:
             finder = self._finder

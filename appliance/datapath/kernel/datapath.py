@@ -21,9 +21,9 @@ from appliance.datapath.kernel.probe.kernel import probe_kernel
 from appliance.datapath.kernel.requester import Requester, refusal_of
 from appliance.datapath.kernel.sad import Reqids
 from appliance.datapath.kernel.surroundings import Surroundings
-from appliance.datapath.kernel.survivors import Survivors
+from appliance.datapath.kernel.survivors import BLOCK, PASS, Survivors
 from appliance.datapath.kernel.upkeep import Upkeep
-from appliance.datapath.kernel.xfrm import DefaultAction, Defaults, StateId, requests
+from appliance.datapath.kernel.xfrm import Defaults, StateId, requests
 from appliance.reasons import Reason, Refusal
 from appliance.sa.association import Direction, SaKey, SecurityPolicy, UdpEncapsulation
 from appliance.sa.datapath import (
@@ -40,9 +40,6 @@ from appliance.sa.datapath import (
 )
 from appliance.sa.interface import TunnelInterface
 from appliance.sa.selector import Address
-
-_PASS = Defaults(DefaultAction.ACCEPT, DefaultAction.ACCEPT, DefaultAction.ACCEPT)
-_BLOCK = Defaults(DefaultAction.BLOCK, DefaultAction.BLOCK, DefaultAction.BLOCK)
 
 
 class KernelDatapath:
@@ -123,7 +120,7 @@ class KernelDatapath:
         found = await self._core.asked.run(lambda socket: socket.do(requests.get_defaults()))
         if not isinstance(found, Defaults):
             raise DatapathRefusal(Reason.KERNEL_TOO_OLD, "default policies came with Linux 5.15")
-        self._defaults = _PASS if self._core.survivors.blocked and found == _BLOCK else found
+        self._defaults = PASS if self._core.survivors.blocked and found == BLOCK else found
 
     async def probe(self) -> Capabilities:
         """Tell what can be done here and now. Never raises."""
@@ -306,7 +303,7 @@ class KernelDatapath:
                 await self._enforcement.apply()
                 await self._surroundings.steer()
                 if first and self._defaults is not None:
-                    every = _BLOCK if self.options.block else self._defaults
+                    every = BLOCK if self.options.block else self._defaults
                     await self._core.asked.run(lambda socket: socket.do(requests.set_defaults(every)))
             except (DatapathRefusal, OSError) as error:
                 for policy in policies:

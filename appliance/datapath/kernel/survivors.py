@@ -10,7 +10,11 @@ from appliance.datapath.kernel.requester import Requester
 from appliance.datapath.kernel.sad import generation_of
 from appliance.datapath.kernel.spd import FIRST, LAST, Place, Spd, Tier, ours
 from appliance.datapath.kernel.states import policy_offload
-from appliance.datapath.kernel.xfrm import Policy, SaDirection, State
+from appliance.datapath.kernel.xfrm import DefaultAction, Defaults, Policy, SaDirection, State
+
+PASS = Defaults(DefaultAction.ACCEPT, DefaultAction.ACCEPT, DefaultAction.ACCEPT)
+"""What becomes of packets that no policy is for, as the kernel has it at boot."""
+BLOCK = Defaults(DefaultAction.BLOCK, DefaultAction.BLOCK, DefaultAction.BLOCK)
 
 
 class Survivors:

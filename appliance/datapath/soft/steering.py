@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 
 from appliance.datapath import steering
 from appliance.datapath.routing import Routing
@@ -38,6 +39,15 @@ class Steering:
     def close(self) -> None:
         """Close the netlink socket."""
         self._routing.close()
+
+
+def remove_leftovers(options: SoftOptions) -> None:
+    """Take away the rules and routes of a daemon that was killed, for one that does without the soft datapath.
+
+    They would lead packets to a TUN device that is gone. In the thread's network namespace. Raises Refusal.
+    """
+    with closing(Steering(options)) as left:
+        left.remove()
 
 
 def plan(

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.interop.pair import NAME, Pair, Role
-from tests.lab import topology
+from tests.lab import config, topology
 from tests.lab.capture import Capture, Frame, Kind
 from tests.lab.flow import Flow, FlowResult
 from tests.lab.gateway import GatewayError
@@ -259,3 +259,33 @@ def test_packet_offload_has_sas_policies_and_our_own_ike_in_the_device_through_r
         assert shown.status == 0 and "nsim0" in shown.out
         pair.down(Role.INITIATOR)
         pair.gateway.wait("nothing in the device", lambda: not nsim.ipsec().count and not nsim.ipsec().policy_count)
+
+
+@pytest.mark.parametrize(("before", "after"), [("kernel", "soft"), ("soft", "kernel")])
+def test_what_a_killed_daemon_left_in_one_datapath_is_not_in_the_way_of_the_other(before: str, after: str) -> None:
+    with gateways(before) as pair:
+        if before == "kernel":
+            pair.sections["datapath"] = {"order": [before], "kernel": {"default_policy": "block"}}
+            pair.gateway.stop()
+            pair.gateway.write(config.document({}, **pair.sections))
+            pair.gateway.start()
+        pair.configure()
+        pair.up(Role.INITIATOR)
+        pair.traffic(1)
+        assert runs_on(pair, before)()
+        pair.gateway.kill9()
+        pair.sections["datapath"] = {"order": [after]}
+        with Capture(pair.sites.gw_a, "wan", sent=True) as wire:
+            pair.gateway.write(config.document({}, **pair.sections))
+            pair.gateway.start()
+            space = pair.sites.gw_a
+            assert before == "kernel" or "lookup 220" not in space.run(["ip", "rule"]).stdout
+            if before == "kernel":
+                listed = space.run(["ip", "xfrm", "state"]).stdout + space.run(["ip", "xfrm", "policy"]).stdout
+                assert "proto esp" not in listed
+                assert "block" not in space.run(["ip", "xfrm", "policy", "getdefault"]).stdout
+            pair.configure()
+            pair.up(Role.INITIATOR)
+            pair.traffic(1)
+            assert runs_on(pair, after)()
+            assert not wire.leaks(*topology.INSIDE)

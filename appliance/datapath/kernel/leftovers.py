@@ -1,0 +1,54 @@
+"""What a killed daemon left in the kernel, taken away by one that does without: it would keep what it takes."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import closing
+
+from appliance.datapath.kernel.enforcement import delete
+from appliance.datapath.kernel.interfaces import Interfaces
+from appliance.datapath.kernel.options import KernelOptions
+from appliance.datapath.kernel.requester import refusal_of
+from appliance.datapath.kernel.steering import KernelSteering
+from appliance.datapath.kernel.survivors import BLOCK, PASS, Survivors
+from appliance.datapath.kernel.xfrm import StateId, XfrmSocket, requests
+
+_GONE = errno.ESRCH, errno.ENOENT
+
+
+def remove_leftovers(options: KernelOptions) -> str:
+    """Take away SAs, policies, a default of "block", tunnel interfaces, rules and routes; in the thread's namespace.
+
+    Returns what there was in words, "" for nothing. A second call finds nothing. Raises Refusal: NO_PRIVILEGE and the
+    kernel's others.
+    """
+    words = _remove_from_xfrm()
+    with closing(Interfaces()) as interfaces:
+        words += interfaces.apply(())
+    with closing(KernelSteering(options)) as steering:
+        steering.remove()
+    return "; ".join(words)
+
+
+def _remove_from_xfrm() -> list[str]:
+    try:
+        socket = XfrmSocket()
+    except OSError:
+        return []  # no XFRM in this kernel: nothing can have been left there
+    with socket:
+        try:
+            left = Survivors(socket.states(), socket.policies())
+            batch = [requests.delete_state(StateId.of(state)) for state in left.states]
+            batch += [delete(policy) for policy in left.every_policy]
+            blocked = left.blocked and socket.do(requests.get_defaults()) == BLOCK
+            if blocked:
+                batch.append(requests.set_defaults(PASS))
+            for answer in socket.batch(batch):
+                if answer.error is not None and answer.error.errno not in _GONE:
+                    raise answer.error
+        except OSError as error:
+            raise refusal_of(error, "removing what an earlier daemon left in the kernel") from error
+    if not batch:
+        return []
+    passing = ", and let packets pass that no policy is for" if blocked else ""
+    return [f"removed {len(left.states)} SAs and {len(left.every_policy)} policies{passing}"]
