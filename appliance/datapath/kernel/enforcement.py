@@ -5,6 +5,7 @@ All of it with ``Core.lock`` held: what is claimed is not yet in the kernel befo
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Sequence
 
 from appliance.datapath.kernel import claims
@@ -12,7 +13,7 @@ from appliance.datapath.kernel.core import Core, inbound_spis
 from appliance.datapath.kernel.requester import refusal_of
 from appliance.datapath.kernel.sad import Row
 from appliance.datapath.kernel.spd import OUT, Place
-from appliance.datapath.kernel.xfrm import Policy, PolicyId, StateId, requests
+from appliance.datapath.kernel.xfrm import NoAnswer, Policy, PolicyId, StateId, requests
 from appliance.reasons import Reason
 from appliance.sa.association import PolicyAction, SaKey, SecurityPolicy
 from appliance.sa.datapath import Changed
@@ -207,12 +208,18 @@ class Enforcement:
             elif refused is None:
                 reason = Reason.OFFLOAD_REFUSED if policy.offload is not None else Reason.KERNEL_REFUSED
                 refused = refusal_of(answer.error, "setting policies", reason)
-        self._spd.done(done, gone)
-        self._replaced(done)
+        went: list[Policy] = []
         for policy, answer in zip(gone, answers[len(put) :], strict=True):
-            if answer.error is not None:
+            why = answer.error
+            if why is not None:
                 # Somebody was faster, or the kernel had chosen another index.
-                await asked.batch([requests.delete_policy(PolicyId.of(policy))])
+                why = (await asked.batch([requests.delete_policy(PolicyId.of(policy))]))[0].error
+            if why is None or (why.errno == errno.ENOENT and not isinstance(why, NoAnswer)):
+                went.append(policy)
+            elif refused is None:
+                refused = refusal_of(why, "removing policies")
+        self._spd.done(done, went)
+        self._replaced(done)
         if refused is not None:
             if look:
                 self._doubtful()
