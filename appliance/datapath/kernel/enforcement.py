@@ -5,6 +5,7 @@ All of it with ``Core.lock`` held: what is claimed is not yet in the kernel befo
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from collections.abc import Callable, Iterable, Sequence
 
@@ -200,6 +201,9 @@ class Enforcement:
         except OSError as error:
             self._doubtful()
             raise refusal_of(error, "setting policies") from error
+        except asyncio.CancelledError:
+            self._doubtful()  # who asked waits no more, and the kernel does it all the same
+            raise
         refused = None
         done: list[Policy] = []
         for policy, answer in zip(put, answers, strict=False):

@@ -1,0 +1,126 @@
+"""What the kernel says by itself, and what is looked at, while something else is being asked."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from appliance.datapath.kernel.core import Core
+from appliance.datapath.kernel.enforcement import Enforcement
+from appliance.datapath.kernel.options import KernelOptions
+from appliance.datapath.kernel.requester import Requester
+from appliance.datapath.kernel.sad import Row, traffic
+from appliance.datapath.kernel.spd import OUT
+from appliance.datapath.kernel.upkeep import Upkeep
+from appliance.sa.association import Direction
+from tests.datapath.kernel.memory_kernel import MemoryKernel
+from tests.datapath.pair import Pair
+
+PAIR = Pair(cast(Any, None), cast(Any, ()))
+
+
+class Nothing:
+    """Surroundings without rules and interfaces."""
+
+    async def keep_interfaces(self) -> list[str]:
+        return []
+
+    async def steer(self) -> None: ...
+
+
+def run(
+    kernel: MemoryKernel,
+    body: Callable[[Core, Enforcement, Upkeep], Awaitable[None]],
+    options: KernelOptions | None = None,
+    surroundings: Any = None,
+) -> None:
+    async def whole() -> None:
+        core = Core(options or KernelOptions(), None)
+        core.requester = Requester(kernel.socket())
+        enforcement = Enforcement(core, lambda: upkeep.look_soon())
+        upkeep = Upkeep(core, enforcement, surroundings or cast(Any, Nothing()))
+        enforcement.begin()
+        try:
+            await body(core, enforcement, upkeep)
+        finally:
+            core.tasks.cancel()
+            core.requester.close()
+
+    asyncio.run(whole())
+
+
+def row_of(core: Core, spi: int, direction: Direction = Direction.OUT, **how: Any) -> Row:
+    """An active SA that the kernel took."""
+    sa = PAIR.sa(0 if direction is Direction.OUT else 1, direction, spi, **how)
+    what = traffic(sa)
+    row = Row(sa, what, core.reqids.take(what), cast(Any, None), active=True, priority=1000)
+    core.sad.add(row)
+    return row
+
+
+def test_an_sa_that_goes_while_policies_are_being_set_takes_its_own_along() -> None:
+    kernel = MemoryKernel()
+
+    async def body(core: Core, enforcement: Enforcement, upkeep: Upkeep) -> None:
+        loop = asyncio.get_running_loop()
+        async with core.lock:
+            enforcement.set_policy(PAIR.policy(0))
+            row = row_of(core, 0x1001)
+            enforcement.claim(row)
+            await enforcement.apply()
+        assert any(policy.templates for policy in kernel.policies.values() if policy.direction is OUT)
+
+        def goes() -> None:
+            """The kernel's event comes while it is asked for something else."""
+            kernel.before = lambda: None
+            heard = threading.Event()
+            loop.call_soon_threadsafe(lambda: (upkeep.vanished(row, "gone"), heard.set()))
+            assert heard.wait(5)
+
+        kernel.before = goes
+        async with core.lock:
+            enforcement.set_policy(PAIR.policy(0, name="other", priority=5, remote=("10.9.0.0/24",), reqid=2))
+            await enforcement.apply()
+        await asyncio.sleep(0)
+        await asyncio.wait(set(core.tasks._running))
+        assert row.gone
+        assert not any(policy.templates for policy in kernel.policies.values()), "a policy names an SA that is gone"
+
+    run(kernel, body)
+
+
+def test_what_the_kernel_does_after_nobody_waits_for_it_is_put_right() -> None:
+    kernel = MemoryKernel()
+
+    async def body(core: Core, enforcement: Enforcement, upkeep: Upkeep) -> None:
+        loop = asyncio.get_running_loop()
+        async with core.lock:
+            enforcement.set_policy(PAIR.policy(0))
+            await enforcement.apply()
+
+        async def setting() -> None:
+            async with core.lock:
+                enforcement.set_policy(PAIR.policy(0, name="other", priority=5, remote=("10.9.0.0/24",), reqid=2))
+                await enforcement.apply()
+
+        def given_up() -> None:
+            kernel.before = lambda: None
+            cancelled = threading.Event()
+            loop.call_soon_threadsafe(lambda: (task.cancel(), loop.call_soon(cancelled.set)))
+            assert cancelled.wait(5)
+
+        kernel.before = given_up
+        task = loop.create_task(setting())
+        await asyncio.wait([task])
+        assert task.cancelled()
+        # It is wanted no more, before anything was known of it.
+        enforcement.unset_policy("other")
+        await asyncio.sleep(0.2)
+        assert {str(policy.selector.destination) for policy in kernel.policies.values() if policy.direction is OUT} == {
+            "10.2.0.0/24",
+            "fd02::/64",
+        }
+
+    run(kernel, body)
