@@ -32,17 +32,22 @@ class Upkeep:
         self._enforcement = enforcement
         self._surroundings = surroundings
         self._due: asyncio.TimerHandle | None = None
+        self._told: set[str] = set()
 
     # What the kernel says
 
     def acquired(self, policy: Policy, event: Callable[[SecurityPolicy], DatapathEvent]) -> None:
         """A packet met a policy that has no SA. The next one is told of after a while: the kernel holds its peace."""
         core, wanted = self._core, self._enforcement.wanting(policy)
-        if wanted is None:
+        # It tells once of each family and, in transport mode, of each host: to ask anew for each would be answered by
+        # all of them.
+        if wanted is None or wanted.name in self._told:
             return
+        self._told.add(wanted.name)
         core.tell(event(wanted))
 
         async def again() -> None:
+            self._told.discard(wanted.name)
             async with core.lock:
                 if self._enforcement.ask_again(wanted.name):
                     await self._enforcement.apply()

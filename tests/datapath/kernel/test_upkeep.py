@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any, cast
 
 from appliance.datapath.kernel.core import Core
@@ -15,10 +17,12 @@ from appliance.datapath.kernel.sad import Row, traffic
 from appliance.datapath.kernel.spd import OUT
 from appliance.datapath.kernel.upkeep import Upkeep
 from appliance.sa.association import Direction
+from appliance.sa.datapath import Acquire
 from tests.datapath.kernel.memory_kernel import MemoryKernel
 from tests.datapath.pair import Pair
 
 PAIR = Pair(cast(Any, None), cast(Any, ()))
+HOST = ip_address("192.0.2.1")
 
 
 class Nothing:
@@ -124,3 +128,28 @@ def test_what_the_kernel_does_after_nobody_waits_for_it_is_put_right() -> None:
         }
 
     run(kernel, body)
+
+
+def test_a_policy_of_both_families_is_asked_for_once_at_a_time() -> None:
+    kernel = MemoryKernel()
+    told: set[tuple[int, int]] = set()
+
+    async def body(core: Core, enforcement: Enforcement, upkeep: Upkeep) -> None:
+        async with core.lock:
+            enforcement.set_policy(replace(PAIR.policy(0), acquire=True))
+            await enforcement.apply()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 0.5
+        while loop.time() < end:
+            # Packets of both families: the kernel tells of each once for each number that it is asked with.
+            for policy in list(kernel.policies.values()):
+                source = policy.selector.source
+                if policy.templates and source is not None and (policy.templates[0].reqid, source.version) not in told:
+                    told.add((policy.templates[0].reqid, source.version))
+                    upkeep.acquired(policy, lambda wanted: Acquire(1, wanted.name, HOST, HOST, 6, 1, 2))
+            await asyncio.sleep(0)
+        numbers = {number for number, _ in told}
+        assert 3 <= len(numbers) <= 11, f"asked with {len(numbers)} numbers"
+        assert core.events.qsize() == len(numbers)
+
+    run(kernel, body, KernelOptions(acquire_again=0.05))
