@@ -63,10 +63,10 @@ class Batches:
             async with core.lock:
                 core.alive()
                 ways = await self._prepare(requested, taken, rows)
-                core.claim_spis(inbound_spis(row.key for row in rows))
                 for row in rows:
                     core.sad.add(row)
                 try:
+                    core.claim_spis(inbound_spis(row.key for row in rows))
                     left: list[list[Attempt]] | None = ways
                     while left:
                         left = await self._put(requested, rows, left)

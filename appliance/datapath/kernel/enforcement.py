@@ -68,7 +68,7 @@ class Enforcement:
         """Want it no more. No error if it is not there."""
         policy = self.policies.pop(name, None)
         if policy is not None:
-            self._wanting.pop(name, None)
+            self._core.reqids.free(self._wanting.pop(name, 0))
             claims.release_policy(self._spd, name)
             self._leave_to_others(name)
             self._follow(policy.reqid)
@@ -77,7 +77,8 @@ class Enforcement:
         """Have the kernel tell anew of a packet that wants an SA: by another number. Whether the policy is here."""
         if name not in self._wanting:
             return False
-        self._wanting[name] = self._core.reqids.fresh()
+        before, self._wanting[name] = self._wanting[name], self._core.reqids.fresh()
+        self._core.reqids.free(before)
         self.set_policy(self.policies[name])
         return True
 

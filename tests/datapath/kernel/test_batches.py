@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -15,7 +16,7 @@ from appliance.datapath.kernel.enforcement import Enforcement
 from appliance.datapath.kernel.options import KernelOptions
 from appliance.datapath.kernel.requester import Requester
 from appliance.datapath.kernel.xfrm import DeletedPolicy, MessageType, Policy, PolicyDirection, StateId
-from appliance.reasons import Reason
+from appliance.reasons import Reason, Refusal
 from appliance.sa.association import Direction
 from appliance.sa.datapath import DatapathRefusal, InstallRequest
 from tests.datapath.kernel.memory_kernel import MemoryKernel
@@ -106,5 +107,44 @@ def test_keys_that_nothing_left_by_are_used_without_the_device_that_refused_the_
         carried = await batches.install(pair_of_sas())
         assert [one.how for one in carried] == ["crypto offload on nsim0"] * 2
         assert all(Reason.OFFLOAD_REFUSED in [why.reason for why in one.why_not] for one in carried)
+
+    run(kernel, body)
+
+
+class Full:
+    """A demultiplexer that has no room."""
+
+    def claim(self, spis: object, owner: object) -> None:
+        raise Refusal(Reason.TABLE_FULL, "no room")
+
+    def release(self, spis: object) -> None: ...
+
+
+def test_sas_that_cannot_be_told_from_others_leave_nothing_behind() -> None:
+    kernel = MemoryKernel()
+
+    async def body(core: Core, enforcement: Enforcement, batches: Batches) -> None:
+        core._demultiplexer = cast(Any, Full())
+        with pytest.raises(DatapathRefusal) as caught:
+            await batches.install(pair_of_sas())
+        assert caught.value.reason is Reason.TABLE_FULL and not caught.value.in_doubt
+        assert not kernel.installed and not core.sad.rows and not core.reqids._taken
+
+    run(kernel, body)
+
+
+def test_no_sa_gets_the_number_by_which_a_policy_asks_for_one() -> None:
+    kernel = MemoryKernel()
+
+    async def body(core: Core, enforcement: Enforcement, batches: Batches) -> None:
+        enforcement.set_policy(replace(PAIR.policy(0, name="other", remote=("10.9.0.0/24",)), acquire=True))
+        asks = enforcement._wanting["other"]
+        # Every number was had once.
+        core.reqids._next -= 1
+        await batches.install(pair_of_sas())
+        assert asks not in {row.reqid for row in core.sad.rows.values()}
+        assert enforcement.ask_again("other") and enforcement._wanting["other"] not in {asks, 0}
+        enforcement.unset_policy("other")
+        assert len(core.reqids._taken) == 1
 
     run(kernel, body)
