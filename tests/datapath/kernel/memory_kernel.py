@@ -32,6 +32,10 @@ class MemoryKernel:
         self.refuse: Callable[[MessageType, object], int | None] = lambda kind, body: 0
         self.before: Callable[[], None] = lambda: None
 
+    def add(self, state: State) -> None:
+        """Somebody else does, or the kernel itself."""
+        self.states[StateId(state.destination, state.spi, state.protocol)] = bytes(requests.new_state(state))
+
     def socket(self) -> XfrmSocket:
         """One to ask it by."""
         return XfrmSocket(ScriptedKernel(self._script), timeout=0.1)

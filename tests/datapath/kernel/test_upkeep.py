@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, cast
+
+import pytest
 
 from appliance.datapath.kernel.core import Core
 from appliance.datapath.kernel.enforcement import Enforcement
@@ -16,8 +19,10 @@ from appliance.datapath.kernel.requester import Requester
 from appliance.datapath.kernel.sad import Row, traffic
 from appliance.datapath.kernel.spd import OUT
 from appliance.datapath.kernel.upkeep import Upkeep
+from appliance.datapath.kernel.xfrm import Aead, MessageType, Policy, State
+from appliance.reasons import Reason
 from appliance.sa.association import Direction
-from appliance.sa.datapath import Acquire
+from appliance.sa.datapath import Acquire, Changed, DatapathRefusal
 from tests.datapath.kernel.memory_kernel import MemoryKernel
 from tests.datapath.pair import Pair
 
@@ -153,3 +158,68 @@ def test_a_policy_of_both_families_is_asked_for_once_at_a_time() -> None:
         assert core.events.qsize() == len(numbers)
 
     run(kernel, body, KernelOptions(acquire_again=0.05))
+
+
+@pytest.mark.parametrize("list_", [MessageType.GETSA, MessageType.GETPOLICY], ids=["SAs", "policies"])
+def test_a_kernel_that_is_too_busy_to_list_what_it_has_is_no_failure(list_: MessageType) -> None:
+    kernel = MemoryKernel()
+
+    async def body(core: Core, enforcement: Enforcement, upkeep: Upkeep) -> None:
+        async with core.lock:
+            enforcement.set_policy(PAIR.policy(0))
+            await enforcement.apply()
+        kernel.refuse = lambda kind, body: None if kind is list_ else 0
+        core.tasks.start(upkeep.audit)
+        told = await core.events.get()
+        assert isinstance(told, Changed) and told.reason is Reason.DATAPATH_TIMEOUT
+        assert core.events.empty()
+
+    run(kernel, body)
+
+
+def test_a_policy_that_the_kernel_refuses_keeps_nothing_else_from_being_put_right() -> None:
+    kernel = MemoryKernel()
+    done: list[str] = []
+
+    class Noting(Nothing):
+        async def keep_interfaces(self) -> list[str]:
+            done.append("interfaces")
+            return []
+
+        async def steer(self) -> None:
+            done.append("rules")
+
+    async def body(core: Core, enforcement: Enforcement, upkeep: Upkeep) -> None:
+        async with core.lock:
+            enforcement.set_policy(PAIR.policy(0))
+            await enforcement.apply()
+        kernel.policies.clear()
+        kernel.refuse = lambda kind, body: errno.ENOMEM if isinstance(body, Policy) else 0
+        for _ in range(2):
+            with pytest.raises(DatapathRefusal):
+                await upkeep.audit()
+        assert done == ["interfaces", "rules"] * 2
+        told = await core.events.get()
+        assert isinstance(told, Changed) and "was removed" in told.words
+
+    run(kernel, body, surroundings=Noting())
+
+
+def test_what_the_kernel_keeps_for_a_packet_that_came_too_late_was_added_by_nobody() -> None:
+    kernel = MemoryKernel()
+
+    async def body(core: Core, enforcement: Enforcement, upkeep: Upkeep) -> None:
+        row = row_of(core, 0x1001)
+        larval = State(source=HOST, destination=row.sa.destination, spi=row.sa.spi, reqid=row.reqid)
+        upkeep.vanished(row, "its device went")
+        await core.events.get()
+        kernel.add(larval)
+        kernel.add(replace(larval, spi=0x1003))
+        await upkeep.audit()
+        assert core.events.empty() and not kernel.states
+        kernel.add(replace(larval, spi=0x1005, aead=Aead("rfc4106(gcm(aes))", b"k" * 20)))
+        await upkeep.audit()
+        told = await core.events.get()
+        assert isinstance(told, Changed) and "0x00001005 was added" in told.words
+
+    run(kernel, body)
