@@ -7,7 +7,7 @@ import errno
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any, cast
 
 import pytest
@@ -19,7 +19,7 @@ from appliance.datapath.kernel.requester import Requester
 from appliance.datapath.kernel.sad import Row, traffic
 from appliance.datapath.kernel.spd import OUT
 from appliance.datapath.kernel.upkeep import Upkeep
-from appliance.datapath.kernel.xfrm import Aead, MessageType, Policy, State
+from appliance.datapath.kernel.xfrm import Aead, MessageType, Policy, Selector, State, requests
 from appliance.reasons import Reason
 from appliance.sa.association import Direction
 from appliance.sa.datapath import Acquire, Changed, DatapathRefusal
@@ -221,5 +221,30 @@ def test_what_the_kernel_keeps_for_a_packet_that_came_too_late_was_added_by_nobo
         await upkeep.audit()
         told = await core.events.get()
         assert isinstance(told, Changed) and "0x00001005 was added" in told.words
+
+    run(kernel, body)
+
+
+def test_requests_that_nobody_waits_for_any_more_are_sent_as_they_are() -> None:
+    """A long batch goes in several datagrams: one that is cut would be answered by nothing, for seconds each."""
+    kernel = MemoryKernel()
+
+    async def body(core: Core, enforcement: Enforcement, upkeep: Upkeep) -> None:
+        loop = asyncio.get_running_loop()
+        nets = [ip_network(f"10.{n >> 8}.{n & 255}.0/24") for n in range(400)]
+        policies = [Policy(selector=Selector(net, net), direction=OUT) for net in nets]
+        task = loop.create_task(core.asked.batch([requests.update_policy(policy) for policy in policies]))
+
+        def given_up() -> None:
+            kernel.before = lambda: None
+            cancelled = threading.Event()
+            loop.call_soon_threadsafe(lambda: (task.cancel(), loop.call_later(0.01, cancelled.set)))
+            assert cancelled.wait(5)
+
+        kernel.before = given_up
+        await asyncio.wait([task])
+        assert task.cancelled()
+        await core.asked.run(lambda socket: None)
+        assert len(kernel.policies) == 400
 
     run(kernel, body)
