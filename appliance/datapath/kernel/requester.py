@@ -65,11 +65,11 @@ class Requester:
         return await self.run(lambda socket: socket.policies())
 
     def close(self) -> None:
-        """Wait for what was asked, then close the socket. Idempotent."""
+        """Close the socket after what was asked, which is not waited for. Idempotent."""
         if not self._closed:
             self._closed = True
-            self._thread.shutdown(wait=True)
-            self._socket.close()
+            self._thread.submit(self._socket.close)
+            self._thread.shutdown(wait=False)
 
 
 def refusal_of(error: OSError, what: str, reason: Reason = Reason.KERNEL_REFUSED) -> DatapathRefusal:
