@@ -42,6 +42,12 @@ def always(spd: Spd, options: KernelOptions) -> None:
             spd.claim(name, allow(onward, bears), LAST_OF_ALL, Tier.EXEMPT)
 
 
+def blocked(policies: Iterable[Policy], options: KernelOptions) -> bool:
+    """Whether one made these for whom the kernel's default was to drop: ``always`` lets out what came in only then."""
+    mark = Mark(home_mark(options.mark))
+    return any(policy.mark == mark and policy.direction is OUT for policy in policies)
+
+
 def claim_interfaces(spd: Spd, indices: Iterable[int], *, blocked: bool) -> None:
     """Claim that what is routed to a tunnel interface gets there, whatever policies without an interface say.
 

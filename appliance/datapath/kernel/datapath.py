@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from appliance.datapath.demultiplexer import Demultiplexer
-from appliance.datapath.kernel import selectors, states
+from appliance.datapath.kernel import claims, selectors, states
 from appliance.datapath.kernel.batches import Batches
 from appliance.datapath.kernel.capabilities import capabilities_of, features_of
 from appliance.datapath.kernel.core import Core
@@ -41,6 +41,9 @@ from appliance.sa.datapath import (
 from appliance.sa.interface import TunnelInterface
 from appliance.sa.selector import Address
 
+_BLOCK = Defaults(DefaultAction.BLOCK, DefaultAction.BLOCK, DefaultAction.BLOCK)
+_ACCEPT = Defaults(DefaultAction.ACCEPT, DefaultAction.ACCEPT, DefaultAction.ACCEPT)
+
 
 class KernelDatapath:
     """The kernel's own IPsec.
@@ -64,6 +67,7 @@ class KernelDatapath:
         self._capabilities: Capabilities | None = None
         self._hearing: Hearing | None = None
         self._defaults: Defaults | None = None
+        self._defaults_set = False
         self._closing = False
         self._stat = -1
 
@@ -96,8 +100,7 @@ class KernelDatapath:
             core.survivors = await Survivors.of(core.requester)
             core.reqids = Reqids(core.survivors.unused_generation())
             core.spd.adopt(core.survivors.every_policy)
-            if self.options.block:
-                await self._block()
+            await self._note_defaults()
             if core.survivors.states:
                 core.claim_spis(core.survivors.inbound_spis(core.survivors.states))
                 words = (
@@ -118,11 +121,24 @@ class KernelDatapath:
         self._surroundings.tunnels.attach(loop)
         core.tasks.every(self.options.audit, self.audit)
 
-    async def _block(self) -> None:
-        found = await self._core.asked.run(lambda socket: socket.do(requests.get_defaults()))
+    async def _note_defaults(self) -> None:
+        """Keep in mind what becomes of packets that no policy matches, where it is to be changed or is our doing."""
+        core = self._core
+        left = claims.blocked(core.survivors.every_policy, self.options)
+        if not (self.options.block or left):
+            return
+        found = await core.asked.run(lambda socket: socket.do(requests.get_defaults()))
         if not isinstance(found, Defaults):
             raise DatapathRefusal(Reason.KERNEL_TOO_OLD, "default policies came with Linux 5.15")
-        self._defaults = found
+        # What an earlier daemon found is not known any more: then they are as the kernel has them by itself.
+        self._defaults = _ACCEPT if left else found
+
+    async def _set_defaults(self) -> None:
+        """Once there are policies. What is not answered is asked again with the next ones. Raises OSError."""
+        if self._defaults is not None and not self._defaults_set:
+            wanted = _BLOCK if self.options.block else self._defaults
+            await self._core.asked.run(lambda socket: socket.do(requests.set_defaults(wanted)))
+            self._defaults_set = True
 
     async def probe(self) -> Capabilities:
         """Tell what can be done here and now. Never raises."""
@@ -169,7 +185,7 @@ class KernelDatapath:
         gone = [requests.delete_state(states.id_of(row.key)) for row in core.sad.rows.values() if not row.gone]
         gone += [requests.delete_state(StateId.of(state)) for state in core.survivors.states]
         gone += [delete(policy) for policy in core.spd]
-        if self._defaults is not None and self._enforcement.ready:
+        if self._defaults is not None:
             gone.append(requests.set_defaults(self._defaults))
         with contextlib.suppress(OSError, DatapathRefusal):
             await requester.batch(gone)
@@ -317,9 +333,7 @@ class KernelDatapath:
             try:
                 await self._enforcement.apply()
                 await self._surroundings.steer()
-                if first and self.options.block:
-                    every = Defaults(DefaultAction.BLOCK, DefaultAction.BLOCK, DefaultAction.BLOCK)
-                    await self._core.asked.run(lambda socket: socket.do(requests.set_defaults(every)))
+                await self._set_defaults()
             except (DatapathRefusal, OSError) as error:
                 for policy in policies:
                     self._enforcement.unset_policy(policy.name)

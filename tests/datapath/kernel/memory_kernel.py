@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from appliance.datapath.kernel.spd import Place
 from appliance.datapath.kernel.xfrm import (
+    DefaultAction,
+    Defaults,
     DeletedPolicy,
     DeletedState,
     MessageType,
@@ -29,6 +31,7 @@ class MemoryKernel:
         """As they were asked for."""
         self.policies: dict[Place, Policy] = {}
         self.installed: list[StateId] = []
+        self.defaults = Defaults(DefaultAction.ACCEPT, DefaultAction.ACCEPT, DefaultAction.ACCEPT)
         self.refuse: Callable[[MessageType, object], int | None] = lambda kind, body: 0
         self.before: Callable[[], None] = lambda: None
 
@@ -52,7 +55,11 @@ class MemoryKernel:
         if frame.flags & 0x300 == 0x300 and message.kind in (MessageType.GETSA, MessageType.GETPOLICY):
             yield from self._list(message.kind, frame.sequence, code)
             return
-        yield from (ack(frame.sequence, code),) if code else self._do(message.body, frame.sequence, _whole(data, frame))
+        yield from (
+            (ack(frame.sequence, code),)
+            if code
+            else self._do(message.kind, message.body, frame.sequence, _whole(data, frame))
+        )
 
     def _list(self, kind: MessageType, number: int, code: int) -> Iterator[bytes]:
         if code:
@@ -64,7 +71,7 @@ class MemoryKernel:
             yield from (numbered(requests.new_policy(policy), number, 2) for policy in self.policies.values())
         yield done(number)
 
-    def _do(self, body: object, number: int, whole: bytes) -> Iterator[bytes]:
+    def _do(self, kind: MessageType, body: object, number: int, whole: bytes) -> Iterator[bytes]:
         code = 0
         if isinstance(body, State):
             one = StateId(body.destination, body.spi, body.protocol)
@@ -82,6 +89,11 @@ class MemoryKernel:
             code = 0 if self.states.pop(_plain(body.id), None) is not None else errno.ESRCH
         elif isinstance(body, Policy):
             self.policies[Place.of(body)] = body
+        elif kind is MessageType.SETDEFAULT and isinstance(body, Defaults):
+            self.defaults = body
+        elif kind is MessageType.GETDEFAULT:
+            answer = requests.set_defaults(self.defaults)
+            yield numbered(answer, number, kind=MessageType.GETDEFAULT)
         elif isinstance(body, DeletedPolicy):
             gone = [place for place, policy in self.policies.items() if policy.index == body.id.index]
             for place in gone:

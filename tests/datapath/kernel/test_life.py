@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -13,8 +15,10 @@ from appliance.datapath.kernel.options import KernelOptions
 from appliance.datapath.kernel.probe.abilities import Ability, KernelAbilities
 from appliance.datapath.kernel.requester import Requester
 from appliance.datapath.kernel.survivors import Survivors
+from appliance.datapath.kernel.xfrm import DefaultAction, Defaults, Policy
 from appliance.reasons import Reason
 from appliance.sa.datapath import DatapathRefusal
+from tests.datapath.kernel.gateways import kill
 from tests.datapath.kernel.memory_kernel import MemoryKernel
 from tests.datapath.pair import GCM, Pair
 
@@ -116,5 +120,56 @@ def test_a_start_that_fails_leaves_no_socket_and_no_thread(
         with pytest.raises(type(error)):
             await datapath.start()
         assert machine.hearing.closed and datapath._core.requester is None and datapath._stat == -1
+
+    asyncio.run(body())
+
+
+BLOCK, ACCEPT = (Defaults(action, action, action) for action in (DefaultAction.BLOCK, DefaultAction.ACCEPT))
+
+
+def test_packets_without_a_policy_are_blocked_also_where_the_first_policies_were_refused(machine: Machine) -> None:
+    async def body() -> None:
+        datapath = machine.datapath(block=True)
+        await datapath.start()
+        machine.kernel.refuse = lambda kind, body: errno.ENOMEM if isinstance(body, Policy) and body.templates else 0
+        with pytest.raises(DatapathRefusal):
+            await datapath.install_policies([replace(PAIR.policy(0), acquire=True)])
+        await datapath.install_policies([])  # as the daemon does then: without those that are protected
+        assert machine.kernel.defaults == BLOCK
+        await datapath.close()
+        assert machine.kernel.defaults == ACCEPT
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("block", [True, False])
+def test_what_a_killed_one_blocked_is_not_taken_for_how_it_was(machine: Machine, block: bool) -> None:
+    async def body() -> None:
+        killed, again = machine.datapath(block=True), machine.datapath(block=block)
+        await killed.start()
+        await killed.install_policies([PAIR.policy(0)])
+        kill(killed)
+        killed._batches.close()
+        assert machine.kernel.defaults == BLOCK
+        await again.start()
+        assert machine.kernel.defaults == BLOCK
+        await again.install_policies([PAIR.policy(0)])
+        assert machine.kernel.defaults == (BLOCK if block else ACCEPT)
+        await again.close()
+        assert machine.kernel.defaults == ACCEPT and not machine.kernel.policies
+
+    asyncio.run(body())
+
+
+def test_what_somebody_else_blocked_stays_so(machine: Machine) -> None:
+    async def body() -> None:
+        machine.kernel.defaults = BLOCK
+        for block in (True, False):
+            datapath = machine.datapath(block=block)
+            await datapath.start()
+            await datapath.install_policies([PAIR.policy(0)])
+            assert machine.kernel.defaults == BLOCK
+            await datapath.close()
+            assert machine.kernel.defaults == BLOCK
 
     asyncio.run(body())
