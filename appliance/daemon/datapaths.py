@@ -96,6 +96,8 @@ class Datapaths:
                 await datapath.close()
         except (Refusal, TimeoutError, OSError) as error:
             self._log.add("warning", "datapath", "close-failed", f"{datapath.name} did not close in order: {error}")
+        except Exception as error:
+            self._log.internal("datapath", f"closing {datapath.name}", error)
 
     async def _start(self, slot: Slot) -> bool:
         datapath: Datapath | None = None

@@ -330,7 +330,11 @@ class Daemon:
         kernel = KernelDatapath(options, demultiplexer=self._demultiplexer)
         await kernel.start()
         self._kernel = kernel
-        await self._keep_interfaces(self._desired)
+        try:
+            await self._keep_interfaces(self._desired)
+        except BaseException:
+            await kernel.close()
+            raise
         return kernel
 
     async def _keep_interfaces(self, desired: Desired) -> None:

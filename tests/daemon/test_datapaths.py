@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
 
+import pytest
+
+from appliance.config.model import DefaultPolicy
 from appliance.daemon.datapaths import RESTART_FIRST, Datapaths
 from appliance.daemon.log import Log
+from appliance.daemon.main import Daemon
 from appliance.sa.datapath import Datapath
 from tests.daemon.memory_datapath import MemoryDatapath
 from tests.daemon.virtual_loop import run
@@ -30,3 +36,57 @@ def test_one_that_is_starting_when_the_daemon_stops_is_closed_too() -> None:
         assert [datapath.closed for datapath in made] == [True, True]
 
     run(body())
+
+
+def test_one_that_cannot_be_closed_is_started_anew_all_the_same() -> None:
+    made: list[MemoryDatapath] = []
+    log = Log()
+
+    async def make() -> Datapath:
+        made.append(MemoryDatapath())
+        return made[-1]
+
+    async def body() -> None:
+        datapaths = Datapaths(log, [("memory", make)], heard=lambda *_: None, lost=lambda *_: None, gained=lambda: None)
+        await datapaths.start(())
+
+        async def close() -> None:
+            raise RuntimeError("as the test wants")
+
+        made[0].close = close  # type: ignore[method-assign]
+        made[0].die()
+        await asyncio.sleep(RESTART_FIRST + 0.1)
+        assert len(made) == 2 and datapaths.ready
+        assert any("RuntimeError" in str(entry) for entry in log)
+        await datapaths.close()
+
+    run(body())
+
+
+def test_a_kernel_datapath_whose_interfaces_cannot_be_looked_at_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    class Kernel:
+        def __init__(self, *_: object, **__: object) -> None:
+            self.closed = False
+            made.append(self)
+
+        async def start(self) -> None: ...
+
+        async def close(self) -> None:
+            self.closed = True
+
+    async def keep_interfaces(desired: object) -> None:
+        raise ValueError("not an interface")
+
+    monkeypatch.setattr("appliance.datapath.guard.ipsec_aware", lambda: True)
+    monkeypatch.setattr("appliance.datapath.kernel.datapath.KernelDatapath", Kernel)
+    settings = SimpleNamespace(survivors=180.0, default_policy=DefaultPolicy.PASS)
+    config = SimpleNamespace(
+        datapath=SimpleNamespace(kernel=settings, soft=SimpleNamespace(mark=1)),
+        ike=SimpleNamespace(port=500, port_nat=4500),
+    )
+    daemon = SimpleNamespace(_config=config, _demultiplexer=None, _desired=None, _keep_interfaces=keep_interfaces)
+    with pytest.raises(ValueError, match="not an interface"):
+        asyncio.run(Daemon._make_kernel(cast(Any, daemon)))
+    assert [one.closed for one in made] == [True]
