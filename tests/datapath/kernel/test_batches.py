@@ -18,7 +18,7 @@ from appliance.datapath.kernel.requester import Requester
 from appliance.datapath.kernel.xfrm import DeletedPolicy, MessageType, Policy, PolicyDirection, StateId
 from appliance.reasons import Reason, Refusal
 from appliance.sa.association import Direction
-from appliance.sa.datapath import DatapathRefusal, InstallRequest
+from appliance.sa.datapath import Changed, DatapathRefusal, InstallRequest
 from tests.datapath.kernel.memory_kernel import MemoryKernel
 from tests.datapath.pair import GCM, Pair, keys
 
@@ -112,12 +112,13 @@ def test_keys_that_nothing_left_by_are_used_without_the_device_that_refused_the_
 
 
 class Full:
-    """A demultiplexer that has no room."""
+    """A demultiplexer that has no room, not even to be told of what is gone."""
 
     def claim(self, spis: object, owner: object) -> None:
         raise Refusal(Reason.TABLE_FULL, "no room")
 
-    def release(self, spis: object) -> None: ...
+    def release(self, spis: object) -> None:
+        raise Refusal(Reason.TABLE_FULL, "no room")
 
 
 def test_sas_that_cannot_be_told_from_others_leave_nothing_behind() -> None:
@@ -129,6 +130,8 @@ def test_sas_that_cannot_be_told_from_others_leave_nothing_behind() -> None:
             await batches.install(pair_of_sas())
         assert caught.value.reason is Reason.TABLE_FULL and not caught.value.in_doubt
         assert not kernel.installed and not core.sad.rows and not core.reqids._taken
+        told = core.events.get_nowait()
+        assert isinstance(told, Changed) and told.reason is Reason.TABLE_FULL
 
     run(kernel, body)
 
