@@ -96,6 +96,8 @@ class Datapaths:
                 await datapath.close()
         except (Refusal, TimeoutError, OSError) as error:
             self._log.add("warning", "datapath", "close-failed", f"{datapath.name} did not close in order: {error}")
+        except Exception as error:
+            self._log.internal("datapath", f"closing {datapath.name}", error)
 
     async def _start(self, slot: Slot) -> bool:
         datapath: Datapath | None = None
@@ -114,6 +116,11 @@ class Datapaths:
             self._log.internal("datapath", f"starting {slot.name}", error)
             await self._not_started(slot, datapath, Refusal(Reason.INTERNAL, "see the log"))
             return False
+        except asyncio.CancelledError:
+            # It is stopped before it is entered, and nobody else would take its policies away.
+            if datapath is not None:
+                await self._close(datapath)
+            raise
         self._log.add("info", "datapath", "datapath-up", f"{slot.name} is up, {len(capabilities.suites)} suites")
         for gap in capabilities.missing:
             words = f"{slot.name} has no {gap.what}: {gap.reason.words}" + (f": {gap.detail}" if gap.detail else "")

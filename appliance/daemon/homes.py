@@ -60,13 +60,17 @@ class Homes:
     async def change(self, policies: Iterable[SecurityPolicy]) -> None:
         """Make these the policies, in all datapaths, new ones before old ones go.
 
-        Raises DatapathRefusal if one is not where it should be; those that were taken stay.
+        Raises DatapathRefusal if one is not where it should be; those that were taken stay. One that no datapath took
+        before either is no reason: else it could not even be taken away.
         """
         async with self._changing:
+            known = {p.name: replace(p, priority=0) for p in self.policies if self.home(p.name) is None}
             self.use(policies)
-            refusal = await self._settle()
-        if refusal is not None:
-            raise refusal
+            homeless = await self._settle()
+            wanted = {p.name: replace(p, priority=0) for p in self.policies}
+        for name, refusal in homeless.items():
+            if known.get(name) != wanted[name]:
+                raise refusal
 
     async def open(self, slot: Slot, datapath: Datapath, capabilities: Capabilities) -> None:
         """Give a datapath that has just started its policies and enter it. Its first call is made in any case.
@@ -146,10 +150,10 @@ class Homes:
 
     # Inside, with the lock
 
-    async def _settle(self) -> DatapathRefusal | None:
-        """Install what is missing, then remove what is too much. Returns the refusal of one that has no place."""
+    async def _settle(self) -> dict[str, DatapathRefusal]:
+        """Install what is missing, then remove what is too much. Returns those that have no place, and why."""
         refused: dict[str, set[str]] = {}
-        homeless: DatapathRefusal | None = None
+        homeless: dict[str, DatapathRefusal] = {}
         searching = True
         while searching:
             searching = False
@@ -160,7 +164,7 @@ class Homes:
                         searching = True
                         self._tell(policy, slot, refusal, "warning")
                     else:
-                        homeless = homeless or refusal
+                        homeless.setdefault(policy.name, refusal)
                         self._tell(policy, slot, refusal, "error")
         candidates = [slot.candidate() for slot in self._slots]
         places = {p.name: self._places(p, candidates, refused.get(p.name, frozenset())) for p in self.policies}
@@ -175,7 +179,7 @@ class Homes:
             if extra:
                 await self._remove(slot, sorted(extra))
         await self._tell_all_elsewhere()
-        if homeless is not None:
+        if homeless:
             self.settle_soon(SETTLE_AGAIN)
         return homeless
 

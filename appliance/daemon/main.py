@@ -343,7 +343,11 @@ class Daemon:
                 self._log.add("error", "datapath", "default-policy", text)
             raise
         self._kernel, self._passes_told = kernel, False
-        await self._keep_interfaces(self._desired)
+        try:
+            await self._keep_interfaces(self._desired)
+        except BaseException:
+            await kernel.close()
+            raise
         return kernel
 
     async def _start_kernel(self) -> KernelDatapath:

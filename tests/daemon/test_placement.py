@@ -193,6 +193,28 @@ def test_a_policy_that_one_datapath_cannot_say_goes_to_the_next() -> None:
     run(main())
 
 
+def test_a_policy_that_no_datapath_takes_keeps_no_reload_from_taking_it_away() -> None:
+    async def main() -> None:
+        texts = configuration("a", start="on-demand"), configuration("b", start="respond")
+        async with pair(*texts, names=ORDER, up=False) as (a, _b, _):
+            a.running["kernel"].refuses.add("site/lab")
+            await a.reload(configuration("a", start="on-demand", children=SECOND_CHILD))
+            assert places(a, "site/lab") == ["soft"]
+            a.down.add("soft")
+            a.running["soft"].die()
+            await asyncio.sleep(5)
+            assert places(a, "site/lab") == []
+            # What was refused before is no reason to refuse something else.
+            await a.reload(configuration("a", start="on-demand", children=SECOND_CHILD) + BYPASS)
+            assert places(a, "dns") == ["kernel"]
+            await a.reload(configuration("a", start="on-demand"))
+            assert places(a, "site/net") == ["kernel"] and places(a, "dns") == []
+            with pytest.raises(Refusal):
+                await a.reload(configuration("a", start="on-demand", children=SECOND_CHILD))
+
+    run(main())
+
+
 def test_a_reload_adds_changes_and_takes_policies_where_their_homes_are() -> None:
     async def main() -> None:
         text = configuration("b", start="respond", children=SECOND_CHILD)

@@ -63,10 +63,10 @@ class Batches:
             async with core.lock:
                 core.alive()
                 ways = await self._prepare(requested, taken, rows)
-                core.claim_spis(inbound_spis(row.key for row in rows))
                 for row in rows:
                     core.sad.add(row)
                 try:
+                    core.claim_spis(inbound_spis(row.key for row in rows))
                     left: list[list[Attempt]] | None = ways
                     while left:
                         left = await self._put(requested, rows, left)
@@ -194,11 +194,11 @@ class Batches:
         self._enforcement.release_ike(rows)
         self._enforcement.reactivate(idled)
         sending = [row for row in rows if row.active and row.sa.direction is Direction.OUT] if there else []
-        clean = True
         try:
             # Policies first: then nothing more leaves.
             await self._enforcement.apply()
-            await read_usage(self._core.asked, sending)
+            # An SA that is gone, or that the kernel does not tell of, may have carried anything.
+            clean = len(await read_usage(self._core.asked, sending)) == len(sending)
         except (DatapathRefusal, OSError):
             clean = not sending
         if there:

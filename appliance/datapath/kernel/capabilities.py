@@ -7,6 +7,9 @@ from appliance.datapath.kernel.states import Features
 from appliance.reasons import Reason
 from appliance.sa.datapath import Capabilities, Missing
 
+_NEEDED = (Ability.POLICIES, Ability.ESP_IPV4, Ability.ESP_IPV6, Ability.OUTPUT_MARK)
+_OPTIONAL = frozenset(ability.value for ability in Ability if ability not in _NEEDED)
+
 
 def capabilities_of(abilities: KernelAbilities, *, max_sas: int | None = None) -> Capabilities:
     """What the kernel datapath can do here. Without output marks its own packets could not be told from others'."""
@@ -14,6 +17,9 @@ def capabilities_of(abilities: KernelAbilities, *, max_sas: int | None = None) -
     usable = abilities.usable and Ability.OUTPUT_MARK in abilities.able
     if not usable and not missing:
         missing = (Missing("the kernel's IPsec", Reason.KERNEL_TOO_OLD, abilities.release),)
+    if not usable:
+        # The first is why: not that an old kernel has no default policies either.
+        missing = tuple(sorted(missing, key=lambda gap: gap.what in _OPTIONAL))
     return Capabilities(
         name="kernel",
         usable=usable,

@@ -90,9 +90,15 @@ class Core:
                 raise DatapathRefusal(refusal.reason, refusal.detail) from refusal
 
     def release_spis(self, spis: Sequence[int]) -> None:
-        """Claim them no more."""
+        """Claim them no more. What goes wrong is told, and keeps no SA from being removed: nothing comes for them."""
         if self._demultiplexer is not None:
-            self._demultiplexer.release(spis)
+            try:
+                self._demultiplexer.release(spis)
+            except (Refusal, OSError) as error:
+                reason, words = Reason.KERNEL_REFUSED, str(error)
+                if isinstance(error, Refusal):
+                    reason, words = error.reason, error.detail
+                self.tell(Changed(reason, f"packets of SAs that are gone still go to the kernel: {words}"))
 
 
 def inbound_spis(keys: Iterable[SaKey]) -> list[int]:

@@ -52,8 +52,11 @@ def read_counters(descriptor: int) -> dict[str, int]:
     return counted
 
 
-async def read_usage(asked: Requester, rows: Sequence[Row]) -> None:
-    """Have the rows tell the kernel's counters of their SAs. Raises DatapathRefusal."""
+async def read_usage(asked: Requester, rows: Sequence[Row]) -> list[Row]:
+    """Have the rows tell the kernel's counters of their SAs. Returns those that do: the kernel may not answer for all.
+
+    Raises DatapathRefusal.
+    """
     try:
         if len(rows) > MANY:
             found: Iterable[object] = await asked.states()
@@ -63,8 +66,11 @@ async def read_usage(asked: Requester, rows: Sequence[Row]) -> None:
     except OSError as error:
         raise refusal_of(error, "reading SAs") from error
     by_id = {states.id_of(row.key): row for row in rows}
+    told: list[Row] = []
     for state in found:
         if isinstance(state, State):
             row = by_id.get(StateId(state.destination, state.spi, state.protocol))
             if row is not None:
                 row.usage = states.usage_of(state, row.sa.direction)
+                told.append(row)
+    return told

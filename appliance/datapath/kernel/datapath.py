@@ -64,6 +64,7 @@ class KernelDatapath:
         self._capabilities: Capabilities | None = None
         self._hearing: Hearing | None = None
         self._defaults: Defaults | None = None
+        self._defaults_set = False
         self._closing = False
         self._stat = -1
 
@@ -98,19 +99,22 @@ class KernelDatapath:
             core.spd.adopt(core.survivors.every_policy)
             if self.options.block or core.survivors.blocked:
                 await self._note_defaults()
+            if core.survivors.states:
+                core.claim_spis(core.survivors.inbound_spis(core.survivors.states))
+                words = (
+                    f"{len(core.survivors.states)} SAs of an earlier daemon carry traffic until they are replaced,"
+                    f" for {self.options.survivors:g} s at most"
+                )
+                core.tell(Changed(Reason.LEFT_BEHIND, words))
         except OSError as error:
             await self.close()
             raise refusal_of(error, "taking stock of what the kernel has") from error
         except Refusal as refusal:
             await self.close()
             raise DatapathRefusal(refusal.reason, refusal.detail) from refusal
-        if core.survivors.states:
-            core.claim_spis(core.survivors.inbound_spis(core.survivors.states))
-            words = (
-                f"{len(core.survivors.states)} SAs of an earlier daemon carry traffic until they are replaced,"
-                f" for {self.options.survivors:g} s at most"
-            )
-            core.tell(Changed(Reason.LEFT_BEHIND, words))
+        except BaseException:
+            await self.close()
+            raise
         self._hearing.attach(loop)
         self._surroundings.tunnels.attach(loop)
         core.tasks.every(self.options.audit, self.audit)
@@ -122,6 +126,13 @@ class KernelDatapath:
             raise DatapathRefusal(Reason.KERNEL_TOO_OLD, "default policies came with Linux 5.15")
         self._defaults = PASS if self._core.survivors.blocked and found == BLOCK else found
 
+    async def _set_defaults(self) -> None:
+        """Once there are policies. What is not answered is asked again with the next ones. Raises OSError."""
+        if self._defaults is not None and not self._defaults_set:
+            wanted = BLOCK if self.options.block else self._defaults
+            await self._core.asked.run(lambda socket: socket.do(requests.set_defaults(wanted)))
+            self._defaults_set = True
+
     async def probe(self) -> Capabilities:
         """Tell what can be done here and now. Never raises."""
         if self._capabilities is not None:
@@ -129,32 +140,45 @@ class KernelDatapath:
         return capabilities_of(await asyncio.to_thread(probe_kernel), max_sas=self.options.max_sas)
 
     async def close(self) -> None:
-        """Remove everything of ours, wipe all keys, end. Idempotent."""
+        """Remove everything of ours, wipe all keys, end. Idempotent.
+
+        If nobody waits for that any more (it may be the kernel that does not answer), it has ended all the same, and
+        what it did not come to is left for its successor.
+        """
         if self._closing:
             return
+        self._closing = True
         core = self._core
-        async with core.lock:
+        # Before it waits for anything: two of them would each put right what the other does.
+        if self._hearing is not None:
+            self._hearing.close()
+        core.tasks.cancel()
+        try:
+            async with core.lock:
+                if core.requester is not None:
+                    await self._remove_everything(core.requester)
+        finally:
             requester, core.requester = core.requester, None
-            self._closing = True
-            if self._hearing is not None:
-                self._hearing.close()
-            core.tasks.cancel()
-            if requester is not None:
-                await self._remove_everything(requester)
-                requester.close()
-            self._batches.close()
-            core.close_demultiplexer()
-            self._surroundings.close()
-            if self._stat >= 0:
-                os.close(self._stat)
-            core.tell_end()
+            with contextlib.ExitStack() as last:
+                last.callback(core.tell_end)
+                last.callback(self._close_stat)
+                last.callback(self._surroundings.close)
+                last.callback(core.close_demultiplexer)
+                last.callback(self._batches.close)
+                if requester is not None:
+                    last.callback(requester.close)
+
+    def _close_stat(self) -> None:
+        if self._stat >= 0:
+            os.close(self._stat)
+            self._stat = -1
 
     async def _remove_everything(self, requester: Requester) -> None:
         core = self._core
         gone = [requests.delete_state(states.id_of(row.key)) for row in core.sad.rows.values() if not row.gone]
         gone += [requests.delete_state(StateId.of(state)) for state in core.survivors.states]
         gone += [delete(policy) for policy in core.spd]
-        if self._defaults is not None and (self._enforcement.ready or core.survivors.blocked):
+        if self._defaults is not None:
             gone.append(requests.set_defaults(self._defaults))
         with contextlib.suppress(OSError, DatapathRefusal):
             await requester.batch(gone)
@@ -302,9 +326,7 @@ class KernelDatapath:
             try:
                 await self._enforcement.apply()
                 await self._surroundings.steer()
-                if first and self._defaults is not None:
-                    every = BLOCK if self.options.block else self._defaults
-                    await self._core.asked.run(lambda socket: socket.do(requests.set_defaults(every)))
+                await self._set_defaults()
             except (DatapathRefusal, OSError) as error:
                 for policy in policies:
                     self._enforcement.unset_policy(policy.name)

@@ -5,6 +5,8 @@ All of it with ``Core.lock`` held: what is claimed is not yet in the kernel befo
 
 from __future__ import annotations
 
+import asyncio
+import errno
 from collections.abc import Callable, Iterable, Sequence
 
 from appliance.datapath.kernel import claims
@@ -12,7 +14,7 @@ from appliance.datapath.kernel.core import Core, inbound_spis
 from appliance.datapath.kernel.requester import refusal_of
 from appliance.datapath.kernel.sad import Row
 from appliance.datapath.kernel.spd import OUT, Place
-from appliance.datapath.kernel.xfrm import Policy, PolicyId, StateId, requests
+from appliance.datapath.kernel.xfrm import NoAnswer, Policy, PolicyId, StateId, requests
 from appliance.reasons import Reason
 from appliance.sa.association import PolicyAction, SaKey, SecurityPolicy
 from appliance.sa.datapath import Changed
@@ -66,7 +68,7 @@ class Enforcement:
         """Want it no more. No error if it is not there."""
         policy = self.policies.pop(name, None)
         if policy is not None:
-            self._wanting.pop(name, None)
+            self._core.reqids.free(self._wanting.pop(name, 0))
             claims.release_policy(self._spd, name)
             self._leave_to_others(name)
             self._follow(policy.reqid)
@@ -75,7 +77,8 @@ class Enforcement:
         """Have the kernel tell anew of a packet that wants an SA: by another number. Whether the policy is here."""
         if name not in self._wanting:
             return False
-        self._wanting[name] = self._core.reqids.fresh()
+        before, self._wanting[name] = self._wanting[name], self._core.reqids.fresh()
+        self._core.reqids.free(before)
         self.set_policy(self.policies[name])
         return True
 
@@ -199,6 +202,9 @@ class Enforcement:
         except OSError as error:
             self._doubtful()
             raise refusal_of(error, "setting policies") from error
+        except asyncio.CancelledError:
+            self._doubtful()  # who asked waits no more, and the kernel does it all the same
+            raise
         refused = None
         done: list[Policy] = []
         for policy, answer in zip(put, answers, strict=False):
@@ -207,12 +213,18 @@ class Enforcement:
             elif refused is None:
                 reason = Reason.OFFLOAD_REFUSED if policy.offload is not None else Reason.KERNEL_REFUSED
                 refused = refusal_of(answer.error, "setting policies", reason)
-        self._spd.done(done, gone)
-        self._replaced(done)
+        went: list[Policy] = []
         for policy, answer in zip(gone, answers[len(put) :], strict=True):
-            if answer.error is not None:
+            why = answer.error
+            if why is not None:
                 # Somebody was faster, or the kernel had chosen another index.
-                await asked.batch([requests.delete_policy(PolicyId.of(policy))])
+                why = (await asked.batch([requests.delete_policy(PolicyId.of(policy))]))[0].error
+            if why is None or (why.errno == errno.ENOENT and not isinstance(why, NoAnswer)):
+                went.append(policy)
+            elif refused is None:
+                refused = refusal_of(why, "removing policies")
+        self._spd.done(done, went)
+        self._replaced(done)
         if refused is not None:
             if look:
                 self._doubtful()

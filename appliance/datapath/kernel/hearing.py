@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Protocol
 
-from appliance.datapath.kernel import states
+from appliance.datapath.kernel import selectors, states
 from appliance.datapath.kernel.requester import Requester, refusal_of
 from appliance.datapath.kernel.sad import Row, Sad
 from appliance.datapath.kernel.xfrm import (
@@ -24,6 +24,7 @@ from appliance.datapath.kernel.xfrm import (
     Message,
     Overrun,
     Policy,
+    Selector,
     State,
     StateId,
     XfrmEvents,
@@ -145,7 +146,7 @@ class Hearing:
         source, destination = selector.source, selector.destination
         if source is None or destination is None:
             return
-        ports = [port if isinstance(port, int) else None for port in (selector.source_port, selector.destination_port)]
+        ports = _ports(selector)
         self._listener.acquired(
             acquire.policy,
             lambda policy: contract.Acquire(
@@ -154,8 +155,7 @@ class Hearing:
                 _address(source),
                 _address(destination),
                 selector.protocol,
-                ports[0],
-                ports[1],
+                *ports,
             ),
         )
 
@@ -172,3 +172,17 @@ class Hearing:
 def _address(prefix: Network | IPv4Interface | IPv6Interface) -> Address:
     """Of one host: the kernel gives a packet's own addresses."""
     return prefix.ip if isinstance(prefix, IPv4Interface | IPv6Interface) else prefix.network_address
+
+
+def _ports(selector: Selector) -> tuple[int | None, int | None]:
+    """A packet's, as the contract has them: ICMP's type and code in both (RFC 7296 §3.13.1), none where there are none.
+
+    The kernel has the type in one and the code in the other, and 0 for protocols without ports.
+    """
+    source, destination = selector.source_port, selector.destination_port
+    if not isinstance(source, int) or not isinstance(destination, int):
+        return None, None
+    if selector.protocol in selectors.ICMP:
+        both = (source & 0xFF) << 8 | destination & 0xFF
+        return both, both
+    return (source, destination) if selector.protocol in selectors.WITH_PORTS else (None, None)

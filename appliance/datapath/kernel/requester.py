@@ -42,12 +42,19 @@ class Requester:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._socket)
 
     async def batch(self, requests: Sequence[bytearray]) -> list[Answer]:
-        """Send requests and wipe them. Raises OSError for a dead socket."""
-        try:
-            return await self.run(lambda socket: socket.batch(requests))
-        finally:
-            for request in requests:
-                wipe(request)
+        """Send requests and wipe them, also if nobody waits any more: until then the thread reads them.
+
+        Not for keys: what was never sent is not wiped. Raises OSError for a dead socket.
+        """
+
+        def work(socket: XfrmSocket) -> list[Answer]:
+            try:
+                return socket.batch(requests)
+            finally:
+                for request in requests:
+                    wipe(request)
+
+        return await self.run(work)
 
     async def states(self) -> list[State]:
         """All SAs there are. Raises OSError."""
@@ -58,11 +65,11 @@ class Requester:
         return await self.run(lambda socket: socket.policies())
 
     def close(self) -> None:
-        """Wait for what was asked, then close the socket. Idempotent."""
+        """Close the socket after what was asked, which is not waited for. Idempotent."""
         if not self._closed:
             self._closed = True
-            self._thread.shutdown(wait=True)
-            self._socket.close()
+            self._thread.submit(self._socket.close)
+            self._thread.shutdown(wait=False)
 
 
 def refusal_of(error: OSError, what: str, reason: Reason = Reason.KERNEL_REFUSED) -> DatapathRefusal:

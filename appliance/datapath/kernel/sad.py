@@ -108,7 +108,6 @@ class Reqids:
         entry = self._numbers.get(what)
         if entry is None:
             entry = self._numbers[what] = [self.fresh(), 0]
-            self._taken.add(entry[0])
         entry[1] += 1
         return entry[0]
 
@@ -118,16 +117,21 @@ class Reqids:
         entry[1] -= 1
         if not entry[1]:
             del self._numbers[what]
-            self._taken.discard(entry[0])
+            self.free(entry[0])
 
     def fresh(self) -> int:
-        """A number that nobody has, for an acquire. Raises OverflowError."""
+        """A number that nobody has, until it is freed: for an acquire. Raises OverflowError."""
         for _ in range(0xFFFF):
             self._next = self._next % 0xFFFF + 1
             number = GENERATIONS | self.generation << 16 | self._next
             if number not in self._taken:
+                self._taken.add(number)
                 return number
         raise OverflowError("65,535 children")
+
+    def free(self, number: int) -> None:
+        """A fresh one is needed no more."""
+        self._taken.discard(number)
 
 
 def generation_of(reqid: int) -> int | None:

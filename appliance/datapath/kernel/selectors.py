@@ -13,8 +13,8 @@ from appliance.sa.selector import TrafficSelector
 MOST = 4096
 """Kernel selectors that one policy or SA may take: a range of addresses and two of ports multiply."""
 
-_ICMP = (1, 58)
-_WITH_PORTS = (6, 17, 33, 132, 136)
+ICMP = (1, 58)
+WITH_PORTS = (6, 17, 33, 132, 136)
 
 Port = int | MaskedPort | None
 
@@ -34,7 +34,7 @@ def outbound(local: Sequence[TrafficSelector], remote: Sequence[TrafficSelector]
 def inbound(selector: Selector) -> Selector:
     """The same for the way back. Types and codes of ICMP do not change sides."""
     ports = (selector.source_port, selector.destination_port)
-    if selector.protocol not in _ICMP:
+    if selector.protocol not in ICMP:
         ports = ports[::-1]
     return Selector(selector.destination, selector.source, selector.protocol, *ports, selector.interface)
 
@@ -53,9 +53,9 @@ def _ports(local: TrafficSelector, remote: TrafficSelector, protocol: int) -> li
         return [(None, None)]
     if local.is_opaque or remote.is_opaque:
         raise _refusal(local, remote, "the kernel has no OPAQUE ports")
-    if protocol in _ICMP:
+    if protocol in ICMP:
         return _types(local, remote)
-    if protocol not in _WITH_PORTS:
+    if protocol not in WITH_PORTS:
         raise _refusal(local, remote, f"the kernel sees no ports in protocol {protocol or 'any'}")
     here, there = (list(_masked(side.start_port, side.end_port, 16)) for side in (local, remote))
     return list(product(here, there))

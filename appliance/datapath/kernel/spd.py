@@ -68,7 +68,8 @@ class Claim:
 class Spd:
     """All claims, and what the kernel has because of them.
 
-    ``claim`` and ``release`` only note; ``changes`` tells what to do about it, and ``done`` that it was done.
+    ``claim`` and ``release`` only note; ``changes`` tells what to do about it, and ``done`` that it was done. What was
+    noted in between is in the next ``changes``.
     """
 
     def __init__(self) -> None:
@@ -77,6 +78,7 @@ class Spd:
         self._installed: dict[Place, Policy] = {}
         self._adopted: dict[Place, Policy] = {}
         self._touched: dict[Place, None] = {}
+        self._told: set[Place] = set()
         self._order = 0
         self._index = FIRST_INDEX
 
@@ -94,7 +96,7 @@ class Spd:
             numbered = replace(policy, priority=min(FIRST + 3 * priority + _NUMBERS[tier], LAST))
             place = Place.of(policy)
             self._claims.setdefault(place, {})[owner] = Claim(owner, numbered, priority, tier, self._order)
-            self._touched[place] = None
+            self._touch(place)
             places.add(place)
         if places:
             self._owned[owner] = places
@@ -123,6 +125,7 @@ class Spd:
         """What differs from the kernel: policies to install or replace, then those to remove."""
         put: list[Policy] = []
         gone: list[Policy] = []
+        self._told = set(self._touched)
         for place in self._touched:
             claim, there = self.winner(place), self._installed.get(place)
             wanted = claim.policy if claim is not None else self._adopted.get(place)
@@ -140,7 +143,8 @@ class Spd:
             self._installed[Place.of(policy)] = policy
         for policy in gone:
             self._installed.pop(Place.of(policy), None)
-        self._touched.clear()
+        for place in self._told:
+            self._touched.pop(place, None)
 
     def concerned(self, actual: Iterable[Policy]) -> list[Policy]:
         """Of the kernel's policies those that are ours, and those of others in our places."""
@@ -161,7 +165,7 @@ class Spd:
         added = (policy for place, policy in there.items() if place not in self._installed)
         words += [f"a policy {describe(policy)} was added" for policy in added]
         for place in {*self._installed, *there, *self._claims}:
-            self._touched[place] = None
+            self._touch(place)
         self._installed = there
         return words
 
@@ -173,7 +177,8 @@ class Spd:
 
     def disown(self) -> None:
         """What was adopted is to go where nobody claims."""
-        self._touched |= dict.fromkeys(self._adopted)
+        for place in self._adopted:
+            self._touch(place)
         self._adopted.clear()
 
     def __iter__(self) -> Iterator[Policy]:
@@ -184,7 +189,11 @@ class Spd:
         claims.pop(owner, None)
         if not claims:
             self._claims.pop(place, None)
+        self._touch(place)
+
+    def _touch(self, place: Place) -> None:
         self._touched[place] = None
+        self._told.discard(place)
 
     def _next_index(self, direction: PolicyDirection) -> int:
         """An index of our choice: by it the kernel removes a policy without a search. It keeps the lowest 3 bits.

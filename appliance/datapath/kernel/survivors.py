@@ -30,10 +30,12 @@ class Survivors:
         self.blocked = any(policy.priority == LAST for policy in self.every_policy)
         with_sa = {state.reqid for state in self.states}
         self._policies: dict[int, list[Policy]] = {}
+        self._at: dict[Place, list[int]] = {}
         for policy in self.every_policy:
             for template in policy.templates:
                 if template.reqid in with_sa:
                     self._policies.setdefault(template.reqid, []).append(policy)
+                    self._at.setdefault(Place.of(policy), []).append(template.reqid)
         self._bypass = [policy for policy in self.every_policy if policy.offload is not None and not policy.templates]
 
     @classmethod
@@ -61,7 +63,7 @@ class Survivors:
 
     def at(self, place: Place) -> list[int]:
         """The reqids of those whose policy was at a place."""
-        return [reqid for reqid, policies in self._policies.items() if any(Place.of(p) == place for p in policies)]
+        return [reqid for reqid in self._at.get(place, ()) if reqid in self._policies]
 
     def end(self, spd: Spd, reqid: int | None) -> list[State]:
         """Claim nothing any more for one reqid, or for all. Returns the SAs, for the kernel to delete."""
@@ -69,7 +71,7 @@ class Survivors:
             for number in range(len(self._policies.pop(one, ()))):
                 spd.release(("survivor", one, number))
         ended = [state for state in self.states if reqid in (None, state.reqid)]
-        self.states = [state for state in self.states if state not in ended]
+        self.states = [state for state in self.states if reqid not in (None, state.reqid)]
         if not self.states:
             spd.release(_BYPASS)
         return ended

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 from appliance.datapath.kernel import states
 from appliance.datapath.kernel.core import Core
 from appliance.datapath.kernel.counters import read_usage
 from appliance.datapath.kernel.enforcement import Enforcement
 from appliance.datapath.kernel.link_events import LinkChange
+from appliance.datapath.kernel.requester import refusal_of
 from appliance.datapath.kernel.sad import Row, generation_of
 from appliance.datapath.kernel.surroundings import Surroundings
 from appliance.datapath.kernel.xfrm import Policy, State, StateId, requests
 from appliance.reasons import Reason
 from appliance.sa.association import Direction, SecurityPolicy
-from appliance.sa.datapath import Changed, DatapathEvent, Expired, ExpiryKind, InboundUsed, Vanished
+from appliance.sa.datapath import Changed, DatapathEvent, DatapathRefusal, Expired, ExpiryKind, InboundUsed, Vanished
+
+_T = TypeVar("_T")
 
 FIRST_LOOKS = 0.1, 30.0
 """Seconds between looks for the first packet on an SA: as long as it is old, within these."""
@@ -32,17 +36,22 @@ class Upkeep:
         self._enforcement = enforcement
         self._surroundings = surroundings
         self._due: asyncio.TimerHandle | None = None
+        self._told: set[str] = set()
 
     # What the kernel says
 
     def acquired(self, policy: Policy, event: Callable[[SecurityPolicy], DatapathEvent]) -> None:
         """A packet met a policy that has no SA. The next one is told of after a while: the kernel holds its peace."""
         core, wanted = self._core, self._enforcement.wanting(policy)
-        if wanted is None:
+        # It tells once of each family and, in transport mode, of each host: to ask anew for each would be answered by
+        # all of them.
+        if wanted is None or wanted.name in self._told:
             return
+        self._told.add(wanted.name)
         core.tell(event(wanted))
 
         async def again() -> None:
+            self._told.discard(wanted.name)
             async with core.lock:
                 if self._enforcement.ask_again(wanted.name):
                     await self._enforcement.apply()
@@ -126,33 +135,59 @@ class Upkeep:
             self._due = self._core.tasks.later(SOON, self.audit)
 
     async def audit(self) -> None:
-        """Hold what the kernel has against what it should have, and put it right: ``ip xfrm`` by hand, lost events."""
+        """Hold what the kernel has against what it should have, and put it right: ``ip xfrm`` by hand, lost events.
+
+        What is refused keeps nothing else from being put right. Raises DatapathRefusal, the first.
+        """
         core, enforcement = self._core, self._enforcement
         self._due = None
+        refused: list[DatapathRefusal] = []
         async with core.lock:
             asked = core.asked
-            there = await asked.states()
-            policies = core.spd.concerned(await asked.policies())
-            mine = {states.id_of(row.key): row for row in core.sad.rows.values() if not row.gone}
+            try:
+                there = await asked.states()
+                policies = core.spd.concerned(await asked.policies())
+            except OSError as error:
+                raise refusal_of(error, "looking at what there is") from error
+            rows = {states.id_of(row.key): row for row in core.sad.rows.values()}
+            missing = {one: row for one, row in rows.items() if not row.gone}
             strange = []
             for state in there:
-                row = mine.pop(StateId(state.destination, state.spi, state.protocol), None)
+                one = StateId(state.destination, state.spi, state.protocol)
+                row = missing.pop(one, None)
                 if row is not None:
                     row.usage = states.usage_of(state, row.sa.direction)
                 elif generation_of(state.reqid) == core.reqids.generation and state.spi:
                     strange.append(state)
-            for row in mine.values():
+            for row in missing.values():
                 self.vanished(row, "it was removed from outside, or with its network device")
             if strange:
                 await asked.batch([requests.delete_state(StateId.of(state)) for state in strange])
             words = core.spd.found(policies) if enforcement.ready else []
-            await enforcement.apply(look=False)
-            words += await self._surroundings.keep_interfaces()
-            await enforcement.apply(look=False)
-        words += [f"an SA of SPI {state.spi:#010x} was added" for state in strange]
+            await _try(enforcement.apply(look=False), refused)
+            words += await _try(self._surroundings.keep_interfaces(), refused) or []
+            await _try(enforcement.apply(look=False), refused)
+        words += [f"an SA of SPI {state.spi:#010x} was added" for state in strange if _added(state, rows)]
         if words:
             core.counted["changed_from_outside"] = core.counted.get("changed_from_outside", 0) + len(words)
             more = f", and {len(words) - 3} more" if len(words) > 3 else ""
             core.tell(Changed(Reason.CHANGED_FROM_OUTSIDE, "; ".join(words[:3]) + more))
         if enforcement.ready:
-            await self._surroundings.steer()
+            await _try(self._surroundings.steer(), refused)
+        if refused:
+            raise refused[0]
+
+
+async def _try(work: Awaitable[_T], refused: list[DatapathRefusal]) -> _T | None:
+    try:
+        return await work
+    except DatapathRefusal as refusal:
+        refused.append(refusal)
+        return None
+
+
+def _added(state: State, rows: Mapping[StateId, Row]) -> bool:
+    """Whether somebody added it. One of ours may just have ended, and the kernel keeps one without keys for a packet
+    that met a policy when its SA was gone."""
+    keyless = state.aead is None and state.crypt is None and state.auth is None
+    return not keyless and StateId(state.destination, state.spi, state.protocol) not in rows

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.datapath.kernel.capabilities import capabilities_of
 from appliance.datapath.kernel.probe import kernel as kernel_module
 from appliance.datapath.kernel.probe.abilities import Ability, KernelAbilities, kernel_version
 from appliance.datapath.kernel.probe.kernel import Probe, probe_kernel
@@ -145,6 +146,13 @@ def test_what_a_new_kernel_ignores_is_not_its_age() -> None:
 
 def test_a_kernel_before_5_15_has_no_default_policy() -> None:
     assert reasons(look(PretendedKernel(defaults=False), "5.10.0-30")) == {"default policy": Reason.KERNEL_TOO_OLD}
+
+
+def test_what_keeps_a_kernel_from_being_used_is_told_before_what_it_lacks_besides() -> None:
+    pretended = PretendedKernel(lambda state: (errno.EPROTONOSUPPORT, "Requested type not found"), defaults=False)
+    told = capabilities_of(look(pretended, "5.10.0-30"))
+    assert not told.usable
+    assert [gap.reason for gap in told.missing] == [Reason.NO_KERNEL_ESP, Reason.KERNEL_TOO_OLD]
 
 
 @pytest.mark.parametrize(
