@@ -149,8 +149,7 @@ class Datapaths:
             failed = await self._listen(datapath)
             if self._closing:
                 return
-            slot.emptied(Why(failed.reason, failed.detail, self._wall()))
-            slot.standing.failed(self._loop.time())
+            slot.failed(Why(failed.reason, failed.detail, self._wall()), self._loop.time())
             self._log.refusal(
                 "error", "datapath", "datapath-failed", f"{slot.name} failed", Refusal(failed.reason, failed.detail)
             )

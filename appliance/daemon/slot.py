@@ -14,6 +14,8 @@ from appliance.sa.placement import Candidate
 LONGEST_WAIT = 3600.0
 GOOD_SECONDS = 3600.0
 """So long without a failure takes one doubling back."""
+SETTLED_SECONDS = 60.0
+"""One that ran for so long is started again at once; one that failed sooner waits as if it had not started."""
 AVOID_FIRST, AVOID_LONGEST = 10.0, 600.0
 """Seconds for which nothing new goes to a datapath that did not answer."""
 
@@ -71,7 +73,8 @@ class Slot:
     """One place of the order. ``datapath`` is None while there is none, and ``why`` tells why.
 
     ``policies`` are those installed in the datapath; ``unsure`` names some of which that is unknown. ``elsewhere`` is
-    what it knows of other datapaths' policies. ``tries`` to start it were in vain. ``silence`` is why it is avoided.
+    what it knows of other datapaths' policies. ``tries`` to start it were in vain, or as good
+    as that. ``silence`` is why it is avoided.
     """
 
     name: str
@@ -95,8 +98,15 @@ class Slot:
 
     def opened(self, datapath: Datapath, capabilities: Capabilities, now: float) -> None:
         """A datapath runs here and has its policies."""
-        self.datapath, self.capabilities, self.why, self.tries = datapath, capabilities, None, 0
+        self.datapath, self.capabilities, self.why = datapath, capabilities, None
         self.standing.started(now)
+
+    def failed(self, why: Why, now: float) -> None:
+        """It ran, and runs no more."""
+        if self.standing.up_since is not None and now - self.standing.up_since >= SETTLED_SECONDS:
+            self.tries = 0
+        self.standing.failed(now)
+        self.emptied(why)
 
     def emptied(self, why: Why) -> None:
         """There is none any more, nor what it had."""

@@ -11,6 +11,7 @@ import pytest
 from appliance.daemon.datapaths import RESTART_FIRST, Datapaths
 from appliance.daemon.log import Log
 from appliance.daemon.main import Daemon
+from appliance.daemon.slot import SETTLED_SECONDS
 from appliance.sa.datapath import Datapath
 from tests.daemon.memory_datapath import MemoryDatapath
 from tests.daemon.virtual_loop import run
@@ -60,6 +61,30 @@ def test_one_that_cannot_be_closed_is_started_anew_all_the_same() -> None:
         await datapaths.close()
 
     run(body())
+
+
+def test_one_that_dies_again_and_again_is_started_less_and_less_often() -> None:
+    made: list[MemoryDatapath] = []
+
+    async def make() -> Datapath:
+        made.append(MemoryDatapath())
+        asyncio.get_running_loop().call_later(lives, made[-1].die)
+        return made[-1]
+
+    async def starts_in_an_hour() -> int:
+        datapaths = Datapaths(
+            Log(), [("memory", make)], heard=lambda *_: None, lost=lambda *_: None, gained=lambda: None
+        )
+        await datapaths.start(())
+        await asyncio.sleep(3600)
+        await datapaths.close()
+        return len(made)
+
+    lives = 0.05
+    assert run(starts_in_an_hour()) in range(3600 // 31, 3600 // 30 + 10)
+    made.clear()
+    lives = SETTLED_SECONDS + 1  # these are no row of failed starts
+    assert run(starts_in_an_hour()) in range(58, 61)
 
 
 def test_a_kernel_datapath_whose_interfaces_cannot_be_looked_at_is_closed() -> None:
