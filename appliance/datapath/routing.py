@@ -51,6 +51,18 @@ class Routing:
             self.netlink.add(list(missing.values()))
             self.netlink.remove_raw(extra)
 
+    def mend(self) -> int:
+        """Add again what another program removed since ``apply``. Returns how many rules and routes that were.
+
+        systemd-networkd, for one, removes those that it does not know when it starts. Raises Refusal.
+        """
+        if not self._there:
+            return 0
+        there = {self.netlink.key(kind, body) for kind, body in self.netlink.left(self._table)}
+        missing = [item for item in _ordered(self._there) if self.netlink.identity(item) not in there]
+        self.netlink.add(missing)
+        return len(missing)
+
     def forget(self) -> None:
         """Have the next ``apply`` look at what is there, as the first one does: some of it may have gone."""
         self._there = None

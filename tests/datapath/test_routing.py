@@ -85,3 +85,19 @@ def test_what_was_taken_away_comes_back_when_it_is_looked_for(space: Namespace) 
         routing.forget()
         routing.apply(items(220, 220))
         assert there(space) == {"220"}
+
+
+def test_another_programs_removals_are_mended_and_counted(space: Namespace) -> None:
+    with made(space, 220, ONE) as routing:
+        assert routing.mend() == 0
+        routing.apply(items(220, 220))
+        before = space.run(["ip", "rule"]).stdout, space.run(["ip", "route", "show", "table", "220"]).stdout
+        assert routing.mend() == 0
+        for command, missing in ((["route flush table 220"], 1), (["rule del pref 220"], 1)):
+            space.ip(*command)
+            assert routing.mend() == missing
+            assert (
+                space.run(["ip", "rule"]).stdout,
+                space.run(["ip", "route", "show", "table", "220"]).stdout,
+            ) == before
+        assert routing.mend() == 0

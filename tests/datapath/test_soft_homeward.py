@@ -11,7 +11,9 @@ import pytest
 from appliance.datapath.soft.options import SoftOptions
 from appliance.datapath.soft.steering import Steering
 from appliance.sa.association import PolicyAction, SecurityPolicy
+from appliance.sa.datapath import Changed
 from appliance.sa.selector import TrafficSelector
+from tests.datapath.contract import heard
 from tests.datapath.pair import inside, pair
 from tests.lab.lab import Lab
 from tests.lab.namespace import Namespace, why_not
@@ -208,3 +210,18 @@ def test_the_rules_stay_until_the_process_that_decrypts_has_ended() -> None:
         return ended
 
     assert asyncio.run(closing()) == [True]
+
+
+def test_rules_and_routes_that_another_program_removes_come_back() -> None:
+    async def body() -> None:
+        async with pair(SoftOptions(audit=0.2)) as both:
+            await both.gateways[0].datapath.install_policies([both.policy(0)])
+            space = both.gateways[0].namespace
+            before = space.run(["ip", "rule"]).stdout, space.run(["ip", "route", "show", "table", "220"]).stdout
+            space.ip("rule flush pref 258", "route flush table 220")
+            told = await heard(both, 0, Changed)
+            assert isinstance(told, Changed) and "rules and routes were removed" in told.words
+            after = space.run(["ip", "rule"]).stdout, space.run(["ip", "route", "show", "table", "220"]).stdout
+            assert after == before
+
+    asyncio.run(body())

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from appliance.datapath.kernel import selectors, states
 from appliance.datapath.kernel.requester import Requester, refusal_of
-from appliance.datapath.kernel.sad import Row, Sad
+from appliance.datapath.kernel.sad import Row, Sad, generation_of
 from appliance.datapath.kernel.xfrm import (
     Acquire,
     DeletedPolicy,
@@ -131,7 +131,11 @@ class Hearing:
                 future.set_result(body.state)
             elif not own and (row := self._row(plain)) is not None:
                 listener.vanished(row, "another program deleted it")
-        elif not own and isinstance(body, State | Policy | DeletedPolicy | FlushedStates | FlushedPolicies):
+        elif isinstance(body, State):
+            # Others have SAs, too, which take nothing from ours.
+            if not own and (generation_of(body.reqid) is not None or self._row(StateId.of(body)) is not None):
+                listener.changed_from_outside()
+        elif not own and isinstance(body, Policy | DeletedPolicy | FlushedStates | FlushedPolicies):
             listener.changed_from_outside()
 
     def _row(self, state: StateId) -> Row | None:

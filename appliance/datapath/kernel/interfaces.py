@@ -83,9 +83,12 @@ class Interfaces:
         for interface in wanted:
             try:
                 self._make(interface, there, done)
-                good.append(interface)
             except Refusal as refusal:
                 refused.append(refusal)
+                link = there.get(interface.name)
+                if link is None or not link.ours:
+                    continue  # Else it is there and works, though it could not be made anew.
+            good.append(interface)
         there, addresses = _links(self._routing), _addresses(self._routing)
         pairs = [(interface, there[interface.name]) for interface in good if interface.name in there]
         for interface, link in pairs:

@@ -46,6 +46,10 @@ class KernelSteering:
         planned = plan(policies, elsewhere, self._options, device, self._routing.netlink.addresses())
         self._routing.apply([*planned, *homeward(policies, self._options, _versions())])
 
+    def mend(self) -> int:
+        """Add again what another program removed. Returns how many rules and routes that were. Raises Refusal."""
+        return self._routing.mend()
+
     def remove(self) -> None:
         """Take away all rules and routes and the interface, an earlier process's too."""
         self._routing.remove()

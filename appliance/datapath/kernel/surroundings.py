@@ -41,18 +41,27 @@ class Surroundings:
         assert self._tunnels is not None
         return self._tunnels
 
-    async def steer(self) -> None:
-        """Have rules and routes be what the policies need: after those, so that nothing passes where they go."""
+    async def steer(self, *, look: bool = False) -> list[str]:
+        """Have rules and routes be what the policies need: after those, so that nothing passes where they go.
+
+        ``look``: whether all are there that should be. Returns what another program did, in words.
+        """
         asked, steering, policies = self._core.asked, self._steering, tuple(self._enforcement.policies.values())
         if steering is None:
-            return
+            return []
         elsewhere = self._enforcement.elsewhere
+
+        def work(_: object) -> int:
+            steering.apply(policies, elsewhere)
+            return steering.mend() if look else 0
+
         try:
-            await asked.run(lambda _: steering.apply(policies, elsewhere))
+            missing = await asked.run(work)
         except Refusal as refusal:
             raise DatapathRefusal(refusal.reason, refusal.detail) from refusal
         except OSError as error:
             raise refusal_of(error, "setting rules and routes") from error
+        return [f"{missing} of our rules and routes were removed"] if missing else []
 
     def want(self, interfaces: Sequence[TunnelInterface]) -> None:
         """Want these tunnel interfaces and no others."""

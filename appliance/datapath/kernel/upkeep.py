@@ -26,6 +26,8 @@ FIRST_LOOKS = 0.1, 30.0
 """Seconds between looks for the first packet on an SA: as long as it is old, within these."""
 SOON = 0.05
 """Seconds: what several events are about is looked at once."""
+REST = 4.0
+"""So many times as long as a look took, events lead to no other: another program may change much, and often."""
 
 
 class Upkeep:
@@ -36,6 +38,9 @@ class Upkeep:
         self._enforcement = enforcement
         self._surroundings = surroundings
         self._due: asyncio.TimerHandle | None = None
+        self._rested_at = 0.0
+        self._looking = 0
+        self._again = False
         self._told: set[str] = set()
 
     # What the kernel says
@@ -131,18 +136,31 @@ class Upkeep:
 
     def look_soon(self) -> None:
         """Look at everything soon: something may not be as it should be."""
-        if self._due is None and not self._core.tasks.ended:
-            self._due = self._core.tasks.later(SOON, self.audit)
+        if self._looking:
+            self._again = True  # it may have looked there already
+        elif self._due is None and not self._core.tasks.ended:
+            self._due = self._core.tasks.later(max(SOON, self._rested_at - time.monotonic()), self.audit)
 
     async def audit(self) -> None:
         """Hold what the kernel has against what it should have, and put it right: ``ip xfrm`` by hand, lost events.
 
         What is refused keeps nothing else from being put right. Raises DatapathRefusal, the first.
         """
-        core, enforcement = self._core, self._enforcement
         self._due = None
+        self._looking += 1
+        try:
+            await self._audit()
+        finally:
+            self._looking -= 1
+            if self._again and not self._looking:
+                self._again = False
+                self.look_soon()
+
+    async def _audit(self) -> None:
+        core, enforcement = self._core, self._enforcement
         refused: list[DatapathRefusal] = []
         async with core.lock:
+            begun, self._rested_at = time.monotonic(), 0.0
             asked = core.asked
             try:
                 there = await asked.states()
@@ -167,13 +185,15 @@ class Upkeep:
             await _try(enforcement.apply(look=False), refused)
             words += await _try(self._surroundings.keep_interfaces(), refused) or []
             await _try(enforcement.apply(look=False), refused)
+            if enforcement.ready:
+                words += await _try(self._surroundings.steer(look=True), refused) or []
+            ended = time.monotonic()
+            self._rested_at = ended + REST * (ended - begun)
         words += [f"an SA of SPI {state.spi:#010x} was added" for state in strange if _added(state, rows)]
         if words:
             core.counted["changed_from_outside"] = core.counted.get("changed_from_outside", 0) + len(words)
             more = f", and {len(words) - 3} more" if len(words) > 3 else ""
             core.tell(Changed(Reason.CHANGED_FROM_OUTSIDE, "; ".join(words[:3]) + more))
-        if enforcement.ready:
-            await _try(self._surroundings.steer(), refused)
         if refused:
             raise refused[0]
 

@@ -26,6 +26,7 @@ from appliance.sa.datapath import (
     Acquire,
     Capabilities,
     Carried,
+    Changed,
     DatapathEvent,
     DatapathRefusal,
     Dump,
@@ -75,6 +76,7 @@ class SoftDatapath:
         self._channel: wire.Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._steering: Steering | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._policies: dict[str, SecurityPolicy] = {}
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._next = 0
@@ -110,6 +112,7 @@ class SoftDatapath:
             if self.options.steer:
                 self._steering = Steering(self.options)
             self._probed = wire.decode(Capabilities, await self._ask("start", wire.encode(self.options)))
+            self._look_later()
         except DatapathRefusal:
             await self.close()
             raise
@@ -270,6 +273,8 @@ class SoftDatapath:
                 await self._ask("close", None)
         self._disconnect("closed")
         await self._reap()
+        if self._looking is not None:
+            self._looking.cancel()
         if self._steering is not None:
             # After the SAs: the rules keep from default routes what those bring.
             self._steering.remove()
@@ -304,6 +309,25 @@ class SoftDatapath:
                 self._steering.apply(tuple(self._policies.values()))
             except Refusal as refusal:
                 raise DatapathRefusal(refusal.reason, refusal.detail) from refusal
+
+    def _look_later(self) -> None:
+        if self._steering is not None:
+            self._looking = asyncio.get_running_loop().call_later(self.options.audit, self._look)
+
+    def _look(self) -> None:
+        """Whether rules and routes are still there; nobody tells of those that another program removes."""
+        assert self._steering is not None
+        if self._channel is None:
+            return
+        try:
+            missing = self._steering.mend()
+        except Refusal as refusal:
+            self._events.put_nowait(Changed(refusal.reason, refusal.detail))
+        else:
+            if missing:
+                words = f"{missing} of our rules and routes were removed"
+                self._events.put_nowait(Changed(Reason.CHANGED_FROM_OUTSIDE, words))
+        self._look_later()
 
     async def _ask(
         self, operation: str, value: object, *, secret: bytearray | None = None, fds: list[int] | None = None

@@ -13,16 +13,17 @@ class SoftOptions:
 
     ``tun_mtu`` is what hosts see: the longest packet that fits into 1500 bytes with an AEAD in UDP over IPv4. An SA
     with less room cuts TCP to it, and tells hosts of other packets that are too big. ``steer`` keeps rules and routes
-    that lead protected traffic to the TUN device, in ``table``, by rules from ``preference`` on. ``discards``: they
-    drop what is to be discarded; without, something else does, so that what comes first for a policy of another
-    datapath gets there. ``mtu_floor_*`` bound what ICMP messages may make of the path MTU, ``path_mtu`` is what is
-    assumed before any.
+    that lead protected traffic to the TUN device, in ``table``, by rules from ``preference`` on; every ``audit`` those
+    that another program removed come back. ``discards``: they drop what is to be discarded; without, something else
+    does, so that what comes first for a policy of another datapath gets there. ``mtu_floor_*`` bound what ICMP messages
+    may make of the path MTU, ``path_mtu`` is what is assumed before any.
     """
 
     tun: str = "esplanade0"
     tun_mtu: int = 1438
     mark: int = OWN_MARK
     steer: bool = True
+    audit: float = 60.0
     table: int = 220
     preference: int = 220
     discards: bool = True

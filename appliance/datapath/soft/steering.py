@@ -32,6 +32,10 @@ class Steering:
         planned = plan(policies, self._options, self._device, netlink.addresses())
         self._routing.apply([*planned, *homeward(policies, self._options, self._homeward)])
 
+    def mend(self) -> int:
+        """Add again what another program removed. Returns how many rules and routes that were. Raises Refusal."""
+        return self._routing.mend()
+
     def remove(self) -> None:
         """Take away all rules and routes, an earlier process's too."""
         self._routing.remove()

@@ -141,12 +141,12 @@ def test_what_somebody_changed_is_put_right(kernel: MemoryRouting) -> None:
 def test_the_device_below_is_noted_and_a_vanished_one_takes_nothing_away(kernel: MemoryRouting) -> None:
     eth0, wanted = kernel.add("eth0"), replace(IPSEC0, device="eth0")
     Interfaces(kernel).apply([wanted])
-    made = kernel.named("ipsec0")
-    assert made.below == eth0.index
+    made, routed = kernel.named("ipsec0"), networks(kernel, UNICAST)
+    assert made.below == eth0.index and routed
     kernel.delete(eth0.index)
     with pytest.raises(Refusal, match="no interface eth0"):
         Interfaces(kernel).apply([wanted])
-    assert kernel.named("ipsec0") == made and networks(kernel, UNICAST) == set()
+    assert kernel.named("ipsec0") == made and networks(kernel, UNICAST) == routed
     kernel.add("eth0")
     assert "to make it anew" in Interfaces(kernel).apply([wanted])[0]
 

@@ -69,7 +69,8 @@ class Still:
     async def keep_interfaces(self) -> list[str]:
         return []
 
-    async def steer(self) -> None: ...
+    async def steer(self, *, look: bool = False) -> list[str]:
+        return []
 
     async def remove(self, requester: object) -> None: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -36,7 +37,8 @@ class Nothing:
     async def keep_interfaces(self) -> list[str]:
         return []
 
-    async def steer(self) -> None: ...
+    async def steer(self, *, look: bool = False) -> list[str]:
+        return []
 
 
 def run(
@@ -186,8 +188,9 @@ def test_a_policy_that_the_kernel_refuses_keeps_nothing_else_from_being_put_righ
             done.append("interfaces")
             return []
 
-        async def steer(self) -> None:
+        async def steer(self, *, look: bool = False) -> list[str]:
             done.append("rules")
+            return []
 
     async def body(core: Core, enforcement: Enforcement, upkeep: Upkeep) -> None:
         async with core.lock:
@@ -203,6 +206,27 @@ def test_a_policy_that_the_kernel_refuses_keeps_nothing_else_from_being_put_righ
         assert isinstance(told, Changed) and "was removed" in told.words
 
     run(kernel, body, surroundings=Noting())
+
+
+def test_who_changes_much_and_often_does_not_have_everything_looked_at_all_the_time() -> None:
+    kernel = MemoryKernel()
+    looks: list[float] = []
+
+    class Slow(Nothing):
+        async def keep_interfaces(self) -> list[str]:
+            looks.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(0.1)
+            return []
+
+    async def body(core: Core, enforcement: Enforcement, upkeep: Upkeep) -> None:
+        until = asyncio.get_running_loop().time() + 1.2
+        while asyncio.get_running_loop().time() < until:
+            upkeep.changed_from_outside()
+            await asyncio.sleep(0.01)
+        assert len(looks) >= 2
+        assert all(later - earlier >= 0.45 for earlier, later in itertools.pairwise(looks))
+
+    run(kernel, body, surroundings=Slow())
 
 
 def test_what_the_kernel_keeps_for_a_packet_that_came_too_late_was_added_by_nobody() -> None:
