@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from appliance.datapath.soft.options import SoftOptions
-from appliance.datapath.soft.steering import Steering
+from appliance.datapath.soft.steering import Steering, remove_leftovers
 from appliance.sa.association import PolicyAction, SecurityPolicy
-from appliance.sa.datapath import Changed
+from appliance.sa.datapath import Changed, Failed
 from appliance.sa.selector import TrafficSelector
 from tests.datapath.contract import heard
 from tests.datapath.pair import inside, pair
@@ -223,5 +225,27 @@ def test_rules_and_routes_that_another_program_removes_come_back() -> None:
             assert isinstance(told, Changed) and "rules and routes were removed" in told.words
             after = space.run(["ip", "rule"]).stdout, space.run(["ip", "route", "show", "table", "220"]).stdout
             assert after == before
+
+    asyncio.run(body())
+
+
+def test_what_a_killed_process_left_goes_where_nobody_wants_the_soft_datapath_any_more() -> None:
+    async def body() -> None:
+        async with pair() as both:
+            await both.gateways[0].datapath.install_policies([both.policy(0)])
+            space, left = both.gateways[0].namespace, both.gateways[0].datapath
+            with inside(space):
+                remove_leftovers(SoftOptions(table=999))  # one that reads its TUN device keeps it
+            assert "esplanade0" in space.run(["ip", "link"]).stdout
+            assert left.pid is not None
+            os.kill(left.pid, signal.SIGKILL)
+            await heard(both, 0, Failed)
+            assert "esplanade0" in space.run(["ip", "link"]).stdout
+            with inside(space):
+                remove_leftovers(SoftOptions())
+                remove_leftovers(SoftOptions())
+            assert "esplanade0" not in space.run(["ip", "link"]).stdout
+            assert "220" not in space.run(["ip", "rule"]).stdout
+            assert space.run(["ip", "route", "show", "table", "220"], check=False).stdout == ""
 
     asyncio.run(body())

@@ -9,6 +9,7 @@ from appliance.datapath import steering
 from appliance.datapath.routing import Routing
 from appliance.datapath.rtnetlink import PROTOCOL, Route, Rule
 from appliance.datapath.soft.options import SoftOptions
+from appliance.datapath.soft.tun import remove_tun
 from appliance.sa.association import PolicyAction, SecurityPolicy
 from appliance.sa.selector import Address
 
@@ -32,6 +33,11 @@ class Steering:
         planned = plan(policies, self._options, self._device, netlink.addresses())
         self._routing.apply([*planned, *homeward(policies, self._options, self._homeward)])
 
+    def has_device(self) -> bool:
+        """Whether there is a TUN device of the name. Raises Refusal."""
+        link = self._routing.netlink.link(self._options.tun)
+        return link is not None and link.kind == "tun"
+
     def mend(self) -> int:
         """Add again what another program removed. Returns how many rules and routes that were. Raises Refusal."""
         return self._routing.mend()
@@ -46,12 +52,15 @@ class Steering:
 
 
 def remove_leftovers(options: SoftOptions) -> None:
-    """Take away the rules and routes of a daemon that was killed, for one that does without the soft datapath.
+    """Take away what a killed daemon left, for one that does without the soft datapath: rules, routes, the TUN device.
 
-    They would lead packets to a TUN device that is gone. In the thread's network namespace. Raises Refusal.
+    They would lead packets to where nobody reads them. In the thread's network namespace. Raises Refusal.
     """
     with closing(Steering(options)) as left:
         left.remove()
+        there = left.has_device()
+    if there:
+        remove_tun(options.tun)
 
 
 def plan(

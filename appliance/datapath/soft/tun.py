@@ -55,8 +55,7 @@ def open_tun(name: str, mtu: int) -> Tun:
     except OSError as error:
         raise Refusal(Reason.NO_TUN, f"/dev/net/tun: {error.strerror}") from error
     try:
-        request = struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR)
-        fcntl.ioctl(fd, _TUNSETIFF, request)
+        _attach(fd, name)
         fcntl.ioctl(fd, _TUNSETPERSIST, 1)
         tso, uso = _offload(fd)
         _configure(name, mtu)
@@ -67,6 +66,21 @@ def open_tun(name: str, mtu: int) -> Tun:
         words = "another program uses it" if error.errno == errno.EBUSY else error.strerror
         raise Refusal(Reason.NO_TUN, f"{name}: {words}") from error
     return Tun(fd, name, tso=tso, uso=uso)
+
+
+def remove_tun(name: str) -> None:
+    """Make a device disappear that a killed process left. One that is in use stays, and so does one that is no TUN."""
+    with contextlib.suppress(OSError):
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            _attach(fd, name)
+            fcntl.ioctl(fd, _TUNSETPERSIST, 0)
+        finally:
+            os.close(fd)
+
+
+def _attach(fd: int, name: str) -> None:
+    fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR))
 
 
 def _offload(fd: int) -> tuple[bool, bool]:
