@@ -71,13 +71,17 @@ def install_guard(
                 policies, number, tun=tun, mark=mark, ports=ports, ipsec=ipsec, trusted_mark=trusted_mark
             )
             _nft(["-f", "-"], rules)
-            break
         except Refusal:
             # Whoever took that number meanwhile has put a guard up of its own, and ours comes after it.
             before, older = older, _standing()
             if older == before:
                 raise
-    _remove(older)
+            continue
+        older = _standing()
+        if max(older, default=number) <= number:
+            break
+        # The number was free again, since two others came and went; ours has to be the last.
+    _remove([one for one in older if one < number])
 
 
 def remove_guard() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from appliance.datapath import guard
 from appliance.datapath.guard import guard_status, install_guard, remove_guard
 from tests.datapath.pair import inside
 from tests.datapath.test_soft_edges import policy
@@ -98,3 +99,21 @@ def test_guards_that_are_put_up_at_once_leave_the_last_one_and_never_none(gatewa
     with trying(gateway) as tries:
         install(0)
     assert tries.passed > 0
+
+
+def test_a_guard_whose_number_came_free_meanwhile_is_the_last_all_the_same(
+    gateway: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aware, nested = guard.ipsec_aware, iter([True])
+
+    def two_others_come_and_go() -> bool:
+        if next(nested, False):
+            install_guard(POLICIES)
+            install_guard(POLICIES)
+        return aware()
+
+    with inside(gateway):
+        install_guard(POLICIES)
+        monkeypatch.setattr(guard, "ipsec_aware", two_others_come_and_go)
+        install_guard(POLICIES[:1])
+    assert tables(gateway) == ["table inet esplanade_guard_4"]
