@@ -151,14 +151,16 @@ class OffloadGateway:
     def crowded(self, room: int) -> Iterator[int]:
         """As many policies of another program's in the device as leave this much room. Gives their number."""
         index = self.space.call(socket.if_nametoindex, self.device.interface)
-        hosts = [ip_network(f"198.51.100.{n}") for n in range(SAS - self.device.ipsec().policy_count - room)]
+        shown = self.device.ipsec()
+        taken = {policy.source for policy in shown.policies}
+        free = [host for n in range(SAS) if (host := ip_network(f"198.51.100.{n}")) not in taken]
         foreign = [
             Policy(
                 selector=Selector(host, host),
                 direction=PolicyDirection.OUT,
                 offload=XfrmOffload(index, OffloadFlag.PACKET),
             )
-            for host in hosts
+            for host in free[: SAS - shown.policy_count - room]
         ]
         with self.space.call(XfrmSocket) as xfrm:
             assert not any(answer.error for answer in xfrm.batch([xfrm_requests.new_policy(one) for one in foreign]))
