@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 
 from appliance.datapath.kernel.spd import FIRST, FIRST_INDEX, OUT, Place, Spd
 from appliance.datapath.kernel.survivors import Survivors
-from appliance.datapath.kernel.xfrm import Policy, Selector, State, Template
+from appliance.datapath.kernel.xfrm import Offload, OffloadFlag, Policy, Selector, State, Template
 
 HERE, THERE = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")
 
@@ -44,3 +45,16 @@ def test_each_ends_by_itself_and_then_all_the_others() -> None:
     assert survivors.at(place) == survivors.end(spd, states[0].reqid) == []
     assert len(survivors.states) == 8 == len(survivors.end(spd, None))
     assert survivors.states == [] and len(spd.changes()[1]) == 5
+
+
+def test_policies_that_a_device_has_are_asked_for_anew_as_they_were_asked_for() -> None:
+    states, policy = child(1)
+    shown = replace(policy, offload=Offload(7, OffloadFlag.PACKET | OffloadFlag.INBOUND))
+    survivors = Survivors(states, [shown])
+    spd = Spd()
+    spd.adopt(survivors.every_policy)
+    spd.disown()
+    survivors.claim(spd)
+    spd.found([])  # another program removed it
+    (again,) = spd.changes()[0]
+    assert again.offload == Offload(7, OffloadFlag.PACKET)
