@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -38,6 +39,7 @@ from appliance.daemon.translate import Reqids, desired_of
 from appliance.daemon.transport import Transport
 from appliance.process.footprint import trim_memory
 from appliance.process.hardening import harden
+from appliance.process.module import module_command
 from appliance.reasons import Reason, Refusal
 from appliance.sa.association import SecurityPolicy
 from appliance.sa.datapath import Datapath
@@ -320,9 +322,7 @@ class Daemon:
         """What a killed daemon left of datapaths that are in the order no more takes packets from those that are."""
         try:
             if "kernel" not in order:
-                from appliance.datapath.kernel.leftovers import remove_leftovers
-
-                done = await asyncio.to_thread(remove_leftovers, self._kernel_options())
+                done = await _remove_from_kernel()
                 if done:
                     self._log.add("warning", "datapath", "leftovers", f"left by a daemon that had the kernel: {done}")
             if "soft" not in order:
@@ -421,6 +421,22 @@ class Daemon:
     def _stray_too_big(self, error: Any) -> None:
         if self._soft is not None:
             self._soft.inject_too_big(error)
+
+
+async def _remove_from_kernel() -> str:
+    """What was removed of a daemon that had the kernel's datapath, "" for nothing. Raises Refusal."""
+    argv, environment = module_command("appliance.datapath.kernel.leftovers")
+    pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*argv, stdin=null, stdout=pipe, stderr=pipe, env=environment)
+    told, trouble = await process.communicate()
+    if process.returncode != 0:
+        last = trouble.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise Refusal(Reason.INTERNAL, f"looking for what an earlier daemon left in the kernel: {last}")
+    said = json.loads(told)
+    if "reason" in said:
+        raise Refusal(Reason[said["reason"]], said["detail"])
+    done: str = said["done"]
+    return done
 
 
 def _summary(result: ReloadResult) -> str:

@@ -1,8 +1,15 @@
-"""What a killed daemon left in the kernel, taken away by one that does without: it would keep what it takes."""
+"""What a killed daemon left in the kernel, taken away for one that does without: it would keep what it takes.
+
+    python -m appliance.datapath.kernel.leftovers
+
+A process of its own, since the daemon has no other need of all that it imports. It says what it did, or why it did not,
+as a line of JSON.
+"""
 
 from __future__ import annotations
 
 import errno
+import json
 from contextlib import closing
 
 from appliance.datapath.kernel.enforcement import delete
@@ -12,11 +19,24 @@ from appliance.datapath.kernel.requester import refusal_of
 from appliance.datapath.kernel.steering import KernelSteering
 from appliance.datapath.kernel.survivors import BLOCK, PASS, Survivors
 from appliance.datapath.kernel.xfrm import StateId, XfrmSocket, requests
+from appliance.process.hardening import harden
+from appliance.reasons import Refusal
 
 _GONE = errno.ESRCH, errno.ENOENT
 
 
-def remove_leftovers(options: KernelOptions) -> str:
+def main() -> int:
+    """Take it away in this process's network namespace."""
+    harden()  # lists of SAs have their keys
+    try:
+        said = {"done": remove_leftovers()}
+    except Refusal as refusal:
+        said = {"reason": refusal.reason.name, "detail": refusal.detail}
+    print(json.dumps(said))
+    return 0
+
+
+def remove_leftovers() -> str:
     """Take away SAs, policies, a default of "block", tunnel interfaces, rules and routes; in the thread's namespace.
 
     Returns what there was in words, "" for nothing. A second call finds nothing. Raises Refusal: NO_PRIVILEGE and the
@@ -25,7 +45,7 @@ def remove_leftovers(options: KernelOptions) -> str:
     words = _remove_from_xfrm()
     with closing(Interfaces()) as interfaces:
         words += interfaces.apply(())
-    with closing(KernelSteering(options)) as steering:
+    with closing(KernelSteering(KernelOptions())) as steering:
         steering.remove()
     return "; ".join(words)
 
@@ -52,3 +72,7 @@ def _remove_from_xfrm() -> list[str]:
         return []
     passing = ", and let packets pass that no policy is for" if blocked else ""
     return [f"removed {len(left.states)} SAs and {len(left.every_policy)} policies{passing}"]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

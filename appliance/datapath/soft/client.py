@@ -7,19 +7,17 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import appliance
 from appliance.datapath.demultiplexer import Demultiplexer
 from appliance.datapath.filters import Owner
 from appliance.datapath.ingress import Datagram, Ingress, TooBig
 from appliance.datapath.soft import wire
 from appliance.datapath.soft.options import SoftOptions
 from appliance.datapath.soft.steering import Steering
+from appliance.process.module import module_command
 from appliance.reasons import Reason, Refusal
 from appliance.sa.association import Direction, SaKey, SecurityPolicy, UdpEncapsulation
 from appliance.sa.datapath import (
@@ -437,15 +435,9 @@ class SoftDatapath:
 
 
 def process_command(control: int) -> tuple[list[str], dict[str, str]]:
-    """How the process is started with the control socket of this number: its arguments and environment.
-
-    It runs as root: modules never come from the working directory (-P, and no empty entry in PYTHONPATH), and ours come
-    from where this one came from.
-    """
-    argv = [sys.executable, "-P", "-m", "appliance.datapath.soft", str(control)]
-    given = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    path = os.pathsep.join([str(Path(appliance.__file__).resolve().parents[1]), *given])
-    return argv, dict(os.environ) | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    """How the process is started with the control socket of this number: its arguments and environment."""
+    argv, environment = module_command("appliance.datapath.soft", str(control))
+    return argv, environment | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def _key(value: Any) -> SaKey:
