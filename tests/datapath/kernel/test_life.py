@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from appliance.datapath.kernel import datapath as room
+from appliance.datapath.kernel import selectors
 from appliance.datapath.kernel.datapath import KernelDatapath
 from appliance.datapath.kernel.options import KernelOptions
 from appliance.datapath.kernel.probe.abilities import Ability, KernelAbilities
@@ -173,4 +174,29 @@ def test_what_somebody_else_blocked_stays_so(machine: Machine) -> None:
             await datapath.close()
             assert machine.kernel.defaults == BLOCK
 
+    asyncio.run(body())
+
+
+def test_packets_are_led_here_only_while_the_kernels_own_policies_are_there_for_them(machine: Machine) -> None:
+    """A policy that comes is in the kernel before its rules; one that goes is there until they are gone."""
+    led: list[tuple[bool, bool]] = []
+
+    class Leading(Still):
+        async def steer(self, *, look: bool = False) -> list[str]:
+            net = any(policy.selector == selector for policy in machine.kernel.policies.values())
+            led.append((PAIR.policy(0).name in datapath._enforcement.policies, net))
+            return []
+
+    async def body() -> None:
+        await datapath.start()
+        await datapath.install_policies([PAIR.policy(0)])
+        await datapath.remove_policies([PAIR.policy(0).name])
+        assert led == [(True, True), (False, True)]
+        assert not any(policy.selector == selector for policy in machine.kernel.policies.values())
+        await datapath.close()
+
+    one = PAIR.policy(0)
+    (selector, *_) = selectors.outbound(one.local_ts, one.remote_ts)
+    datapath = machine.datapath()
+    datapath._surroundings = datapath._upkeep._surroundings = cast(Any, Leading())
     asyncio.run(body())
