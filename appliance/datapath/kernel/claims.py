@@ -9,13 +9,13 @@ from ipaddress import ip_network
 from appliance.datapath.kernel import selectors, states
 from appliance.datapath.kernel.options import KernelOptions, home_mark, trusted_mark
 from appliance.datapath.kernel.sad import Row
-from appliance.datapath.kernel.spd import FORWARD, IN, OUT, Spd, Tier, allow, block, both_ways, protect
+from appliance.datapath.kernel.spd import FIRST, FORWARD, IN, LAST, OUT, Spd, Tier, allow, block, both_ways, protect
 from appliance.datapath.kernel.xfrm import Mark, Policy, PolicyDirection, Selector
 from appliance.sa.association import Direction, Mode, PolicyAction, SecurityPolicy
 from appliance.sa.selector import Address, TrafficSelector
 
-UNKNOWN_PRIORITY = 0x20000000
-"""Of inbound SAs whose policy is not here: after all that are."""
+UNKNOWN_PRIORITY = (LAST - FIRST) // 3 - 1
+"""Of inbound SAs whose policy is not here: after all that are, and before what is last of all."""
 _EVERYTHING = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 # Neighbours and groups on the link are never behind a tunnel (RFC 4301 §4.4.1, RFC 4861).
 _ON_THE_LINK = {

@@ -9,13 +9,14 @@ from typing import Any, cast
 
 import pytest
 
-from appliance.datapath.kernel import claims
+from appliance.daemon.translate import PRIORITY_STEP
+from appliance.datapath.kernel import claims, selectors
 from appliance.datapath.kernel.core import Core
 from appliance.datapath.kernel.enforcement import Enforcement
 from appliance.datapath.kernel.options import KernelOptions
 from appliance.datapath.kernel.requester import Requester
 from appliance.datapath.kernel.sad import Row, traffic
-from appliance.datapath.kernel.spd import Place, Spd
+from appliance.datapath.kernel.spd import LAST, Place, Spd
 from appliance.datapath.kernel.states import Device
 from appliance.datapath.kernel.survivors import Survivors
 from appliance.datapath.kernel.xfrm import DeletedPolicy, Policy, XfrmSocket
@@ -159,5 +160,25 @@ def test_nothing_is_asked_for_before_there_is_an_sa_or_a_policy() -> None:
         enforcement.set_elsewhere([PAIR.policy(0)])
         await enforcement.apply()
         assert set(policies.there.values()) == set(before)
+
+    run(policies, body)
+
+
+def test_inbound_sas_without_a_policy_come_after_all_policies_of_a_configuration() -> None:
+    policies = Policies()
+    lowest = PAIR.policy(
+        0, action=PolicyAction.DISCARD, priority=10_000 * PRIORITY_STEP - 1, remote=("10.7.0.0/24",), reqid=0
+    )
+
+    those = selectors.outbound(lowest.local_ts, lowest.remote_ts)
+
+    async def body(core: Core, enforcement: Enforcement) -> None:
+        enforcement.claim(installed(core, 0x1001))
+        enforcement.begin()
+        enforcement.set_policy(lowest)
+        await enforcement.apply()
+        sas = {policy.priority for policy in policies.there.values() if policy.templates}
+        (mine,) = {policy.priority for policy in policies.there.values() if policy.selector in those}
+        assert mine < min(sas) and max(sas) < LAST
 
     run(policies, body)
