@@ -49,6 +49,11 @@ _INJECTED_WAITING = 1 << 20
 _IN_DOUBT = {"install", "update_endpoints"}
 
 
+START_PATIENCE = 6
+"""So many times as long as for another answer is waited for the first one: an interpreter and numpy load before it, on
+a machine whose traffic may be what everybody waits for."""
+
+
 class SoftDatapath:
     """The userspace datapath, by the contract of ``appliance.sa.datapath``.
 
@@ -337,7 +342,8 @@ class SoftDatapath:
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Any] = loop.create_future()
         self._replies[number] = reply
-        timer = loop.call_later(self._timeout, self._late, reply, operation)
+        seconds = self._timeout * (START_PATIENCE if operation == "start" else 1)
+        timer = loop.call_later(seconds, self._late, reply, operation, seconds)
         in_doubt = operation in _IN_DOUBT
         try:
             self._push([operation, number, value], secret, fds)
@@ -348,9 +354,9 @@ class SoftDatapath:
             timer.cancel()
             self._replies.pop(number, None)
 
-    def _late(self, reply: asyncio.Future[Any], operation: str) -> None:
+    def _late(self, reply: asyncio.Future[Any], operation: str, seconds: float) -> None:
         if not reply.done():
-            what = f"no answer to {operation} in {self._timeout:g} s"
+            what = f"no answer to {operation} in {seconds:g} s"
             reply.set_exception(DatapathRefusal(Reason.DATAPATH_TIMEOUT, what, in_doubt=operation in _IN_DOUBT))
 
     def _push(self, value: object, secret: bytearray | None = None, fds: list[int] | None = None) -> None:
