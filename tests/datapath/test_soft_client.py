@@ -8,7 +8,8 @@ import socket
 import pytest
 
 from appliance.datapath.soft import wire
-from appliance.datapath.soft.client import SoftDatapath
+from appliance.datapath.soft.client import START_PATIENCE, SoftDatapath
+from appliance.datapath.soft.options import SoftOptions
 from appliance.reasons import Reason
 from appliance.sa.datapath import DatapathRefusal
 from tests.daemon.virtual_loop import run
@@ -32,3 +33,18 @@ def test_a_process_that_does_not_answer_leaves_in_doubt_what_it_may_have_done() 
 
     with ours, theirs:
         run(body())
+
+
+def test_a_process_gets_longer_to_start_than_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        datapath = SoftDatapath(SoftOptions(steer=False), timeout=5.0)
+        monkeypatch.setattr(datapath, "_spawn", lambda: ours)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        with theirs, pytest.raises(DatapathRefusal, match="no answer to start in 30 s"):
+            await datapath.start()
+        # Then it is told to close, and is given the time of an answer for that.
+        assert loop.time() - began == 5.0 * START_PATIENCE + 5.0
+
+    run(body())

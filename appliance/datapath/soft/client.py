@@ -59,8 +59,8 @@ class SoftDatapath:
 
     ``start`` once, then ``add_ingress`` for each local address, before SAs of that address. ``demultiplexer`` gives it
     the packets of its SAs where the kernel has others. ``on_ike`` is called with
-    IKE messages that receive offload had glued to ESP packets. ``timeout`` seconds without an answer are a refusal
-    that leaves in doubt what happened. Use one event loop throughout.
+    IKE messages that receive offload had glued to ESP packets. ``timeout`` seconds without an answer, and START_PATIENCE
+    times as many after the start, are a refusal that leaves in doubt what happened. Use one event loop throughout.
     """
 
     def __init__(
