@@ -58,9 +58,9 @@ class SoftDatapath:
     """The userspace datapath, by the contract of ``appliance.sa.datapath``.
 
     ``start`` once, then ``add_ingress`` for each local address, before SAs of that address. ``demultiplexer`` gives it
-    the packets of its SAs where the kernel has others. ``on_ike`` is called with
-    IKE messages that receive offload had glued to ESP packets. ``timeout`` seconds without an answer, and START_PATIENCE
-    times as many after the start, are a refusal that leaves in doubt what happened. Use one event loop throughout.
+    the packets of its SAs where the kernel has others. ``on_ike`` is called with IKE messages that receive offload had
+    glued to ESP packets. ``timeout`` seconds without an answer, START_PATIENCE times as many after the start, are a
+    refusal that leaves in doubt what happened. Use one event loop throughout.
     """
 
     def __init__(
