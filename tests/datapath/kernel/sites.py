@@ -5,7 +5,9 @@ Neither the gateways nor the router have a default route, and the router knows n
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -54,6 +56,18 @@ def silent(space: Namespace, target: str, source: str = "") -> bool:
     """Whether an echo does not come back."""
     argv = ["ping", "-q", "-n", "-c", "1", "-W", "1", *(["-I", source] if source else ()), target]
     return space.run(argv, check=False).returncode != 0
+
+
+async def soon(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether a condition holds within ``seconds``: datapaths put right in their own time what others changed.
+
+    They live in this loop, so the condition, which may take long, is looked at beside it.
+    """
+    deadline = time.monotonic() + seconds
+    while not await asyncio.to_thread(condition):
+        if time.monotonic() > deadline:
+            return False
+    return True
 
 
 def two_sites(lab: Lab) -> Sites:

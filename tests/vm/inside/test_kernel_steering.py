@@ -19,7 +19,7 @@ from appliance.reasons import Reason, Refusal
 from appliance.sa.association import Mode, PolicyAction
 from tests.datapath.contract import run
 from tests.datapath.kernel.gateways import kernel_gateway
-from tests.datapath.kernel.sites import HOST, Sites, kernel_sites, ping, silent, two_sites
+from tests.datapath.kernel.sites import HOST, Sites, kernel_sites, ping, silent, soon, two_sites
 from tests.datapath.pair import INNER, OUTER, Gateway, Pair, gateway, inside
 from tests.lab.capture import Kind
 from tests.lab.lab import Lab
@@ -50,15 +50,6 @@ def reached(sites: Sites) -> list[bool]:
         *(ping(sites.gateways[0], *way) for way in FROM_LEFT),
         *(ping(sites.hosts[1], INNER[version][0]) for version in (4, 6)),
     ]
-
-
-async def reached_soon(sites: Sites) -> bool:
-    """Once the datapaths put right what was changed. They live in this loop, so the echoes go out beside it."""
-    deadline = time.monotonic() + 20
-    while not all(await asyncio.to_thread(reached, sites)):
-        if time.monotonic() > deadline:
-            return False
-    return True
 
 
 def unreached(sites: Sites) -> list[bool]:
@@ -158,7 +149,7 @@ def test_policies_flushed_by_hand_let_nothing_through() -> None:
                     await asyncio.sleep(0.2)
                 await running
             assert not sites.leaks(seen) and seen.count(Kind.ESP_IN_UDP) > 50
-            assert await reached_soon(sites)
+            assert await soon(lambda: all(reached(sites)), 20)
 
     run(body())
 

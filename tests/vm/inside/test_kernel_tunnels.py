@@ -14,7 +14,7 @@ from appliance.sa.association import Handling, PolicyAction, SecurityPolicy
 from appliance.sa.datapath import Changed
 from appliance.sa.interface import TunnelInterface
 from tests.datapath.contract import heard, run
-from tests.datapath.kernel.sites import HOST, Sites, kernel_sites, ping, silent
+from tests.datapath.kernel.sites import HOST, Sites, kernel_sites, ping, silent, soon
 from tests.datapath.pair import INNER, NETS, Pair
 from tests.lab.capture import Kind
 from tests.vm.inside.test_kernel_steering import DEFAULT
@@ -54,14 +54,6 @@ def reached(sites: Sites) -> bool:
     return all(ping(sites.hosts[end], HOST[version][1 - end]) for version in (4, 6) for end in (0, 1))
 
 
-async def reached_soon(sites: Sites) -> bool:
-    deadline = time.monotonic() + 10
-    while not await asyncio.to_thread(reached, sites):
-        if time.monotonic() > deadline:
-            return False
-    return True
-
-
 def test_what_is_routed_there_is_carried_whatever_happens_to_the_interface() -> None:
     async def body() -> None:
         async with kernel_sites() as (sites, pair):
@@ -77,7 +69,7 @@ def test_what_is_routed_there_is_carried_whatever_happens_to_the_interface() -> 
                     ["link set dev ipsec0 down", "link set dev ipsec0 name other"],
                 ):
                     left.ip(*how)
-                    assert await reached_soon(sites), how
+                    assert await soon(lambda: reached(sites), 10), how
                 await kernels(pair)[0].keep_interfaces([])
                 assert "ipsec0" not in left.run(["ip", "link"]).stdout
                 await asyncio.sleep(0.2)
