@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable
 
 import cocotb
-from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
 from sim.tb.traffic import packets
 from sim.tb.traffic.header import differences, expected
+from sim.tb.traffic.reset import reset
 
 LATENCY = 4  # cycles from a packet's last beat to its header
 
@@ -24,15 +24,12 @@ class TB:
         self.cycle = 0
         self.due: list[tuple[int, bytes]] = []
         self.seen: Counter[str] = Counter()
-        Clock(dut.clk_i, 10, "ns").start()
+        self.started = False
 
     async def reset(self) -> None:
         """Two cycles of it."""
-        self.dut.rst_ni.value = 0
-        self.dut.valid_i.value = 0
-        for _ in range(2):
-            await FallingEdge(self.dut.clk_i)
-        self.dut.rst_ni.value = 1
+        await reset(self.dut, "valid_i", started=self.started)
+        self.started = True
 
     async def tick(self) -> None:
         """To the next cycle; looks at what comes out in it."""
