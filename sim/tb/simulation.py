@@ -92,7 +92,7 @@ def build(toplevel: str, parameters: Mapping[str, object], visible: Sequence[str
     environment = {**os.environ, **verilator_environment()}
     with _locked(folder):
         (folder / "parameters.json").write_text(words)
-        seen = [f"{toplevel}.*", *visible]
+        seen = [f"{toplevel}.*_i", f"{toplevel}.*_ni", f"{toplevel}.*_o", f"{toplevel}.[ms]_ax*", *visible]
         (folder / "visible.vlt").write_text(
             "`verilator_config\n"
             + "".join('public_flat_rw -module "{}" -var "{}"\n'.format(*name.split(".")) for name in seen)
@@ -133,7 +133,7 @@ class _Runtime:
     def keep(self, build: Path) -> None:
         if not self.folder.exists():
             made = Path(tempfile.mkdtemp(dir=self.folder.parent))
-            for path in build.glob("verilat*.[od]"):
+            for path in build.glob("verilated*.[od]"):
                 shutil.copy(path, made / path.name)
             try:
                 made.rename(self.folder)
