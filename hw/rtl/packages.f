@@ -2,3 +2,4 @@
 aes/aes_pkg.sv
 esp/esp_pkg.sv
 inbound/replay_pkg.sv
+inbound/spi_pkg.sv
