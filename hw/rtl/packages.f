@@ -3,3 +3,4 @@ aes/aes_pkg.sv
 esp/esp_pkg.sv
 inbound/replay_pkg.sv
 inbound/spi_pkg.sv
+sa/selector_pkg.sv
