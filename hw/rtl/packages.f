@@ -4,3 +4,6 @@ esp/esp_pkg.sv
 inbound/replay_pkg.sv
 inbound/spi_pkg.sv
 sa/selector_pkg.sv
+sa/sa_pkg.sv
+esp/reason_pkg.sv
+outbound/outbound_pkg.sv

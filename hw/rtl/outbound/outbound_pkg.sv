@@ -1,0 +1,29 @@
+// What passes between the stages of the outbound direction.
+
+package outbound_pkg;
+
+  import esp_pkg::ip_header_t;
+  import esp_pkg::length_t;
+  import sa_pkg::outbound_form_t;
+  import sa_pkg::outbound_id_t;
+
+  // A packet with the SA that takes it, and all lengths: what is to be done is decided.
+  typedef struct packed {
+    ip_header_t     header;
+    outbound_form_t form;
+    outbound_id_t   id;
+    logic [127:0]   source;
+    logic [127:0]   destination;
+    logic [63:0]    sequence_number;
+    // Bytes in front of the payload that leave as they are but for a few fields: transport mode's header.
+    length_t        kept;
+    // Bytes of the packet that are encrypted, of them with zeros behind (TFC), and with the padding and trailer too.
+    length_t        payload;
+    length_t        padded;
+    length_t        body;
+    // Bytes of the outer packet, and of its header before UDP or ESP.
+    length_t        total;
+    length_t        outer;
+  } outbound_job_t;
+
+endpackage
