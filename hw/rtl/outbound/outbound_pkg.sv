@@ -26,4 +26,18 @@ package outbound_pkg;
     length_t        outer;
   } outbound_job_t;
 
+  // What stands in front of the ciphertext, and what changes in a header that is kept.
+  typedef struct packed {
+    // Words of four bytes, the first in [31:0]: tunnel mode's outer header, UDP's, SPI, sequence number, IV.
+    logic [511:0]   words;
+    logic [4:0]     count;
+    // Transport mode: the fields of the kept header. `checksum` is what is added to the complement of IPv4's.
+    length_t        length_field;
+    logic [7:0]     protocol;
+    logic [15:0]    checksum;
+    // UDP over IPv6: the sum, as of RFC 1071, of all that its checksum covers but for ciphertext and ICV.
+    logic           udp_checksum;
+    logic [15:0]    udp_sum;
+  } outbound_head_t;
+
 endpackage
