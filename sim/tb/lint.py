@@ -19,7 +19,17 @@ def modules() -> list[Path]:
 def lint(module: Path, parameters: Sequence[str] = ()) -> str:
     """What is to be said of a module; empty if nothing is."""
     folders = [word for path in rtl_folders() for word in ("-y", str(path))]
-    command = ["verilator", "--lint-only", "-Wall", "--no-timing", "--assert", *folders, *parameters, "--top-module", module.stem]
+    command = [
+        "verilator",
+        "--lint-only",
+        "-Wall",
+        "--no-timing",
+        "--assert",
+        *folders,
+        *parameters,
+        "--top-module",
+        module.stem,
+    ]
     done = subprocess.run(
         [*command, str(WAIVERS), *map(str, packages()), str(module)],
         env={**os.environ, **verilator_environment()},

@@ -66,9 +66,11 @@ def _types() -> dict[str, Layout]:
             name = found["name"]
             if found["struct"]:
                 fields = [_FIELD.match(field) for field in found["body"].split(";") if field.strip()]
-                types[name] = _struct(tuple((one["name"], _type(types, one["type"], one["range"])) for one in fields if one))
+                types[name] = _struct(
+                    tuple((one["name"], _type(types, one["type"], one["range"])) for one in fields if one)
+                )
             elif found["enum"]:
-                base = _plain(types, found["enum"].strip())
+                base = _plain(types, found["enum"].strip()) or Layout(32)
                 types[name] = Layout(base.width, (), tuple(_names(found["names"])))
             elif (plain := _plain(types, found["plain"].strip())) is not None:
                 types[name] = plain

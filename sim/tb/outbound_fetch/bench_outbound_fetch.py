@@ -67,6 +67,9 @@ class Model:
         return None, said, events
 
 
+FLAGS = ("transport", "v6", "udp", "esn", "key256", "dscp_copy", "ecn_copy", "flow_copy")
+
+
 class TB:
     """Drives packets, commands and requests one after another, and holds what comes out against the models."""
 
@@ -103,7 +106,8 @@ class TB:
                     job |= JOB.unpack(int(dut.job_o.value))
                 self._check(self.jobs.popleft(), job)
             if dut.drop_valid_o.value:
-                seen = (Reason(int(dut.drop_reason_o.value)), *(int(one.value) for one in (dut.drop_sa_o, dut.drop_spi_o, dut.drop_sequence_o)))  # fmt: skip
+                numbers = dut.drop_sa_o, dut.drop_spi_o, dut.drop_sequence_o
+                seen = (Reason(int(dut.drop_reason_o.value)), *(int(one.value) for one in numbers))
                 assert seen == self.drops.popleft()
             if dut.events_valid_o.value:
                 events = {name: one for name, one in EVENTS.unpack(int(dut.events_o.value)).items() if one}
@@ -177,7 +181,7 @@ def some_config(**form: int) -> dict[str, Any]:
 
     return {
         "form": {
-            **{name: random.getrandbits(1) for name in ("transport", "v6", "udp", "esn", "key256", "dscp_copy", "ecn_copy", "flow_copy")},
+            **{name: random.getrandbits(1) for name in FLAGS},
             "valid": 1,
             "generation": random.choice((0, 1, 65535)),
             "dscp": random.getrandbits(6),

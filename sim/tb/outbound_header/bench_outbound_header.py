@@ -203,6 +203,10 @@ async def a_set_dscp_is_sent(dut: HierarchyObject) -> None:
     tb = TB(dut)
     await tb.start()
     for dscp in range(64):
-        job = {"form": {"dscp": dscp, "hop_limit": 64}, "header": {"traffic_class": random.getrandbits(8)}, "total": 100}
+        job = {
+            "form": {"dscp": dscp, "hop_limit": 64},
+            "header": {"traffic_class": random.getrandbits(8)},
+            "total": 100,
+        }
         head, _ = await tb.head(JOB.pack(job))
         assert head["words"] >> 8 & 0xFF == dscp << 2

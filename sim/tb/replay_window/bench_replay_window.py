@@ -97,7 +97,9 @@ class TB:
     def somewhere(self, sa: int) -> int:
         """A whole number at or near an edge of the window, or a step or a jump away."""
         model = self.models[sa]
-        around = random.choice([0, 1, 2, -1, -WINDOW, -WINDOW + 1, -WINDOW - 1, WINDOW, WINDOW - 1, WINDOW + 1, 2 * WINDOW])
+        around = random.choice(
+            [0, 1, 2, -1, -WINDOW, -WINDOW + 1, -WINDOW - 1, WINDOW, WINDOW - 1, WINDOW + 1, 2 * WINDOW]
+        )
         spread = random.choice([0, 0, 3, 130, WINDOW, 3 * WINDOW])
         last = (1 << 64) - 1 if model.esn else LOW
         return min(max(model.highest + around + random.randint(-spread, spread), 0), last)

@@ -88,9 +88,7 @@ def inside(packet: Packet, selectors: list[tuple[TrafficSelector, bool]]) -> boo
     def end(remote: bool) -> bool:
         port = packet.ports[remote] if packet.has_ports else None
         return any(
-            one.matches(packet.addresses[remote], packet.protocol, port)
-            for one, which in selectors
-            if which is remote
+            one.matches(packet.addresses[remote], packet.protocol, port) for one, which in selectors if which is remote
         )
 
     return end(False) and end(True)
@@ -109,7 +107,9 @@ async def packets_are_inside_or_not_as_the_selectors_say(dut: HierarchyObject) -
         count = random.randint(0, MOST) if random.random() < 0.3 else MOST
         first = random.randrange(POOL - count + 1)
         version = random.choice((4, 6, None))
-        selectors = [(some_selector(version or random.choice((4, 6))), bool(random.getrandbits(1))) for _ in range(count)]
+        selectors = [
+            (some_selector(version or random.choice((4, 6))), bool(random.getrandbits(1))) for _ in range(count)
+        ]
         for index, (selector, remote) in enumerate(selectors):
             dut.write_i.value, dut.write_index_i.value = 1, first + index
             dut.write_selector_i.value = packed(selector, remote)
