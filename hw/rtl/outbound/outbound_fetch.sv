@@ -16,54 +16,58 @@ module outbound_fetch
   parameter int unsigned NSa = 1024,
   // The largest outer packet in bytes, as the buffer behind takes it.
   parameter int unsigned MaxPacket = 9728,
+  // Bits that go through beside a packet: where it is.
+  parameter int unsigned TagWidth = 11,
   localparam int unsigned SaWidth = $clog2(NSa)
 ) (
-  input  logic               clk_i,
-  input  logic               rst_ni,
+  input  logic                clk_i,
+  input  logic                rst_ni,
 
   // Sequence numbers left at which the owner is told.
-  input  logic [31:0]        headroom_i,
+  input  logic [31:0]         headroom_i,
 
   // A whole, well-formed packet, and which SA it is for.
-  input  logic               packet_valid_i,
-  output logic               packet_ready_o,
-  input  ip_header_t         packet_header_i,
-  input  logic [SaWidth-1:0] packet_sa_i,
-  input  generation_t        packet_generation_i,
+  input  logic                packet_valid_i,
+  output logic                packet_ready_o,
+  input  ip_header_t          packet_header_i,
+  input  logic [SaWidth-1:0]  packet_sa_i,
+  input  generation_t         packet_generation_i,
+  input  logic [TagWidth-1:0] packet_tag_i,
 
   // A command: the SA is what is given here from now on, with its counters at zero. Zeros: there is none.
-  input  logic               command_valid_i,
-  output logic               command_ready_o,
-  input  logic [SaWidth-1:0] command_sa_i,
-  input  outbound_sa_t       command_data_i,
+  input  logic                command_valid_i,
+  output logic                command_ready_o,
+  input  logic [SaWidth-1:0]  command_sa_i,
+  input  outbound_sa_t        command_data_i,
 
-  // What goes on: a packet, or the command, in the order in which they came.
-  output logic               job_valid_o,
-  input  logic               job_ready_i,
-  output logic               job_command_o,
-  output logic [SaWidth-1:0] job_sa_o,
-  output outbound_job_t      job_o,
+  // What goes on, in the order in which it came.
+  output logic                job_valid_o,
+  input  logic                job_ready_i,
+  output job_kind_e           job_kind_o,
+  output logic [SaWidth-1:0]  job_sa_o,
+  output outbound_job_t       job_o,
+  output logic [TagWidth-1:0] job_tag_o,
 
-  // A packet that does not; for one cycle.
-  output logic               drop_valid_o,
-  output reason_e            drop_reason_o,
-  output logic [SaWidth-1:0] drop_sa_o,
-  output logic [31:0]        drop_spi_o,
-  output logic [63:0]        drop_sequence_o,
+  // A packet that is dropped, for one cycle. It goes on too, as one to skip.
+  output logic                drop_valid_o,
+  output reason_e             drop_reason_o,
+  output logic [SaWidth-1:0]  drop_sa_o,
+  output logic [31:0]         drop_spi_o,
+  output logic [63:0]         drop_sequence_o,
 
   // For one cycle.
-  output logic               events_valid_o,
-  output logic [SaWidth-1:0] events_sa_o,
-  output sa_events_t         events_o,
+  output logic                events_valid_o,
+  output logic [SaWidth-1:0]  events_sa_o,
+  output sa_events_t          events_o,
 
   // Counters as they are between two packets: a request is answered as soon as there is a gap.
-  input  logic               read_valid_i,
-  output logic               read_ready_o,
-  input  logic [SaWidth-1:0] read_sa_i,
-  output logic               read_done_o,
-  output logic [63:0]        read_sequence_o,
-  output counter_t           read_packets_o,
-  output counter_t           read_bytes_o
+  input  logic                read_valid_i,
+  output logic                read_ready_o,
+  input  logic [SaWidth-1:0]  read_sa_i,
+  output logic                read_done_o,
+  output logic [63:0]         read_sequence_o,
+  output counter_t            read_packets_o,
+  output counter_t            read_bytes_o
 );
 
   localparam length_t EspHeader = 16'd16;  // SPI, sequence number, IV
@@ -125,6 +129,7 @@ module outbound_fetch
 
   ip_header_t header_q;
   generation_t generation_q;
+  logic [TagWidth-1:0] tag_q;
   outbound_form_t form_q;
   outbound_id_t id_q;
   logic [127:0] source_q, destination_q;
@@ -153,6 +158,7 @@ module outbound_fetch
     if (state_q == Idle) begin
       header_q <= packet_header_i;
       generation_q <= packet_generation_i;
+      tag_q <= packet_tag_i;
     end
     sa_q <= sa_d;
   end
@@ -220,7 +226,7 @@ module outbound_fetch
 
   logic last_step, go;
   assign last_step = state_q == Packet && step_q == 4'd8;
-  // Behind the decision a packet waits for room, once its number is spent.
+  // Behind the decision a packet may have to wait, with its number spent.
   assign go = !job_valid_o || job_ready_i;
 
   always_comb begin
@@ -260,7 +266,7 @@ module outbound_fetch
         read = step_q <= 4'd5;
         if (last_step) begin
           step_d = step_q;
-          if (go || bad) begin
+          if (go) begin
             state_d = Idle;
             state_write = !bad;
             state_write_word = 1'b1;
@@ -299,7 +305,7 @@ module outbound_fetch
 
   always_ff @(posedge clk_i) begin
     step_q <= step_d;
-    if (spent) begin
+    if (last_step && go) begin
       job_o <= '{
         header: header_q,
         form: form_q,
@@ -316,8 +322,10 @@ module outbound_fetch
       };
     end
     if (go) begin
-      job_command_o <= state_q == Command;
+      if (state_q == Command) job_kind_o <= JobCommand;
+      else job_kind_o <= bad ? JobSkip : JobPacket;
       job_sa_o <= sa_q;
+      job_tag_o <= tag_q;
     end
     drop_reason_o <= reason;
     drop_sa_o <= sa_q;
@@ -340,8 +348,8 @@ module outbound_fetch
       read_done_o <= 1'b0;
     end else begin
       state_q <= state_d;
-      if (go) job_valid_o <= spent || command_ready_o;
-      drop_valid_o <= last_step && bad;
+      if (go) job_valid_o <= last_step || command_ready_o;
+      drop_valid_o <= last_step && go && bad;
       events_valid_o <= spent;
       read_done_o <= state_q == Read && step_q == 4'd3;
     end

@@ -7,6 +7,15 @@ package outbound_pkg;
   import sa_pkg::outbound_form_t;
   import sa_pkg::outbound_id_t;
 
+  // What goes from stage to stage, in order.
+  typedef enum logic [1:0] {
+    JobPacket,
+    // An SA changed: everything behind is of its new generation.
+    JobCommand,
+    // A packet that was dropped, of which only the room that it takes is left.
+    JobSkip
+  } job_kind_e;
+
   // A packet with the SA that takes it, and all lengths: what is to be done is decided.
   typedef struct packed {
     ip_header_t     header;

@@ -21,6 +21,7 @@ from sim.tb.structs import layout
 SAS = int(os.environ["SAS"])
 LARGEST, HEADROOM = 2000, 5
 HEADER, SA, JOB, EVENTS = (layout(f"{name}_t") for name in ("ip_header", "outbound_sa", "outbound_job", "sa_events"))
+KIND = layout("job_kind_e")
 # Lengths do not depend on the key.
 LENGTHS = OutboundSa(1, transform(AES_GCM_16, 0, bytes(20), b""), esn=False)
 
@@ -101,8 +102,12 @@ class TB:
         while True:
             await ReadOnly()
             if dut.job_valid_o.value and dut.job_ready_i.value:
-                job = {"command": int(dut.job_command_o.value), "sa": int(dut.job_sa_o.value)}
-                if not job["command"]:
+                job = {
+                    "kind": int(dut.job_kind_o.value),
+                    "sa": int(dut.job_sa_o.value),
+                    "tag": int(dut.job_tag_o.value),
+                }
+                if job["kind"] == KIND["JobPacket"]:
                     job |= JOB.unpack(int(dut.job_o.value))
                 self._check(self.jobs.popleft(), job)
             if dut.drop_valid_o.value:
@@ -129,17 +134,28 @@ class TB:
 
     async def packet(self, sa: int, generation: int, header: dict[str, int]) -> None:
         dut, model = self.dut, self.models[sa]
+        tag = random.getrandbits(11)
         reason, said, events = model.take(header, generation)
         self.seen.add(reason)
         self.seen.update(name for name, value in events.items() if value)
         spi = model.config["id"]["spi"] if reason is not Reason.NO_SA else 0
         if reason is None:
             whole = {name: model.config[name] for name in ("form", "id", "source", "destination")}
-            self.jobs.append({"command": 0, "sa": sa, "header": HEADER.unpack(HEADER.pack(header)), **whole, **said})
+            self.jobs.append(
+                {
+                    "kind": KIND["JobPacket"],
+                    "sa": sa,
+                    "tag": tag,
+                    "header": HEADER.unpack(HEADER.pack(header)),
+                    **whole,
+                    **said,
+                }
+            )
             self.events.append((sa, {name: one for name, one in events.items() if one}))
         else:
+            self.jobs.append({"kind": KIND["JobSkip"], "sa": sa, "tag": tag})
             self.drops.append((reason, sa, spi, said["sequence_number"]))
-        dut.packet_header_i.value = HEADER.pack(header)
+        dut.packet_header_i.value, dut.packet_tag_i.value = HEADER.pack(header), tag
         dut.packet_sa_i.value, dut.packet_generation_i.value = sa, generation
         await self._send(dut.packet_valid_i, dut.packet_ready_o)
         dut.packet_header_i.value = random.getrandbits(HEADER.width)
@@ -149,7 +165,7 @@ class TB:
         packed = SA.pack(config)
         self.models[sa] = Model(SA.unpack(packed))
         dut.command_sa_i.value, dut.command_data_i.value = sa, packed
-        self.jobs.append({"command": 1, "sa": sa})
+        self.jobs.append({"kind": KIND["JobCommand"], "sa": sa})
         await self._send(dut.command_valid_i, dut.command_ready_o)
 
     async def read(self, sa: int) -> tuple[int, int, int]:
