@@ -49,4 +49,20 @@ package outbound_pkg;
     logic [15:0]    udp_sum;
   } outbound_head_t;
 
+  // A part of what stands in front of the ciphertext: one to four words, the first in [31:0].
+  typedef struct packed {
+    logic           last;
+    logic [2:0]     count;
+    logic [127:0]   words;
+  } head_part_t;
+
+  // What is to be known of a packet when it is put together.
+  typedef struct packed {
+    length_t        body;
+    length_t        total;
+    length_t        outer;
+    logic           udp_checksum;
+    logic [15:0]    udp_sum;
+  } assembly_t;
+
 endpackage
