@@ -53,10 +53,10 @@ module outbound_stream
   output slot_t                 slot_o,
   output logic [SaWidth-1:0]    slot_sa_o,
 
-  // In front of the ciphertext. There is room for all of a packet when it is begun.
+  // In front of the ciphertext.
   output logic                  part_valid_o,
   output head_part_t            part_o,
-  input  logic                  part_room_i,
+  input  logic                  part_ready_i,
   output logic                  assembly_valid_o,
   output assembly_t             assembly_o,
   input  logic                  assembly_room_i
@@ -109,7 +109,7 @@ module outbound_stream
   logic free;
   assign free = state_q == Idle && move && job_valid_i;
   assign begin_packet = free && job_kind_i == JobPacket && head_valid_i && pace_q == '0
-      && 32'(room_i) >= 32'(total_beats) && text_room_i && part_room_i && assembly_room_i && !part_busy_q;
+      && 32'(room_i) >= 32'(total_beats) && text_room_i && assembly_room_i && !part_busy_q;
   assign begin_skip = free && job_kind_i == JobSkip;
   assign begin_key = free && job_kind_i == JobCommand;
 
@@ -325,7 +325,8 @@ module outbound_stream
   // RFC 4106 §5: SPI and sequence number, which is 8 bytes long if it is extended.
   assign aad_bits = job_q.form.esn ? 64'd96 : 64'd64;
 
-  assign move = !slot_valid_q || slot_ready_i;
+  // Parts that have to wait do so between two packets.
+  assign move = (!slot_valid_q || slot_ready_i) && !(op_q == OpKept && !part_ready_i);
 
   always_ff @(posedge clk_i) begin
     if (move) begin
@@ -357,6 +358,7 @@ module outbound_stream
     end
     if (!rst_ni) slot_valid_q <= 1'b0;
     else if (move) slot_valid_q <= op_q inside {OpFirst, OpText, OpLast, OpKey};
+    else if (slot_ready_i) slot_valid_q <= 1'b0;
   end
 
   assign slot_valid_o = slot_valid_q;
@@ -396,18 +398,19 @@ module outbound_stream
     part_valid_o = 1'b0;
     part_o = '{last: 1'b0, count: 3'd4, words: words_q[127:0]};
     if (op_q == OpKept) begin
-      part_valid_o = move;
+      part_valid_o = !slot_valid_q || slot_ready_i;
       part_o.words = kept_beat;
       if (op_kept_q < 16'd16) part_o.count = op_kept_q[4:2];
     end else if (part_busy_q && !(state_q == Kept)) begin
       part_valid_o = 1'b1;
-      words_d = 512'(words_q[511:128]);
-      if (words_left_q > 5'd4) begin
-        words_left_d = words_left_q - 5'd4;
-      end else begin
+      if (words_left_q <= 5'd4) begin
         part_o.last = 1'b1;
         part_o.count = words_left_q[2:0];
-        part_busy_d = 1'b0;
+      end
+      if (part_ready_i) begin
+        words_d = 512'(words_q[511:128]);
+        words_left_d = words_left_q - 5'd4;
+        part_busy_d = !part_o.last;
       end
     end
     if (begin_packet) begin

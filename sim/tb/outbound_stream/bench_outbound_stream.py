@@ -71,7 +71,7 @@ class TB:
         cocotb.start_soon(Clock(dut.clk_i, 10, "ns").start())
         dut.job_valid_i.value = dut.head_valid_i.value = 0
         dut.room_i.value = 1000
-        dut.text_room_i.value = dut.part_room_i.value = dut.assembly_room_i.value = dut.slot_ready_i.value = 1
+        dut.text_room_i.value = dut.part_ready_i.value = dut.assembly_room_i.value = dut.slot_ready_i.value = 1
         dut.rst_ni.value = 0
         for _ in range(3):
             await RisingEdge(dut.clk_i)
@@ -88,7 +88,7 @@ class TB:
                     self._slot(SLOT.unpack(int(dut.slot_o.value)), int(dut.slot_sa_o.value))
                 else:
                     assert not self.within, "a gap in a packet"
-            if dut.part_valid_o.value:
+            if dut.part_valid_o.value and dut.part_ready_i.value:
                 part = PART.unpack(int(dut.part_o.value))
                 self.parts += part["words"].to_bytes(16, "little")[: 4 * part["count"]]
                 if part["last"]:
@@ -106,6 +106,7 @@ class TB:
             if beat is not None:
                 dut.read_beat_i.value = beat
             interval, lazy = self.pace
+            dut.part_ready_i.value = random.random() >= lazy
             dut.slot_ready_i.value = self.cycle % interval == 0 and random.random() >= lazy
 
     def _slot(self, slot: dict[str, Any], sa: int) -> None:
@@ -266,7 +267,7 @@ async def nothing_begins_without_room(dut: HierarchyObject) -> None:
     form = Tunnel(source=IPv4Address(1), destination=IPv4Address(2))
     packet = some_packet(4)
     beats = -(-(20 + sa.sealed_length(len(packet))) // 16)
-    for name, short in (("room_i", beats - 1), ("text_room_i", 0), ("part_room_i", 0), ("assembly_room_i", 0)):
+    for name, short in (("room_i", beats - 1), ("text_room_i", 0), ("assembly_room_i", 0)):
         port = getattr(dut, name)
         port.value = short
         task = cocotb.start_soon(tb.packet(packet, form, sa, 1, False))
