@@ -30,7 +30,8 @@ package esp_pkg;
   localparam protocol_t Sctp = 8'd132;
   localparam protocol_t UdpLite = 8'd136;
 
-  // What ip_parser finds in the headers of a packet.
+  // What ip_parser finds in the headers of a packet. All of it is held against total_length; that so many bytes are
+  // there is for those to see who have counted them.
   typedef struct packed {
     logic         malformed;         // not an IP packet, or headers that do not hold; the rest means nothing then
     logic         v6;
@@ -44,16 +45,19 @@ package esp_pkg;
     logic [127:0] destination;
     protocol_t    protocol;          // of the upper layer, behind options and extension headers
     length_t      upper_at;          // where it begins
+    // TCP, UDP, DCCP, SCTP, UDP-Lite, ICMP and ICMPv6, if they are in this fragment; without it the ports mean nothing.
     logic         has_ports;
     logic [15:0]  source_port;       // ICMP: type and code, in both (RFC 7296 §3.13.1)
     logic [15:0]  destination_port;
-    // Where ESP goes in transport mode (RFC 4303 §3.1.1), the field that names what follows, and what that is.
+    // Where ESP goes in transport mode (RFC 4303 §3.1.1) if this is no fragment (§3.3.4), the field that names what
+    // follows, and what that is.
     length_t      esp_at;
     length_t      protocol_at;
     protocol_t    esp_protocol;
     length_t      upper_protocol_at; // the field that names the upper layer
-    // What is at upper_at if that is ESP, or behind a UDP header there.
-    logic         has_esp;           // the 16 bytes of SPI, sequence number and IV are in the packet
+    // What is at upper_at if that is ESP, or behind a UDP header there, whose ports are for the reader to compare.
+    // In a fragment there is none (RFC 4303 §3.4.1); without has_esp the rest means nothing.
+    logic         has_esp;           // SPI, sequence number and IV, 16 bytes, are in the packet and in UDP's length
     length_t      esp_begin;
     length_t      esp_end;           // UDP's length may end before IP's
     logic [31:0]  spi;
