@@ -207,7 +207,7 @@ module outbound_assemble
 
 `ifndef SYNTHESIS
   always_ff @(posedge clk_i) begin
-    if (rst_ni) begin
+    if (rst_ni && $time != 0) begin
       if (text_valid_i) assert (text_taken) else $error("the queue of text is full");
       if (tag_valid_i) assert (tag_taken) else $error("the queue of ICVs is full");
       if (assembly_valid_i) assert (assembly_room_o) else $error("the queue of packets is full");
