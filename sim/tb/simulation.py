@@ -92,7 +92,7 @@ def build(toplevel: str, parameters: Mapping[str, object], visible: Sequence[str
     environment = {**os.environ, **verilator_environment()}
     with _locked(folder):
         (folder / "parameters.json").write_text(words)
-        seen = [f"{toplevel}.*_i", f"{toplevel}.*_ni", f"{toplevel}.*_o", f"{toplevel}.[ms]_ax*", *visible]
+        seen = [f"{toplevel}.*_i", f"{toplevel}.*_ni", f"{toplevel}.*_o", f"{toplevel}.s_axis_*", f"{toplevel}.m_axis_*", *visible]
         (folder / "visible.vlt").write_text(
             "`verilator_config\n"
             + "".join('public_flat_rw -module "{}" -var "{}"\n'.format(*name.split(".")) for name in seen)
@@ -162,6 +162,8 @@ def simulate(
     ``parameters`` are the module's own. ``WAVES=1`` in the environment writes an FST beside the results. Fails the
     calling test with the names of what failed and the end of the log.
     """
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler, so the RTL is not simulated: apt-get install g++")
     parameters = dict(parameters or {})
     waves = bool(os.environ.get("WAVES"))
     try:
@@ -183,7 +185,11 @@ def simulate(
             seed=seed,
             testcase=testcase,
             plusargs=[f"+verilator+seed+{seed}", "+verilator+rand+reset+2"],
-            extra_env={"PYTHONPATH": os.pathsep.join((str(ROOT), *sys.path)), "COCOTB_ANSI_OUTPUT": "0", **(environment or {})},
+            extra_env={
+                "PYTHONPATH": os.pathsep.join((str(ROOT), *sys.path)),
+                "COCOTB_ANSI_OUTPUT": "0",
+                **(environment or {}),
+            },
             waves=waves,
             log_file=log,
         )
@@ -191,7 +197,10 @@ def simulate(
         pytest.fail(f"{bench} did not end well: {error}\n{log.read_text()[-6000:]}", pytrace=False)
     failed = _failed(results)
     if failed:
-        pytest.fail(f"{', '.join(failed)} on {toplevel} with {parameters}, seed {seed}\n{log.read_text()[-6000:]}", pytrace=False)
+        pytest.fail(
+            f"{', '.join(failed)} on {toplevel} with {parameters}, seed {seed}\n{log.read_text()[-6000:]}",
+            pytrace=False,
+        )
 
 
 def _failed(results: Path) -> list[str]:

@@ -316,7 +316,7 @@ module packet_buffer
 
 `ifndef SYNTHESIS
   always_ff @(posedge clk_i) begin
-    if (rst_ni) begin
+    if (rst_ni && $time != 0) begin
       if (reserve_i) begin
         assert (reserve_beats_i != '0 && reserve_beats_i <= free_beats_o)
         else $error("%0d beats reserved, %0d are free", reserve_beats_i, free_beats_o);
