@@ -23,7 +23,7 @@ module packet_intake
   parameter int unsigned Bytes = 32768,
   // The longest packet that is taken, in bytes with padding of the link: 9,216 of a jumbo frame and what a tunnel adds.
   parameter int unsigned LargestPacket = 9600,
-  // Packets that wait for their reader.
+  // Packets that wait for their reader or are coming in: with 4 the shortest follow one another without a wait.
   parameter int unsigned Descriptors = 16,
   // Bits of tuser, taken from a packet's first beat.
   parameter int unsigned UserWidth = 1,

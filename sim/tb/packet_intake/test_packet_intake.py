@@ -20,6 +20,6 @@ def test_packet_intake(parameters: dict[str, int]) -> None:
         "packet_intake",
         "sim.tb.packet_intake.bench_packet_intake",
         parameters=parameters,
-        visible=["packet_intake.s_axis_*", "packet_intake.taken_q", "packet_intake.slots_q"],
+        visible=["packet_intake.taken_q", "packet_intake.slots_q"],
         environment={name: str(value) for name, value in parameters.items()},
     )
