@@ -108,7 +108,9 @@ class TB:
         dut = self.dut
         if not self.valid and self.input and random.random() >= self.pause:
             self.valid = True
-            dut.s_axis_tdata.value, dut.s_axis_tkeep.value, dut.s_axis_tlast.value, dut.s_axis_tuser.value = self.input[0]
+            dut.s_axis_tdata.value, dut.s_axis_tkeep.value, dut.s_axis_tlast.value, dut.s_axis_tuser.value = self.input[
+                0
+            ]
         dut.s_axis_tvalid.value = self.valid
         if self.valid:
             if dut.s_axis_tready.value:
