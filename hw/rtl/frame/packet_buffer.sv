@@ -224,7 +224,8 @@ module packet_buffer
 
   ram_1r1w #(
     .Width(8 * BeatBytes),
-    .Depth(Beats)
+    .Depth(Beats),
+    .ReadOld(1'b0)
   ) u_ram (
     .clk_i,
     .write_i     (write_valid_i),
@@ -283,17 +284,18 @@ module packet_buffer
 
   out_t edited, out;
 
-  always_comb begin
-    edited.last = stage_q.last;
-    edited.user = stage_q.user;
-    edited.data = stage_q.replace ? stage_q.first : read_data;
-    for (int b = 0; b < int'(BeatBytes); b++) begin
-      for (int i = 0; i < 2; i++) begin
-        if (stage_q.hit[i] && stage_q.lane[i] == 4'(b)) edited.data[8*b+:8] = stage_q.patch[i];
-      end
-      edited.keep[b] = 4'(b) <= stage_q.end_at;
-      if (!edited.keep[b]) edited.data[8*b+:8] = '0;
-    end
+  assign edited.last = stage_q.last;
+  assign edited.user = stage_q.user;
+  assign edited.keep = 16'hffff >> ~stage_q.end_at;  // ~x is 15 - x
+
+  for (genvar b = 0; b < int'(BeatBytes); b++) begin : gen_byte
+    logic [1:0] hit;
+    logic [7:0] data;
+    assign hit[0] = stage_q.hit[0] && stage_q.lane[0] == 4'(b);
+    assign hit[1] = stage_q.hit[1] && stage_q.lane[1] == 4'(b);
+    assign data = hit[1] ? stage_q.patch[1] : hit[0] ? stage_q.patch[0] :
+        stage_q.replace ? stage_q.first[8*b+:8] : read_data[8*b+:8];
+    assign edited.data[8*b+:8] = edited.keep[b] ? data : '0;
   end
 
   skid_buffer #(

@@ -218,7 +218,8 @@ module packet_intake
 
   ram_1r1w #(
     .Width(8 * BeatBytes),
-    .Depth(Beats)
+    .Depth(Beats),
+    .ReadOld(1'b0)
   ) u_ram (
     .clk_i,
     .write_i     (valid && item.store),

@@ -51,7 +51,9 @@ module skid_buffer #(
   always_ff @(posedge clk_i) begin
     stalled_q <= rst_ni && valid_o && !ready_i;
     offered_q <= data_o;
-    if (rst_ni && $time != 0 && stalled_q) assert (valid_o && data_o == offered_q) else $error("an offered word changed");
+    if (rst_ni && $time != 0 && stalled_q) begin
+      assert (valid_o && data_o == offered_q) else $error("an offered word changed");
+    end
   end
 `endif
 

@@ -11,7 +11,7 @@ from cocotb.triggers import FallingEdge
 
 from sim.tb.traffic.reset import reset
 
-DEPTH, WIDTH = int(os.environ["Depth"]), int(os.environ["Width"])
+DEPTH, WIDTH = int(os.environ["DEPTH"]), int(os.environ["WIDTH"])
 
 
 class TB:

@@ -11,7 +11,7 @@ from sim.tb.simulation import simulate
     "parameters", [{"Depth": 2, "Width": 8}, {"Depth": 3, "Width": 24}, {"Depth": 16, "Width": 24}]
 )
 def test_fifo(parameters: dict[str, int]) -> None:
-    environment = {name: str(value) for name, value in parameters.items()}
+    environment = {name.upper(): str(value) for name, value in parameters.items()}
     simulate("fifo", "sim.tb.fifo.bench_fifo", parameters=parameters, environment=environment)
 
 
@@ -20,5 +20,5 @@ def test_skid_buffer() -> None:
         "skid_buffer",
         "sim.tb.fifo.bench_fifo",
         parameters={"Width": 24},
-        environment={"Depth": "2", "Width": "24"},
+        environment={"DEPTH": "2", "WIDTH": "24"},
     )

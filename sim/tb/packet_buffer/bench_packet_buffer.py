@@ -12,9 +12,9 @@ from cocotb.triggers import FallingEdge
 
 from sim.tb.traffic.reset import reset
 
-BEATS = int(os.environ["Bytes"]) // 16
-PLACES = int(os.environ["Descriptors"])
-USERS = 1 << int(os.environ["UserWidth"])
+BEATS = int(os.environ["BYTES"]) // 16
+PLACES = int(os.environ["DESCRIPTORS"])
+USERS = 1 << int(os.environ["USERWIDTH"])
 LATENCY = 3  # cycles from a beat's write, or its descriptor, to m_axis_tvalid
 
 

@@ -20,5 +20,5 @@ def test_packet_buffer(parameters: dict[str, int]) -> None:
         "packet_buffer",
         "sim.tb.packet_buffer.bench_packet_buffer",
         parameters=parameters,
-        environment={name: str(value) for name, value in parameters.items()},
+        environment={name.upper(): str(value) for name, value in parameters.items()},
     )

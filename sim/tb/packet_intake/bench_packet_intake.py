@@ -16,9 +16,9 @@ from sim.tb.traffic import packets
 from sim.tb.traffic.header import differences, expected, unpacked
 from sim.tb.traffic.reset import reset
 
-BYTES, LARGEST = int(os.environ["Bytes"]), int(os.environ["LargestPacket"])
-DESCRIPTORS = int(os.environ["Descriptors"])
-USERS = 1 << int(os.environ["UserWidth"])
+BYTES, LARGEST = int(os.environ["BYTES"]), int(os.environ["LARGESTPACKET"])
+DESCRIPTORS = int(os.environ["DESCRIPTORS"])
+USERS = 1 << int(os.environ["USERWIDTH"])
 BEATS = BYTES // 16
 
 

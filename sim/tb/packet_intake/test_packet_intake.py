@@ -21,5 +21,5 @@ def test_packet_intake(parameters: dict[str, int]) -> None:
         "sim.tb.packet_intake.bench_packet_intake",
         parameters=parameters,
         visible=["packet_intake.taken_q", "packet_intake.slots_q"],
-        environment={name: str(value) for name, value in parameters.items()},
+        environment={name.upper(): str(value) for name, value in parameters.items()},
     )

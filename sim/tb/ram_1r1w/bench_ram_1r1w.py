@@ -9,7 +9,7 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
-DEPTH = int(os.environ["Depth"])
+DEPTH = int(os.environ["DEPTH"])
 
 
 @cocotb.test()

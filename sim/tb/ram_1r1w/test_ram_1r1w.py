@@ -13,5 +13,5 @@ def test_ram_1r1w(depth: int) -> None:
         "ram_1r1w",
         "sim.tb.ram_1r1w.bench_ram_1r1w",
         parameters={"Width": 20, "Depth": depth},
-        environment={"Depth": str(depth)},
+        environment={"DEPTH": str(depth)},
     )
