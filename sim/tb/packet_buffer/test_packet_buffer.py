@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sim.tb.simulation import simulate
+from sim.tb.simulation import BuildError, build, simulate
 
 # Two beats and two packets are the least; a ring that is always full; the default.
 MATRIX = {
@@ -22,3 +22,12 @@ def test_packet_buffer(parameters: dict[str, int]) -> None:
         parameters=parameters,
         environment={name.upper(): str(value) for name, value in parameters.items()},
     )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [({"Bytes": 48}, "power of two"), ({"Bytes": 16}, "32 at least"), ({"Descriptors": 1}, "at least 2")],
+)
+def test_what_cannot_work_is_not_built(wrong: dict[str, int], word: str) -> None:
+    with pytest.raises(BuildError, match=word):
+        build("packet_buffer", wrong)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sim.tb.simulation import simulate
+from sim.tb.simulation import BuildError, build, simulate
 
 # The smallest ring that a packet of 1,000 bytes fits in, one that holds a few, and the default.
 MATRIX = {
@@ -23,3 +23,18 @@ def test_packet_intake(parameters: dict[str, int]) -> None:
         visible=["packet_intake.taken_q", "packet_intake.slots_q"],
         environment={name.upper(): str(value) for name, value in parameters.items()},
     )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        ({"Bytes": 3000}, "power of two"),
+        ({"Bytes": 8192, "LargestPacket": 9216}, "must hold a packet"),
+        ({"Bytes": 131072, "LargestPacket": 65536}, "from 20 to 65535"),
+        ({"Descriptors": 1}, "at least 2"),
+        ({"UserWidth": 0}, "at least 1"),
+    ],
+)
+def test_what_cannot_work_is_not_built(wrong: dict[str, int], word: str) -> None:
+    with pytest.raises(BuildError, match=word):
+        build("packet_intake", wrong)
