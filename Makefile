@@ -5,12 +5,12 @@ NET := tools/with-net.sh
 VM := tools/setup.sh system vm || echo "setup: going on without a virtual machine; what needs it is skipped and says so" >&2
 WORKERS ?= 2
 PEER ?= esplanade
-TESTS ?= tests
+TESTS ?= tests sim
 # Such as BENCH="--rounds 1 --only tcp" for bench, "--rounds 5 --only machine" for bench-kernel
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vm lint verify bench bench-kernel fuzz clean sweep
+.PHONY: help venv demo test test-vm test-rtl lint verify bench bench-kernel fuzz clean sweep
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -22,8 +22,8 @@ demo: venv ## two gateways, traffic, a rekey under load, a link cut and repaired
 	@tools/setup.sh system lab $(if $(filter strongswan,$(PEER)),peer)
 	@$(NET) $(PY) -m demo --peer $(PEER)
 
-test: venv ## the tests, at most 10 minutes on two cores, with one boot of a virtual machine (TESTS=tests/ike for a part)
-	@tools/setup.sh system lab peer
+test: venv ## the tests, at most 15 minutes on two cores, with one boot of a virtual machine (TESTS=tests/ike for a part)
+	@tools/setup.sh system lab peer rtl
 	@$(VM)
 	@$(NET) $(PY) -m pytest -n $(WORKERS) $(TESTS)
 
@@ -31,13 +31,17 @@ test-vm: venv ## tests in a virtual machine with a Linux kernel of its own (QEMU
 	@tools/setup.sh system vm
 	@$(PY) -m pytest --verify tests/vm
 
+test-rtl: venv ## the benches of the RTL, under Verilator (WAVES=1 writes FST files beside them)
+	@tools/setup.sh system rtl
+	@$(PY) -m pytest -n $(WORKERS) --verify sim
+
 lint: venv ## ruff and mypy --strict
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
 verify: venv ## the tests and the long proofs: years of rekeys, the whole interop matrix, a real kernel as the peer
-	@tools/setup.sh system lab peer
+	@tools/setup.sh system lab peer rtl
 	@$(VM)
 	@$(NET) $(PY) -m pytest -n $(WORKERS) --verify $(TESTS)
 

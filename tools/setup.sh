@@ -2,7 +2,7 @@
 # Makes this checkout ready: .venv with the project and its tools, and the Debian packages that a target needs.
 #
 #   tools/setup.sh venv             the virtual environment only
-#   tools/setup.sh system WHAT...   Debian packages for: lab, peer, vm (see below); as root installs, else says
+#   tools/setup.sh system WHAT...   Debian packages for: lab, peer, vm, rtl (see below); as root installs, else says
 #
 # Says nothing when there is nothing to do. PYTHON=... chooses the interpreter (3.11 or newer).
 set -eu
@@ -96,7 +96,7 @@ make_venv() {
     fi
     say "setup: installing the project and its development tools into .venv"
     if ! (cd "$root" && "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
-        --editable '.[dev]') </dev/null; then
+        --editable '.[dev,rtl]') </dev/null; then
         fail "pip could not install what pyproject.toml asks for (is the package index reachable?)"
     fi
     wanted_stamp >"$stamp"
@@ -136,6 +136,10 @@ install_system() {
                 need_command mmdebstrap mmdebstrap
                 need_command mkfs.ext4 e2fsprogs
                 ;;
+            rtl) # Verilator makes C++ of the RTL
+                need_command g++ g++
+                need_command perl perl
+                ;;
             *) fail "unknown group of packages: $what" ;;
         esac
     done
@@ -163,5 +167,5 @@ install_system() {
 case ${1:-} in
     venv) make_venv ;;
     system) shift; install_system "$@" ;;
-    *) fail "usage: tools/setup.sh venv | system lab|peer|vm..." ;;
+    *) fail "usage: tools/setup.sh venv | system lab|peer|vm|rtl..." ;;
 esac

@@ -1,4 +1,7 @@
-"""Generate reason.py and README.md from reasons.toml: ``python -m appliance.reasons.generate [--check]``."""
+"""Generate reason.py, README.md and the RTL's reason_pkg.sv from reasons.toml.
+
+Run as ``python -m appliance.reasons.generate [--check]``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).parent
+RTL = HERE.parents[1] / "hw" / "rtl" / "esp" / "reason_pkg.sv"
 KINDS = ("drop", "refusal", "failure")
 FIELDS = {"code", "kind", "words", "remedy"}
 
@@ -81,8 +85,8 @@ def readme(entries: dict[str, dict[str, str | int]]) -> str:
         "# Reasons",
         "",
         "Every reason for a drop, a refusal or a failure, in one list: `reasons.toml`. Exceptions, logs, the console,",
-        "counters and the hardware's drop codes use it. `reason.py` and this page are generated from it by",
-        "`python -m appliance.reasons.generate`; a test fails when they are stale.",
+        "counters and the hardware's drop codes use it. `reason.py`, this page and `hw/rtl/esp/reason_pkg.sv` are",
+        "generated from it by `python -m appliance.reasons.generate`; a test fails when they are stale.",
         "",
         "| code | name | kind | what happened | what to do |",
         "|---|---|---|---|---|",
@@ -94,10 +98,29 @@ def readme(entries: dict[str, dict[str, str | int]]) -> str:
     return "\n".join([*lines, ""])
 
 
+def systemverilog(entries: dict[str, dict[str, str | int]]) -> str:
+    """The drops as an enumeration for the RTL. Zero is no reason, so that a register of zeros says nothing."""
+    lines = [
+        "// Why the engine drops a packet: the one list's codes 1 to 127.",
+        "//",
+        "// Generated from appliance/reasons/reasons.toml by `python -m appliance.reasons.generate`. Do not edit.",
+        "",
+        "package reason_pkg;",
+        "",
+        "  typedef enum logic [6:0] {",
+    ]
+    drops = {name: entry for name, entry in entries.items() if entry["kind"] == "drop"}
+    for name, entry in drops.items():
+        comma = "" if name == list(drops)[-1] else ","
+        lines.append(f"    // {entry['words']}")
+        lines.append(f"    Reason{name.title().replace('_', '')} = 7'd{entry['code']}{comma}")
+    return "\n".join([*lines, "  } reason_e;", "", "endpackage", ""])
+
+
 def outputs() -> dict[Path, str]:
     """What each generated file should hold."""
     entries = load()
-    return {HERE / "reason.py": python(entries), HERE / "README.md": readme(entries)}
+    return {HERE / "reason.py": python(entries), HERE / "README.md": readme(entries), RTL: systemverilog(entries)}
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.distribution import NETWORK_ROOMS, Scheduling
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parent / "tests"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept: list[pytest.Item] = []
     left: list[pytest.Item] = []
     for item in items:
-        room = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
+        room = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
         if room in NETWORK_ROOMS:
             item.add_marker(pytest.mark.network)
         if item.get_closest_marker("verify") and not config.getoption("--verify"):

@@ -1,0 +1,338 @@
+// The gate that packets leave by: beats wait in a ring until a descriptor says what of them goes out.
+//
+// Beats are appended in order, packet after packet, and descriptors come in the same order: before a packet's beats
+// (they leave as they come), among them or behind them. No byte leaves without its descriptor, and none of a packet
+// whose descriptor says so. Nothing stops those who write: a packet is reserved for before it is begun, as many beats
+// as it may have, and is begun only if free_beats_o says that there is room; what it did not need comes back with its
+// descriptor. Room counts in descriptors too: free_beats_o is zero while none is left.
+//
+// On the way out a packet can be edited: another first beat, and then two bytes anywhere, each or none of them.
+//
+// From a beat's write to m_axis_tvalid it is 3 cycles, and from a descriptor's as many. Beats leave without a gap, and
+// so do packets behind one another, but that one whose rest is not written yet when its last byte leaves waits for it,
+// and one that is dropped whole takes a cycle.
+
+module packet_buffer
+  import esp_pkg::*;
+#(
+  // Bytes of the buffer: a power of two.
+  parameter int unsigned Bytes = 32768,
+  // Packets that may be reserved for or wait to leave, at the same time.
+  parameter int unsigned Descriptors = 32,
+  // Bits of tuser; a packet's is in its descriptor and stands beside all its beats.
+  parameter int unsigned UserWidth = 1,
+  localparam int unsigned Beats = Bytes / BeatBytes,
+  localparam int unsigned AddrWidth = $clog2(Beats),
+  localparam int unsigned CountWidth = $clog2(Beats + 1)
+) (
+  input  logic                  clk_i,
+  input  logic                  rst_ni,
+
+  // One packet more: as many beats as it will have at most, 1 at least and not more than free_beats_o in that cycle.
+  // Its beats and its descriptor come in later cycles.
+  input  logic                  reserve_i,
+  input  logic [CountWidth-1:0] reserve_beats_i,
+  output logic [CountWidth-1:0] free_beats_o,
+
+  input  logic                  write_valid_i,
+  input  beat_t                 write_data_i,
+
+  // A packet's descriptor. It is always taken: each packet has had its place reserved.
+  input  logic                  valid_i,
+  // Beats that it has in the buffer, or will have: 1 at least.
+  input  logic [CountWidth-1:0] beats_i,
+  // How many bytes of them leave, from the first; with 0 the packet is dropped.
+  input  length_t               bytes_i,
+  // Another first beat.
+  input  logic                  first_valid_i,
+  input  beat_t                 first_i,
+  // Two bytes at any place, even in two beats; those with their mask bit are put in, after first_i was.
+  input  length_t               patch_at_i,
+  input  logic [1:0][7:0]       patch_i,
+  input  logic [1:0]            patch_mask_i,
+  input  logic [UserWidth-1:0]  user_i,
+
+  // Bytes without tkeep are zero: what else is in the buffer stays there.
+  output beat_t                 m_axis_tdata,
+  output logic [BeatBytes-1:0]  m_axis_tkeep,
+  output logic                  m_axis_tvalid,
+  input  logic                  m_axis_tready,
+  output logic                  m_axis_tlast,
+  output logic [UserWidth-1:0]  m_axis_tuser
+);
+
+  localparam int unsigned SlotWidth = $clog2(Descriptors + 1);
+
+  if (Bytes < 2 * BeatBytes || Bytes != 2 ** $clog2(Bytes)) begin : gen_bad_size
+    $error("Bytes must be a power of two, 32 at least");
+  end
+  if (Descriptors < 2) begin : gen_few_descriptors
+    $error("Descriptors must be at least 2");
+  end
+  if (UserWidth < 1) begin : gen_no_user
+    $error("UserWidth must be at least 1");
+  end
+
+  typedef logic [AddrWidth-1:0] addr_t;
+  typedef logic [CountWidth-1:0] count_t;
+  // Which beat of a packet: a length counts 4096 at most.
+  typedef logic [11:0] index_t;
+
+  // ---- what is promised: room and places
+
+  count_t free_q;  // beats that nobody has reserved
+  logic [SlotWidth-1:0] slots_q;  // packets between reserve_i and their end
+  count_t reserved;  // by the packet whose descriptor is here
+  count_t unneeded_q, consumed_q;
+  count_t consumed;
+  logic done;  // with a packet
+
+  assign free_beats_o = slots_q == SlotWidth'(Descriptors) ? '0 : free_q;
+
+  // What a descriptor gives back, and what leaves, counts a cycle later: nobody is in a hurry to hear of it.
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) begin
+      free_q <= count_t'(Beats);
+      slots_q <= '0;
+      unneeded_q <= '0;
+      consumed_q <= '0;
+    end else begin
+      free_q <= free_q + unneeded_q + consumed_q - (reserve_i ? reserve_beats_i : '0);
+      slots_q <= slots_q + SlotWidth'(reserve_i) - SlotWidth'(done);
+      unneeded_q <= valid_i ? reserved - beats_i : '0;
+      consumed_q <= consumed;
+    end
+  end
+
+  logic reserved_ready, reserved_valid;
+  logic [SlotWidth-1:0] reserved_count;
+
+  fifo #(
+    .Width(CountWidth),
+    .Depth(Descriptors)
+  ) u_reserved (
+    .clk_i,
+    .rst_ni,
+    .valid_i(reserve_i),
+    .ready_o(reserved_ready),
+    .data_i (reserve_beats_i),
+    .valid_o(reserved_valid),
+    .ready_i(valid_i),
+    .data_o (reserved),
+    .count_o(reserved_count)
+  );
+
+  // ---- descriptors, with what can be computed in advance
+
+  typedef struct packed {
+    logic                 drop;
+    index_t               last;     // the last beat that leaves
+    logic [3:0]           end_at;   // the last byte in it
+    count_t               behind;   // beats behind that one; of a dropped packet all
+    logic                 first_valid;
+    beat_t                first;
+    length_t [1:0]        patch_at;
+    logic [1:0][7:0]      patch;
+    logic [1:0]           patch_mask;
+    logic [UserWidth-1:0] user;
+  } descriptor_t;
+
+  descriptor_t made, head;
+  logic head_valid, descriptors_ready;
+  logic [SlotWidth-1:0] descriptors_count;
+  length_t end_at;
+
+  assign end_at = bytes_i - 1'b1;
+
+  always_comb begin
+    made.drop = bytes_i == '0;
+    made.last = end_at[15:4];
+    made.end_at = end_at[3:0];
+    made.behind = made.drop ? beats_i : beats_i - count_t'(end_at[15:4]) - 1'b1;
+    made.first_valid = first_valid_i;
+    made.first = first_i;
+    made.patch_at = {patch_at_i + 1'b1, patch_at_i};
+    made.patch = patch_i;
+    made.patch_mask = patch_mask_i;
+    made.user = user_i;
+  end
+
+  fifo #(
+    .Width($bits(descriptor_t)),
+    .Depth(Descriptors)
+  ) u_descriptors (
+    .clk_i,
+    .rst_ni,
+    .valid_i(valid_i),
+    .ready_o(descriptors_ready),
+    .data_i (made),
+    .valid_o(head_valid),
+    .ready_i(done),
+    .data_o (head),
+    .count_o(descriptors_count)
+  );
+
+  // ---- the ring
+
+  addr_t write_q, read_q;
+  count_t stored_q;  // beats that are written and not yet read or passed over
+
+  // Reading: beat after beat until the last that leaves; with it go those behind it, if they are written. If not, or if
+  // the packet is dropped, there is a cycle for them alone when they are.
+  index_t index_q;
+  logic rest_q;  // all of the head that leaves was read
+  logic read, is_last, pass;
+  logic stage_ready;
+
+  assign is_last = index_q == head.last;
+  assign read = head_valid && !head.drop && !rest_q && stored_q != '0 && stage_ready;
+  // Beats of the next packet may be counted too, but they are behind.
+  assign pass = head_valid && (head.drop || rest_q) && stored_q >= head.behind;
+
+  always_comb begin
+    done = pass;
+    consumed = '0;
+    if (pass) begin
+      consumed = head.behind;
+    end else if (read && is_last && stored_q > head.behind) begin
+      consumed = head.behind + 1'b1;
+      done = 1'b1;
+    end else if (read) begin
+      consumed = count_t'(1);
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) begin
+      write_q <= '0;
+      read_q <= '0;
+      stored_q <= '0;
+      index_q <= '0;
+      rest_q <= 1'b0;
+    end else begin
+      if (write_valid_i) write_q <= write_q + 1'b1;
+      read_q <= read_q + addr_t'(consumed);
+      stored_q <= stored_q + count_t'(write_valid_i) - consumed;
+      if (done) index_q <= '0;
+      else if (read) index_q <= index_q + 1'b1;
+      if (done) rest_q <= 1'b0;
+      else if (read && is_last) rest_q <= 1'b1;
+    end
+  end
+
+  beat_t read_data;
+
+  ram_1r1w #(
+    .Width(8 * BeatBytes),
+    .Depth(Beats),
+    .ReadOld(1'b0)
+  ) u_ram (
+    .clk_i,
+    .write_i     (write_valid_i),
+    .write_addr_i(write_q),
+    .write_data_i(write_data_i),
+    .read_i      (read),
+    .read_addr_i (read_q),
+    .read_data_o (read_data)
+  );
+
+  // ---- beside the memory's output: what is to be done to the beat
+
+  typedef struct packed {
+    logic                 last;
+    logic [3:0]           end_at;
+    logic                 replace;
+    beat_t                first;
+    logic [1:0]           hit;
+    logic [1:0][3:0]      lane;
+    logic [1:0][7:0]      patch;
+    logic [UserWidth-1:0] user;
+  } stage_t;
+
+  stage_t stage_q;
+  logic stage_valid_q;
+  logic out_ready;
+
+  assign stage_ready = !stage_valid_q || out_ready;
+
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) stage_valid_q <= 1'b0;
+    else if (stage_ready) stage_valid_q <= read;
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (read) begin
+      stage_q.last <= is_last;
+      stage_q.end_at <= is_last ? head.end_at : '1;
+      stage_q.replace <= head.first_valid && index_q == '0;
+      stage_q.first <= head.first;
+      for (int i = 0; i < 2; i++) begin
+        stage_q.hit[i] <= head.patch_mask[i] && head.patch_at[i][15:4] == index_q;
+        stage_q.lane[i] <= head.patch_at[i][3:0];
+      end
+      stage_q.patch <= head.patch;
+      stage_q.user <= head.user;
+    end
+  end
+
+  typedef struct packed {
+    logic                 last;
+    logic [UserWidth-1:0] user;
+    logic [BeatBytes-1:0] keep;
+    beat_t                data;
+  } out_t;
+
+  out_t edited, out;
+
+  assign edited.last = stage_q.last;
+  assign edited.user = stage_q.user;
+  assign edited.keep = 16'hffff >> ~stage_q.end_at;  // ~x is 15 - x
+
+  for (genvar b = 0; b < int'(BeatBytes); b++) begin : gen_byte
+    logic [1:0] hit;
+    logic [7:0] data;
+    assign hit[0] = stage_q.hit[0] && stage_q.lane[0] == 4'(b);
+    assign hit[1] = stage_q.hit[1] && stage_q.lane[1] == 4'(b);
+    assign data = hit[1] ? stage_q.patch[1] : hit[0] ? stage_q.patch[0] :
+        stage_q.replace ? stage_q.first[8*b+:8] : read_data[8*b+:8];
+    assign edited.data[8*b+:8] = edited.keep[b] ? data : '0;
+  end
+
+  skid_buffer #(
+    .Width($bits(out_t))
+  ) u_out (
+    .clk_i,
+    .rst_ni,
+    .valid_i(stage_valid_q),
+    .ready_o(out_ready),
+    .data_i (edited),
+    .valid_o(m_axis_tvalid),
+    .ready_i(m_axis_tready),
+    .data_o (out)
+  );
+
+  assign m_axis_tdata = out.data;
+  assign m_axis_tkeep = out.keep;
+  assign m_axis_tlast = out.last;
+  assign m_axis_tuser = out.user;
+
+`ifndef SYNTHESIS
+  always_ff @(posedge clk_i) begin
+    if (rst_ni && $time != 0) begin
+      if (reserve_i) begin
+        assert (reserve_beats_i != '0 && reserve_beats_i <= free_beats_o)
+        else $error("%0d beats reserved, %0d are free", reserve_beats_i, free_beats_o);
+        assert (reserved_ready) else $error("no place for a reservation: %0d inside", reserved_count);
+      end
+      if (valid_i) begin
+        assert (reserved_valid) else $error("a descriptor of a packet that was not reserved for");
+        assert (descriptors_ready) else $error("no place for a descriptor: %0d inside", descriptors_count);
+        assert (beats_i != '0 && beats_i <= reserved) else $error("%0d beats, %0d reserved", beats_i, reserved);
+        assert (32'(bytes_i) <= BeatBytes * 32'(beats_i)) else $error("%0d bytes, %0d beats", bytes_i, beats_i);
+      end
+      assert (32'(stored_q) + 32'(free_q) <= Beats) else $error("beats are written that were not reserved");
+    end
+  end
+`endif
+
+endmodule

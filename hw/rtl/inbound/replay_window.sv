@@ -1,0 +1,336 @@
+// The anti-replay windows of all inbound SAs (RFC 4303 §3.4.3, appendix A2).
+//
+// A window is a ring of exactly Window bits, in words: the bit of a sequence number stands at its lower bits. Moving the
+// right edge clears what it passes over, a word a cycle; the usual step touches one word.
+//
+// One operation at a time, so each sees all of the one before:
+//   ReplayCheck   infers the whole sequence number of a packet and tells whether it may be new; changes nothing.
+//   ReplayUpdate  for a packet whose ICV was right, with its whole number: judges it again, since a copy may have come
+//                 in between, and marks it. Only this answer counts.
+//   ReplayClear   an empty window, for a new SA.
+// What memory holds after reset is not defined: an SA is cleared before it is used.
+
+module replay_window
+  import replay_pkg::*;
+#(
+  // How many SAs.
+  parameter int unsigned NSa = 1024,
+  // Sequence numbers in a window, a power of two.
+  parameter int unsigned Window = 1024,
+  // Bits of a memory word, a power of two, at most Window.
+  parameter int unsigned WordWidth = Window < 128 ? Window : 128,
+  // Bits of a sequence number in a packet. Other than 32 for proofs only.
+  parameter int unsigned LowWidth = 32,
+  localparam int unsigned SaWidth = NSa > 1 ? $clog2(NSa) : 1,
+  localparam int unsigned SequenceWidth = 2 * LowWidth
+) (
+  input  logic                     clk_i,
+  input  logic                     rst_ni,
+  input  logic                     valid_i,
+  output logic                     ready_o,
+  input  replay_op_e               op_i,
+  input  logic [SaWidth-1:0]       sa_i,
+  // Extended sequence numbers. Only a check looks at it.
+  input  logic                     esn_i,
+  // Check: the packet's number, in the lower half. Update: the whole number that the check gave.
+  input  logic [SequenceWidth-1:0] sequence_i,
+  // For one cycle, with what follows.
+  output logic                     done_o,
+  // The number was not seen before and is not left of the window.
+  output logic                     accepted_o,
+  output logic [SequenceWidth-1:0] sequence_o,
+  // The right edge, after the operation.
+  output logic [SequenceWidth-1:0] highest_o
+);
+
+  localparam int unsigned WindowBits = $clog2(Window);
+  localparam int unsigned WordBits = $clog2(WordWidth);
+  localparam int unsigned Words = Window / WordWidth;
+  localparam int unsigned SlotWidth = Words > 1 ? $clog2(Words) : 1;
+  localparam int unsigned AddressWidth = NSa * Words > 1 ? $clog2(NSa * Words) : 1;
+
+  if (Window < 2 || 2 ** WindowBits != Window) begin : gen_bad_window
+    $error("Window is not a power of two");
+  end
+  if (2 ** WordBits != WordWidth || WordWidth > Window) begin : gen_bad_word
+    $error("WordWidth is not a power of two up to Window");
+  end
+  if (WindowBits >= LowWidth) begin : gen_bad_low
+    $error("a window is to be smaller than half of what a packet's sequence number can say");
+  end
+
+  typedef logic [SequenceWidth-1:0] sequence_t;
+  typedef logic [LowWidth-1:0] low_t;
+  // Where in the ring a number's bit is: the word, and the place in it.
+  typedef logic [WindowBits-1:0] index_t;
+  typedef logic [WordWidth-1:0] word_t;
+  typedef logic [SlotWidth-1:0] slot_t;
+  typedef logic [WordBits-1:0] place_t;
+
+  // Words is a power of two, and so there may be one only, with no number to it.
+  function automatic slot_t wrapped(input int unsigned slot);
+    return slot_t'(slot % Words);
+  endfunction
+
+  function automatic slot_t slot_of(input index_t index);
+    return wrapped(int'(index) >> WordBits);
+  endfunction
+
+  // The bits from a place up.
+  function automatic word_t from_place(input place_t place);
+    return {WordWidth{1'b1}} << place;
+  endfunction
+
+  typedef enum logic [3:0] {
+    Idle,
+    Infer,
+    Judge,
+    // The right edge goes to another word: the rest of the one it is in, those between, the beginning of the new one.
+    MoveRead,
+    MoveRest,
+    MoveBetween,
+    MoveLastRead,
+    MoveLast,
+    Clear
+  } state_e;
+
+  state_e state_q, state_d;
+  replay_op_e op_q;
+  logic [SaWidth-1:0] sa_q;
+  logic esn_q;
+  sequence_t sequence_q, sequence_d;
+  logic possible_q, possible_d;
+  // The word that a move is at, and how many are to be cleared.
+  slot_t slot_q, slot_d, left_q, left_d;
+  place_t from_q;
+  logic far_q, far_d;
+  logic done_q, done_d, accepted_q, accepted_d, moved_q, moved_d;
+
+  // Memories
+
+  sequence_t highest_mem [NSa];
+  word_t window_mem [NSa * Words];
+
+  function automatic logic [AddressWidth-1:0] address(input logic [SaWidth-1:0] sa, input slot_t slot);
+    return AddressWidth'(int'(sa) * Words + int'(slot));
+  endfunction
+
+  logic read_highest, write_highest, read_word, write_word;
+  logic [SaWidth-1:0] read_sa;
+  slot_t read_slot, write_slot;
+  sequence_t highest_q, write_highest_data;
+  word_t word_q, write_word_data;
+
+  always_ff @(posedge clk_i) begin
+    if (read_highest) highest_q <= highest_mem[read_sa];
+    if (write_highest) highest_mem[sa_q] <= write_highest_data;
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (read_word) word_q <= window_mem[address(read_sa, read_slot)];
+    if (write_word) window_mem[address(sa_q, write_slot)] <= write_word_data;
+  end
+
+  // The whole number (RFC 4303 appendix A2.2): the one in the window, or closest to the right of it.
+
+  low_t low, top_low, top_high, bottom;
+  logic one_subspace, not_left;
+
+  assign low = sequence_q[LowWidth-1:0];
+  assign {top_high, top_low} = highest_q;
+  assign bottom = top_low - low_t'(Window - 1);
+  // Case A: the window lies in one subspace of 2^32 numbers. Case B: its left part lies in the one before.
+  assign one_subspace = top_low >= low_t'(Window - 1);
+  assign not_left = low >= bottom;
+
+  always_comb begin
+    sequence_d = sequence_q;
+    possible_d = possible_q;
+    if (state_q == Idle) begin
+      sequence_d = sequence_i;
+      possible_d = 1'b1;
+    end else if (state_q == Infer) begin
+      if (!esn_q) begin
+        sequence_d = {low_t'(0), low};
+      end else if (one_subspace) begin
+        sequence_d = {not_left ? top_high : top_high + 1'b1, low};
+        // There is nothing behind the last number,
+        possible_d = not_left || top_high != '1;
+      end else begin
+        sequence_d = {not_left ? top_high - 1'b1 : top_high, low};
+        // and nothing before the first.
+        possible_d = !not_left || top_high != '0;
+      end
+    end
+  end
+
+  // The verdict
+
+  sequence_t back, onward, next;
+  logic later, left, seen, accepted, same_word;
+  word_t mark;
+  index_t index, next_index;
+  place_t place, next_place;
+
+  assign index = index_t'(sequence_q);
+  assign next_index = index_t'(next);
+  assign place = place_t'(index);
+  assign next_place = place_t'(next_index);
+  assign back = highest_q - sequence_q;
+  assign onward = sequence_q - highest_q;
+  assign next = highest_q + 1'b1;
+  assign later = sequence_q > highest_q;
+  assign left = !later && back >= sequence_t'(Window);
+  assign mark = word_t'(1) << place;
+  assign seen = |(word_q & mark);
+  // RFC 4303 §3.3.3: the first number is 1; 0 is never sent.
+  assign accepted = possible_q && sequence_q != '0 && (later || (!left && !seen));
+  // The first number that the edge passes over, or reaches, is in the word that it reaches.
+  assign same_word = (sequence_q >> WordBits) == (next >> WordBits);
+
+  always_comb begin
+    state_d = state_q;
+    slot_d = slot_q;
+    left_d = left_q;
+    far_d = far_q;
+    read_highest = 1'b0;
+    read_word = 1'b0;
+    read_sa = sa_q;
+    read_slot = slot_q;
+    write_highest = 1'b0;
+    write_highest_data = sequence_q;
+    write_word = 1'b0;
+    write_slot = slot_q;
+    write_word_data = '0;
+    done_d = 1'b0;
+    accepted_d = accepted_q;
+    moved_d = moved_q;
+
+    unique case (state_q)
+      Idle: begin
+        read_sa = sa_i;
+        read_slot = slot_of(index_t'(sequence_i));
+        slot_d = '0;
+        left_d = slot_t'(Words - 1);
+        if (valid_i) begin
+          read_highest = 1'b1;
+          read_word = 1'b1;
+          unique case (op_i)
+            ReplayCheck:  state_d = Infer;
+            ReplayUpdate: state_d = Judge;
+            default:      state_d = Clear;
+          endcase
+        end
+      end
+
+      Infer: state_d = Judge;
+
+      Judge: begin
+        state_d = Idle;
+        done_d = 1'b1;
+        accepted_d = accepted;
+        moved_d = op_q == ReplayUpdate && accepted && later;
+        far_d = onward >= sequence_t'(Window);
+        if (far_d) begin
+          // Nothing of what was seen is in the window now: clear all, ending with the new word.
+          slot_d = wrapped(int'(slot_of(index)) + 1);
+          left_d = slot_t'(Words - 1);
+        end else begin
+          slot_d = slot_of(next_index);
+          left_d = wrapped(int'(slot_of(index)) + 2 * Words - int'(slot_of(next_index)) - 1);
+        end
+        if (op_q == ReplayUpdate && accepted) begin
+          write_slot = slot_of(index);
+          write_highest = later;
+          if (!later) begin
+            write_word = 1'b1;
+            write_word_data = word_q | mark;
+          end else if (same_word) begin
+            write_word = 1'b1;
+            write_word_data = (word_q & (~from_place(next_place) | from_place(place))) | mark;
+          end else begin
+            done_d = 1'b0;
+            if (!far_d) state_d = MoveRead;
+            else state_d = Words > 1 ? MoveBetween : MoveLast;
+          end
+        end
+      end
+
+      MoveRead: begin
+        read_word = 1'b1;
+        state_d = MoveRest;
+      end
+
+      MoveRest: begin
+        write_word = 1'b1;
+        write_word_data = word_q & ~from_place(from_q);
+        slot_d = wrapped(int'(slot_q) + 1);
+        state_d = left_q == '0 ? MoveLastRead : MoveBetween;
+      end
+
+      MoveBetween: begin
+        write_word = 1'b1;
+        slot_d = wrapped(int'(slot_q) + 1);
+        left_d = left_q - 1'b1;
+        if (left_q == slot_t'(1)) state_d = far_q ? MoveLast : MoveLastRead;
+      end
+
+      MoveLastRead: begin
+        read_word = 1'b1;
+        state_d = MoveLast;
+      end
+
+      MoveLast: begin
+        write_word = 1'b1;
+        write_word_data = (far_q ? '0 : word_q & from_place(place)) | mark;
+        done_d = 1'b1;
+        state_d = Idle;
+      end
+
+      Clear: begin
+        write_highest = 1'b1;
+        write_highest_data = '0;
+        write_word = 1'b1;
+        slot_d = wrapped(int'(slot_q) + 1);
+        left_d = left_q - 1'b1;
+        if (left_q == '0) begin
+          done_d = 1'b1;
+          accepted_d = 1'b1;
+          state_d = Idle;
+        end
+      end
+
+      default: state_d = Idle;
+    endcase
+  end
+
+  always_ff @(posedge clk_i) begin
+    sequence_q <= sequence_d;
+    possible_q <= possible_d;
+    slot_q <= slot_d;
+    left_q <= left_d;
+    far_q <= far_d;
+    accepted_q <= accepted_d;
+    moved_q <= moved_d;
+    if (state_q == Idle) begin
+      op_q <= op_i;
+      sa_q <= sa_i;
+      esn_q <= esn_i;
+    end
+    if (state_q == Judge) from_q <= next_place;
+    if (!rst_ni) begin
+      state_q <= Idle;
+      done_q <= 1'b0;
+    end else begin
+      state_q <= state_d;
+      done_q <= done_d;
+    end
+  end
+
+  assign ready_o = state_q == Idle;
+  assign done_o = done_q;
+  assign accepted_o = accepted_q;
+  assign sequence_o = sequence_q;
+  assign highest_o = moved_q ? sequence_q : highest_q;
+
+endmodule

@@ -1,0 +1,317 @@
+// Which SA a received ESP packet is for (RFC 4303 §3.4.2): an exact match on SPI and destination.
+//
+// A cuckoo hash table: an entry is in one of four places, two in each of two rows, which two hashes of its SPI name. SPIs
+// are ours to choose, so nobody outside can aim at a row. What is new goes to a register, the nest, where it is found at
+// once; from there it moves into the table in cycles that lookups leave free, pushing others on where all four places are
+// taken. There are twice as many places as SAs, so that seldom takes a step and never, in practice, fails.
+//
+// A lookup reads the four places one after another: eight cycles from request to request. It is never in between two
+// steps of a change.
+
+module spi_lookup
+  import spi_pkg::*;
+#(
+  // How many SAs.
+  parameter int unsigned NSa = 1024,
+  // How often entries push each other on before the last one stays in the nest until something is removed.
+  parameter int unsigned MaxSteps = 64,
+  localparam int unsigned SaWidth = NSa > 1 ? $clog2(NSa) : 1
+) (
+  input  logic               clk_i,
+  input  logic               rst_ni,
+
+  input  logic               lookup_valid_i,
+  output logic               lookup_ready_o,
+  input  spi_key_t           lookup_key_i,
+  // For one cycle, with what follows.
+  output logic               found_valid_o,
+  output logic               found_o,
+  output logic [SaWidth-1:0] found_sa_o,
+
+  // Changes: one at a time, answered in order.
+  input  logic               op_valid_i,
+  output logic               op_ready_o,
+  input  spi_op_e            op_i,
+  input  spi_key_t           op_key_i,
+  input  logic [SaWidth-1:0] op_sa_i,
+  output logic               answer_valid_o,
+  output spi_answer_e        answer_o
+);
+
+  localparam int unsigned RowWidth = NSa > 2 ? $clog2(NSa) - 1 : 1;
+  localparam int unsigned Places = 4 * 2 ** RowWidth;
+
+  if (NSa < 1) begin : gen_bad_nsa
+    $error("NSa is at least 1");
+  end
+  if (MaxSteps < 1 || MaxSteps > 255) begin : gen_bad_steps
+    $error("MaxSteps is 1 to 255");
+  end
+
+  typedef logic [RowWidth-1:0] row_t;
+
+  typedef struct packed {
+    logic               valid;
+    logic [SaWidth-1:0] sa;
+    spi_key_t           key;
+  } entry_t;
+
+  // A place: which hash, the row, which of its two.
+  typedef struct packed {
+    logic second_hash;
+    row_t row;
+    logic way;
+  } place_t;
+
+  // The remainder of the SPI by a polynomial: every bit of it counts in every row.
+  function automatic row_t hash(input logic [31:0] spi, input logic second);
+    logic [31:0] remainder;
+    remainder = '1;
+    for (int i = 0; i < 32; i++) begin
+      // CRC-32C and CRC-32.
+      remainder = {remainder[30:0], 1'b0} ^ (remainder[31] ^ spi[i] ? (second ? 32'h04c11db7 : 32'h1edc6f41) : '0);
+    end
+    return remainder[31-:RowWidth];
+  endfunction
+
+  function automatic place_t place_of(input logic [31:0] spi, input logic second, input logic way);
+    return '{second_hash: second, row: hash(spi, second), way: way};
+  endfunction
+
+  entry_t mem [Places];
+
+  typedef enum logic [2:0] {
+    // After reset: every place is emptied.
+    Empty,
+    Idle,
+    // The four places of a key are read, for a lookup or for a change.
+    Scan,
+    // What was found is acted on.
+    Act,
+    // The nest changes places with an entry.
+    Swap
+  } state_e;
+
+  state_e state_q, state_d;
+  // What the scan is for.
+  typedef enum logic [1:0] {
+    ForLookup,
+    ForChange,
+    ForNest
+  } purpose_e;
+  purpose_e purpose_q, purpose_d;
+  spi_key_t key_q, key_d;
+  // Reads are numbered 0 to 3; what is read comes a cycle later.
+  logic [2:0] step_q, step_d;
+  logic hit_q, hit_d, room_q, room_d;
+  logic [SaWidth-1:0] hit_sa_q, hit_sa_d;
+  place_t hit_place_q, hit_place_d, room_place_q, room_place_d;
+
+  // A change that waits or is under way.
+  logic pending_q, pending_d;
+  spi_op_e op_q;
+  spi_key_t op_key_q;
+  logic [SaWidth-1:0] op_sa_q;
+
+  entry_t nest_q, nest_d;
+  // Whether the nest's entry may be moved on: not after MaxSteps, until something was removed.
+  logic [7:0] pushes_q, pushes_d;
+  logic restless;
+  // Which of the places is taken from an entry next; it changes so that no two entries chase each other.
+  logic [1:0] turn_q, turn_d;
+  logic [RowWidth+1:0] empty_q, empty_d;
+
+  logic read, write;
+  place_t read_place, write_place, last_place_q;
+  entry_t entry_q, write_entry;
+
+  always_ff @(posedge clk_i) begin
+    if (read) entry_q <= mem[read_place];
+    if (write) mem[write_place] <= write_entry;
+  end
+
+  logic answer_valid_d, found_valid_d, found_d;
+  spi_answer_e answer_d;
+  logic [SaWidth-1:0] found_sa_d;
+
+  assign restless = nest_q.valid && pushes_q < 8'(MaxSteps);
+
+  always_comb begin
+    state_d = state_q;
+    purpose_d = purpose_q;
+    key_d = key_q;
+    step_d = step_q;
+    hit_d = hit_q;
+    hit_sa_d = hit_sa_q;
+    hit_place_d = hit_place_q;
+    room_d = room_q;
+    room_place_d = room_place_q;
+    pending_d = pending_q;
+    nest_d = nest_q;
+    pushes_d = pushes_q;
+    turn_d = turn_q;
+    empty_d = empty_q;
+    read = 1'b0;
+    read_place = place_of(key_q.spi, step_q[1], step_q[0]);
+    write = 1'b0;
+    write_place = hit_place_q;
+    write_entry = '0;
+    answer_valid_d = 1'b0;
+    answer_d = SpiDone;
+    found_valid_d = 1'b0;
+    found_d = hit_q;
+    found_sa_d = hit_sa_q;
+    lookup_ready_o = 1'b0;
+
+    unique case (state_q)
+      Empty: begin
+        write = 1'b1;
+        write_place = place_t'(empty_q);
+        empty_d = empty_q + 1'b1;
+        if (empty_q == '1) state_d = Idle;
+      end
+
+      Idle: begin
+        lookup_ready_o = 1'b1;
+        step_d = '0;
+        room_d = 1'b0;
+        // Lookups first. What is in the nest is where it can be found; a change waits for it to go, if it can.
+        if (lookup_valid_i) begin
+          key_d = lookup_key_i;
+          purpose_d = ForLookup;
+          state_d = Scan;
+        end else if (restless) begin
+          key_d = nest_q.key;
+          purpose_d = ForNest;
+          state_d = Scan;
+        end else if (pending_q) begin
+          key_d = op_key_q;
+          purpose_d = ForChange;
+          state_d = Scan;
+        end
+        hit_d = nest_q.valid && nest_q.key == key_d && purpose_d != ForNest;
+        hit_sa_d = nest_q.sa;
+      end
+
+      Scan: begin
+        read = !step_q[2];
+        step_d = step_q + 1'b1;
+        if (step_q != '0) begin
+          if (entry_q.valid && entry_q.key == key_q) begin
+            hit_d = 1'b1;
+            hit_sa_d = entry_q.sa;
+            hit_place_d = last_place_q;
+          end
+          if (!entry_q.valid && !room_q) begin
+            room_d = 1'b1;
+            room_place_d = last_place_q;
+          end
+        end
+        if (step_q[2]) state_d = Act;
+      end
+
+      Act: begin
+        state_d = Idle;
+        unique case (purpose_q)
+          ForLookup: found_valid_d = 1'b1;
+
+          ForChange: begin
+            answer_valid_d = 1'b1;
+            pending_d = 1'b0;
+            if (op_q == SpiInsert) begin
+              if (hit_q) begin
+                answer_d = SpiExists;
+              end else if (room_q) begin
+                write = 1'b1;
+                write_place = room_place_q;
+                write_entry = '{valid: 1'b1, sa: op_sa_q, key: op_key_q};
+              end else if (!nest_q.valid) begin
+                nest_d = '{valid: 1'b1, sa: op_sa_q, key: op_key_q};
+                pushes_d = '0;
+              end else begin
+                answer_d = SpiFull;
+              end
+            end else if (!hit_q) begin
+              answer_d = SpiAbsent;
+            end else begin
+              // There is room now: the nest's entry tries again.
+              pushes_d = '0;
+              if (nest_q.valid && nest_q.key == op_key_q) nest_d = '0;
+              else write = 1'b1;
+            end
+          end
+
+          default: begin
+            if (room_q) begin
+              write = 1'b1;
+              write_place = room_place_q;
+              write_entry = nest_q;
+              nest_d = '0;
+            end else begin
+              // Take a place; whose it was is in the nest then.
+              read = 1'b1;
+              read_place = place_of(key_q.spi, turn_q[1], turn_q[0]);
+              state_d = Swap;
+            end
+          end
+        endcase
+      end
+
+      Swap: begin
+        write = 1'b1;
+        write_place = last_place_q;
+        write_entry = nest_q;
+        nest_d = entry_q;
+        pushes_d = pushes_q + 1'b1;
+        turn_d = {!turn_q[1], turn_q[0] ^ turn_q[1] ^ pushes_q[1]};
+        state_d = Idle;
+      end
+
+      default: state_d = Idle;
+    endcase
+
+    if (op_valid_i && op_ready_o) pending_d = 1'b1;
+  end
+
+  assign op_ready_o = !pending_q && state_q != Empty;
+
+  always_ff @(posedge clk_i) begin
+    key_q <= key_d;
+    step_q <= step_d;
+    hit_q <= hit_d;
+    hit_sa_q <= hit_sa_d;
+    hit_place_q <= hit_place_d;
+    room_q <= room_d;
+    room_place_q <= room_place_d;
+    last_place_q <= read_place;
+    purpose_q <= purpose_d;
+    answer_o <= answer_d;
+    found_o <= found_d;
+    found_sa_o <= found_sa_d;
+    if (op_valid_i && op_ready_o) begin
+      op_q <= op_i;
+      op_key_q <= op_key_i;
+      op_sa_q <= op_sa_i;
+    end
+    if (!rst_ni) begin
+      state_q <= Empty;
+      empty_q <= '0;
+      pending_q <= 1'b0;
+      nest_q <= '0;
+      pushes_q <= '0;
+      turn_q <= '0;
+      answer_valid_o <= 1'b0;
+      found_valid_o <= 1'b0;
+    end else begin
+      state_q <= state_d;
+      empty_q <= empty_d;
+      pending_q <= pending_d;
+      nest_q <= nest_d;
+      pushes_q <= pushes_d;
+      turn_q <= turn_d;
+      answer_valid_o <= answer_valid_d;
+      found_valid_o <= found_valid_d;
+    end
+  end
+
+endmodule

@@ -1,0 +1,218 @@
+// Puts an ESP packet together: the words in front of the ciphertext, the ciphertext, the ICV (RFC 4303 §2), and the UDP
+// checksum over IPv6, which is known at the end.
+//
+// What comes from the cipher cannot wait, so it comes into queues; they hold what arrives while the ICV of the packet in
+// front is still being made, and outbound_stream sends no more than that. A packet leaves as it comes, but for one with a
+// checksum: its descriptor comes with that.
+
+module outbound_assemble
+  import esp_pkg::*;
+  import outbound_pkg::*;
+  import checksum_pkg::*;
+#(
+  // Blocks of text that the queue holds.
+  parameter int unsigned TextDepth = 64,
+  // Blocks that may be waiting when another packet is begun: the others are for what comes on top until it is its turn.
+  parameter int unsigned TextMargin = 32,
+  // Packets between outbound_stream and here.
+  parameter int unsigned Packets = 16,
+  // Bits of a count of beats in the buffer behind.
+  parameter int unsigned BeatsWidth = 12
+) (
+  input  logic                  clk_i,
+  input  logic                  rst_ni,
+
+  input  logic                  assembly_valid_i,
+  output logic                  assembly_room_o,
+  input  assembly_t             assembly_i,
+  input  logic                  part_valid_i,
+  output logic                  part_ready_o,
+  input  head_part_t            part_i,
+
+  input  logic                  text_valid_i,
+  input  beat_t                 text_i,
+  output logic                  text_room_o,
+  input  logic                  tag_valid_i,
+  input  beat_t                 tag_i,
+
+  // To packet_buffer: beats, and a descriptor with what is to be patched.
+  output logic                  write_valid_o,
+  output beat_t                 write_data_o,
+  output logic                  descriptor_valid_o,
+  output logic [BeatsWidth-1:0] descriptor_beats_o,
+  output length_t               descriptor_bytes_o,
+  output length_t               patch_at_o,
+  output logic [1:0][7:0]       patch_o,
+  output logic [1:0]            patch_mask_o
+);
+
+  if (TextMargin >= TextDepth) begin : gen_bad_margin
+    $error("TextMargin is less than TextDepth");
+  end
+
+  logic assembly_valid, assembly_ready, part_valid, part_ready, text_valid, text_ready, tag_valid, tag_ready;
+  logic text_taken, tag_taken;
+  assembly_t assembly;
+  head_part_t part;
+  beat_t text, tag;
+  logic [$clog2(TextDepth+1)-1:0] text_count;
+  logic [$clog2(Packets+1)-1:0] assembly_count, tag_count;
+  logic [$clog2(8+1)-1:0] part_count;
+
+  fifo #(.Width($bits(assembly_t)), .Depth(Packets)) u_assemblies (
+    .clk_i, .rst_ni,
+    .valid_i(assembly_valid_i), .ready_o(assembly_room_o), .data_i(assembly_i),
+    .valid_o(assembly_valid), .ready_i(assembly_ready), .data_o(assembly), .count_o(assembly_count)
+  );
+  fifo #(.Width($bits(head_part_t)), .Depth(8)) u_parts (
+    .clk_i, .rst_ni,
+    .valid_i(part_valid_i), .ready_o(part_ready_o), .data_i(part_i),
+    .valid_o(part_valid), .ready_i(part_ready), .data_o(part), .count_o(part_count)
+  );
+  fifo #(.Width(128), .Depth(TextDepth)) u_text (
+    .clk_i, .rst_ni,
+    .valid_i(text_valid_i), .ready_o(text_taken), .data_i(text_i),
+    .valid_o(text_valid), .ready_i(text_ready), .data_o(text), .count_o(text_count)
+  );
+  fifo #(.Width(128), .Depth(Packets)) u_tags (
+    .clk_i, .rst_ni,
+    .valid_i(tag_valid_i), .ready_o(tag_taken), .data_i(tag_i),
+    .valid_o(tag_valid), .ready_i(tag_ready), .data_o(tag), .count_o(tag_count)
+  );
+
+  assign text_room_o = 32'(text_count) <= TextMargin;
+
+  typedef enum logic [2:0] {
+    Head,
+    Text,
+    Tag,
+    Carry,
+    Checksum
+  } state_e;
+  state_e state_q, state_d;
+  // Whether the packet has its descriptor.
+  logic told_q, told_d;
+  length_t left_q, left_d;
+
+  logic piece_valid, piece_last;
+  logic [2:0] piece_count;
+  beat_t piece;
+
+  // The sum is over 16-bit words with their bytes exchanged, which gives the sum with its bytes exchanged (RFC 1071 §2 (B)).
+  wide_sum_t sum_q, sum_d;
+  logic [15:0] sum, checksum;
+  assign sum = folded(sum_q);
+  // RFC 768, RFC 8200 §8.1: a checksum that comes out as zero is sent as all ones.
+  assign checksum = sum == '1 ? '1 : ~sum;
+
+  always_comb begin
+    state_d = state_q;
+    told_d = told_q;
+    left_d = left_q;
+    sum_d = sum_q;
+    piece_valid = 1'b0;
+    piece_last = 1'b0;
+    piece_count = 3'd4;
+    piece = part.words;
+    assembly_ready = 1'b0;
+    part_ready = 1'b0;
+    text_ready = 1'b0;
+    tag_ready = 1'b0;
+    descriptor_valid_o = 1'b0;
+    patch_mask_o = 2'b00;
+
+    unique case (state_q)
+      Head: begin
+        left_d = assembly.body;
+        sum_d = wide_sum_t'({assembly.udp_sum[7:0], assembly.udp_sum[15:8]});
+        if (assembly_valid && part_valid) begin
+          part_ready = 1'b1;
+          piece_valid = 1'b1;
+          piece_count = part.count;
+          descriptor_valid_o = !assembly.udp_checksum && !told_q;
+          told_d = 1'b1;
+          if (part.last) state_d = Text;
+        end
+      end
+
+      Text: begin
+        piece = text;
+        if (left_q < 16'd16) piece_count = left_q[4:2];
+        if (text_valid) begin
+          text_ready = 1'b1;
+          piece_valid = 1'b1;
+          sum_d = add_words(sum_q, text);
+          left_d = left_q - 16'd16;
+          if (left_q <= 16'd16) state_d = Tag;
+        end
+      end
+
+      Tag: begin
+        piece = tag;
+        piece_last = 1'b1;
+        told_d = 1'b0;
+        if (tag_valid) begin
+          tag_ready = 1'b1;
+          piece_valid = 1'b1;
+          sum_d = add_words(sum_q, tag);
+          state_d = Head;
+          if (assembly.udp_checksum) state_d = Carry;
+          else assembly_ready = 1'b1;
+        end
+      end
+
+      Carry: begin
+        sum_d = wide_sum_t'(folded(sum_q));
+        state_d = Checksum;
+      end
+
+      default: begin
+        descriptor_valid_o = 1'b1;
+        patch_mask_o = 2'b11;
+        assembly_ready = 1'b1;
+        state_d = Head;
+      end
+    endcase
+  end
+
+  assign descriptor_beats_o = BeatsWidth'((17'(assembly.total) + 17'd15) >> 4);
+  assign descriptor_bytes_o = assembly.total;
+  // Behind ports and length (RFC 768).
+  assign patch_at_o = assembly.outer + 16'd6;
+  assign patch_o = checksum;
+
+  always_ff @(posedge clk_i) begin
+    left_q <= left_d;
+    sum_q <= sum_d;
+    if (!rst_ni) begin
+      state_q <= Head;
+      told_q <= 1'b0;
+    end else begin
+      state_q <= state_d;
+      told_q <= told_d;
+    end
+  end
+
+  logic packed_last;
+  logic [2:0] packed_count;
+  word_packer u_packer (
+    .clk_i, .rst_ni,
+    .valid_i(piece_valid), .count_i(piece_count), .data_i(piece), .last_i(piece_last),
+    .valid_o(write_valid_o), .data_o(write_data_o), .last_o(packed_last), .count_o(packed_count)
+  );
+
+  // The descriptor says where a packet ends; the counts are for proofs.
+  logic unused;
+  assign unused = ^{packed_last, packed_count, assembly_count, tag_count, part_count};
+
+`ifndef SYNTHESIS
+  always_ff @(posedge clk_i) begin
+    if (rst_ni && $time != 0) begin
+      if (text_valid_i) assert (text_taken) else $error("the queue of text is full");
+      if (tag_valid_i) assert (tag_taken) else $error("the queue of ICVs is full");
+      if (assembly_valid_i) assert (assembly_room_o) else $error("the queue of packets is full");
+    end
+  end
+`endif
+
+endmodule

@@ -1,0 +1,211 @@
+// The headers in front of the ciphertext: tunnel mode's outer header (RFC 4301 §5.1.2), UDP (RFC 3948), SPI, sequence
+// number and IV (RFC 4303 §2, RFC 4106 §3); and what changes in a header that transport mode keeps.
+//
+// Five cycles a packet. Sums are made eight words a cycle.
+
+module outbound_header
+  import esp_pkg::*;
+  import sa_pkg::*;
+  import outbound_pkg::*;
+  import checksum_pkg::*;
+(
+  input  logic           clk_i,
+  input  logic           rst_ni,
+
+  // The job has to stay until it is taken.
+  input  logic           job_valid_i,
+  output logic           job_ready_o,
+  input  outbound_job_t  job_i,
+
+  output logic           head_valid_o,
+  input  logic           head_ready_i,
+  output outbound_head_t head_o
+);
+
+  // Bytes as they are sent, first byte lowest, of a number.
+  function automatic logic [15:0] sent16(input logic [15:0] number);
+    return {number[7:0], number[15:8]};
+  endfunction
+
+  function automatic logic [31:0] sent32(input logic [31:0] number);
+    return {number[7:0], number[15:8], number[23:16], number[31:24]};
+  endfunction
+
+  function automatic logic [127:0] sent128(input logic [127:0] number);
+    for (int i = 0; i < 16; i++) sent128[8*i+:8] = number[8*(15-i)+:8];
+  endfunction
+
+  typedef enum logic [2:0] {
+    // Nothing to do, or the first addends are chosen.
+    Idle,
+    AddDestination,
+    AddRest,
+    Fold,
+    Done
+  } state_e;
+  state_e state_q, state_d;
+
+  // The job, by parts.
+  ip_header_t header;
+  outbound_form_t form;
+  assign header = job_i.header;
+  assign form = job_i.form;
+
+  logic v6, udp;
+  assign v6 = form.transport ? header.v6 : form.v6;
+  assign udp = form.udp;
+
+  length_t udp_length, length_field;
+  // What the UDP header counts: all behind the IP header.
+  assign udp_length = job_i.total - job_i.outer;
+  // IPv6's length field does not count the header, but it counts extension headers.
+  assign length_field = v6 ? job_i.total - 16'd40 : job_i.total;
+
+  // The outer traffic class (RFC 4301 §5.1.2, RFC 6040 §4.1), and the DF bit.
+  logic [7:0] traffic_class;
+  logic dont_fragment;
+  logic [19:0] flow_label;
+  protocol_t protocol;
+  assign traffic_class[7:2] = form.dscp_copy ? header.traffic_class[7:2] : form.dscp;
+  assign traffic_class[1:0] = form.ecn_copy ? header.traffic_class[1:0] : 2'b00;
+  assign protocol = udp ? Udp : Esp;
+
+  always_comb begin
+    unique case (form.df)
+      DfCopy:  dont_fragment = header.v6 || header.dont_fragment;
+      DfSet:   dont_fragment = 1'b1;
+      default: dont_fragment = 1'b0;
+    endcase
+    flow_label = form.flow_label;
+    if (form.flow_copy) flow_label = header.v6 ? header.flow_label : '0;
+  end
+
+  // 16-bit words to be summed: the fields of an IPv4 header but for addresses and checksum; of transport mode the
+  // difference that it makes to the old header (RFC 1624); of UDP over IPv6 the pseudo-header, UDP's header and ESP's.
+  logic [127:0] source, destination;
+  assign source = form.transport ? header.source : job_i.source;
+  assign destination = form.transport ? header.destination : job_i.destination;
+
+  logic [15:0] identification;
+  assign identification = job_i.sequence_number[15:0];
+
+  logic [127:0] rest;
+  always_comb begin
+    rest = '0;
+    if (v6) begin
+      // The length counts twice: in the pseudo-header and in UDP's own.
+      rest = {
+        udp_length, udp_length, 8'h0, Udp, form.source_port, form.destination_port, job_i.id.spi, 16'h0
+      };
+    end else if (form.transport) begin
+      rest[63:0] = {~header.total_length, job_i.total, ~{8'h0, header.esp_protocol}, {8'h0, protocol}};
+    end else begin
+      rest[79:0] = {
+        8'h45, traffic_class, job_i.total, identification, 1'b0, dont_fragment, 14'h0, form.hop_limit, protocol
+      };
+    end
+  end
+
+  // The IV is the whole sequence number, and its lower half is in front of it too.
+  logic [127:0] numbers;
+  assign numbers = v6 ? {32'h0, job_i.sequence_number[31:0], job_i.sequence_number} : '0;
+
+  wide_sum_t sum_q, sum_d;
+  always_comb begin
+    unique case (state_q)
+      Idle:           sum_d = add_words('0, v6 || !form.transport ? source : '0);
+      AddDestination: sum_d = add_words(sum_q, v6 || !form.transport ? destination : '0);
+      AddRest:        sum_d = add_words(sum_q, rest);
+      Fold:           sum_d = add_words(sum_q, numbers);
+      default:        sum_d = sum_q;
+    endcase
+  end
+
+  // The words
+
+  logic [319:0] outer;
+  logic [63:0] udp_header;
+  logic [127:0] esp_header;
+  logic [15:0] ipv4_checksum;
+  assign ipv4_checksum = ~folded(sum_q);
+
+  always_comb begin
+    if (form.v6) begin
+      outer = {
+        sent128(job_i.destination),
+        sent128(job_i.source),
+        form.hop_limit, protocol, sent16(length_field),
+        sent32({4'd6, traffic_class, flow_label})
+      };
+    end else begin
+      outer = {
+        160'h0,
+        sent32(job_i.destination[31:0]),
+        sent32(job_i.source[31:0]),
+        sent16(ipv4_checksum), protocol, form.hop_limit,
+        sent16({1'b0, dont_fragment, 14'h0}), sent16(identification),
+        sent16(job_i.total), traffic_class, 8'h45
+      };
+    end
+  end
+
+  // A checksum of UDP is zero over IPv4 (RFC 3948 §2.1), and put in behind over IPv6.
+  assign udp_header = {16'h0, sent16(udp_length), sent16(form.destination_port), sent16(form.source_port)};
+  assign esp_header = {
+    sent32(job_i.sequence_number[31:0]),
+    sent32(job_i.sequence_number[63:32]),
+    sent32(job_i.sequence_number[31:0]),
+    sent32(job_i.id.spi)
+  };
+
+  // In front of ESP are 0, 2, 5, 7, 10 or 12 words.
+  logic [511:0] words;
+  logic [4:0] count;
+  logic [191:0] behind;
+  logic [2:0] behind_count;
+  assign behind = udp ? {esp_header, udp_header} : {64'h0, esp_header};
+  assign behind_count = udp ? 3'd6 : 3'd4;
+
+  always_comb begin
+    if (form.transport) begin
+      words = 512'(behind);
+      count = 5'(behind_count);
+    end else if (form.v6) begin
+      words = {behind, outer};
+      count = 5'd10 + 5'(behind_count);
+    end else begin
+      words = 512'({behind, outer[159:0]});
+      count = 5'd5 + 5'(behind_count);
+    end
+  end
+
+  always_comb begin
+    state_d = state_q;
+    unique case (state_q)
+      Idle:           if (job_valid_i) state_d = AddDestination;
+      AddDestination: state_d = AddRest;
+      AddRest:        state_d = Fold;
+      Fold:           state_d = Done;
+      default:        if (head_ready_i) state_d = Idle;
+    endcase
+  end
+
+  always_ff @(posedge clk_i) begin
+    sum_q <= sum_d;
+    if (!rst_ni) state_q <= Idle;
+    else state_q <= state_d;
+  end
+
+  assign job_ready_o = head_valid_o && head_ready_i;
+  assign head_valid_o = state_q == Done;
+  assign head_o = '{
+    words: words,
+    count: count,
+    length_field: length_field,
+    protocol: protocol,
+    checksum: folded(sum_q),
+    udp_checksum: v6 && udp,
+    udp_sum: folded(sum_q)
+  };
+
+endmodule

@@ -1,0 +1,112 @@
+// Whether a packet is inside the traffic selectors of its SA (RFC 4301 §5.2): inside one of those for our side, and inside
+// one of those for the peer's.
+//
+// The selectors of all SAs are in one pool, those of an SA in a row. One is compared each cycle, with all that it has.
+
+module selector_check
+  import selector_pkg::*;
+#(
+  // Selectors in the pool.
+  parameter int unsigned NSelectors = 512,
+  // How many an SA has at most.
+  parameter int unsigned MaxPerSa = 16,
+  localparam int unsigned IndexWidth = NSelectors > 1 ? $clog2(NSelectors) : 1,
+  localparam int unsigned CountWidth = $clog2(MaxPerSa + 1)
+) (
+  input  logic                  clk_i,
+  input  logic                  rst_ni,
+
+  input  logic                  write_i,
+  input  logic [IndexWidth-1:0] write_index_i,
+  input  selector_t             write_selector_i,
+
+  input  logic                  valid_i,
+  output logic                  ready_o,
+  input  flow_t                 flow_i,
+  // The SA's: the first of them, and how many. Of none, nothing is inside.
+  input  logic [IndexWidth-1:0] first_i,
+  input  logic [CountWidth-1:0] count_i,
+  // For one cycle, count + 4 cycles after the request.
+  output logic                  done_o,
+  output logic                  inside_o
+);
+
+  if (MaxPerSa < 1 || MaxPerSa > NSelectors) begin : gen_bad_max
+    $error("MaxPerSa is 1 to NSelectors");
+  end
+
+  selector_t mem [NSelectors];
+  selector_t selector_q;
+
+  flow_t flow_q;
+  logic busy_q;
+  logic [IndexWidth-1:0] index_q;
+  logic [CountWidth-1:0] left_q;
+  // Read, compared, counted in: what is in each stage, and whether it is the end.
+  logic read_valid_q, compared_valid_q, read_end_q, compared_end_q;
+
+  logic start;
+  assign ready_o = !busy_q;
+  assign start = valid_i && ready_o;
+
+  always_ff @(posedge clk_i) begin
+    if (write_i) mem[write_index_i] <= write_selector_i;
+    selector_q <= mem[index_q];
+  end
+
+  // One selector against the packet, with the end that it is for.
+  logic [127:0] address;
+  logic [15:0] port;
+  assign address = selector_q.remote ? flow_q.remote_address : flow_q.local_address;
+  assign port = selector_q.remote ? flow_q.remote_port : flow_q.local_port;
+
+  logic any_port, opaque;
+  assign any_port = selector_q.port_start == '0 && selector_q.port_end == '1;
+  assign opaque = selector_q.port_start == '1 && selector_q.port_end == '0;
+
+  // What stands for itself in registers, so that the comparisons have a cycle of their own.
+  logic same_kind_q, above_q, below_q, port_q, remote_q;
+
+  logic local_inside_q, remote_inside_q, match;
+  assign match = compared_valid_q && same_kind_q && above_q && below_q && port_q;
+
+  always_ff @(posedge clk_i) begin
+    if (start) begin
+      flow_q <= flow_i;
+      index_q <= first_i;
+      left_q <= count_i;
+      local_inside_q <= 1'b0;
+      remote_inside_q <= 1'b0;
+    end else begin
+      index_q <= index_q + 1'b1;
+      if (left_q != '0) left_q <= left_q - 1'b1;
+      if (match && remote_q) remote_inside_q <= 1'b1;
+      if (match && !remote_q) local_inside_q <= 1'b1;
+    end
+    remote_q <= selector_q.remote;
+    same_kind_q <= selector_q.v6 == flow_q.v6
+        && (selector_q.protocol == '0 || selector_q.protocol == flow_q.protocol);
+    above_q <= address >= selector_q.start;
+    below_q <= address <= selector_q.last;
+    port_q <= any_port || (flow_q.has_ports ? port >= selector_q.port_start && port <= selector_q.port_end : opaque);
+    if (!rst_ni) begin
+      busy_q <= 1'b0;
+      read_valid_q <= 1'b0;
+      read_end_q <= 1'b0;
+      compared_valid_q <= 1'b0;
+      compared_end_q <= 1'b0;
+      done_o <= 1'b0;
+    end else begin
+      read_valid_q <= busy_q && left_q != '0;
+      read_end_q <= busy_q && left_q == '0 && !read_end_q && !compared_end_q;
+      compared_valid_q <= read_valid_q;
+      compared_end_q <= read_end_q;
+      done_o <= compared_end_q;
+      if (start) busy_q <= 1'b1;
+      else if (compared_end_q) busy_q <= 1'b0;
+    end
+  end
+
+  assign inside_o = local_inside_q && remote_inside_q;
+
+endmodule

@@ -1,0 +1,1 @@
+"""What several benches send: packets, and how to tell what their headers are."""
