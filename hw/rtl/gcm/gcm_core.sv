@@ -247,6 +247,12 @@ module gcm_core
   end
 
 `ifndef SYNTHESIS
+  // Nothing holds before the first reset.
+  logic reset_seen_q, off;
+  initial reset_seen_q = 1'b0;
+  always_ff @(posedge clk_i) if (!rst_ni) reset_seen_q <= 1'b1;
+  assign off = !rst_ni || !reset_seen_q;
+
   // How a caller must behave.
   logic open_q;
   slot_kind_e kind_q;
@@ -262,29 +268,29 @@ module gcm_core
   end
 
   no_gap_in_a_packet :
-  assert property (@(posedge clk_i) disable iff (!rst_ni) open_q && slot_ready_o |-> slot_valid_i);
+  assert property (@(posedge clk_i) disable iff (off) open_q && slot_ready_o |-> slot_valid_i);
   packets_follow_each_other :
-  assert property (@(posedge clk_i) disable iff (!rst_ni) taken |-> (first || command) == !open_q);
+  assert property (@(posedge clk_i) disable iff (off) taken |-> (first || command) == !open_q);
   last_is_where_first_said :
-  assert property (@(posedge clk_i) disable iff (!rst_ni) taken && !command |->
+  assert property (@(posedge clk_i) disable iff (off) taken && !command |->
       (slot_i.kind == SlotLast) == (following == '0));
   aad_before_text :
-  assert property (@(posedge clk_i) disable iff (!rst_ni) taken && slot_i.kind == SlotAad |-> kind_q != SlotText);
+  assert property (@(posedge clk_i) disable iff (off) taken && slot_i.kind == SlotAad |-> kind_q != SlotText);
   text_has_bytes :
-  assert property (@(posedge clk_i) disable iff (!rst_ni) taken && slot_i.kind == SlotText |->
+  assert property (@(posedge clk_i) disable iff (off) taken && slot_i.kind == SlotText |->
       slot_i.bytes inside {[5'd1 : 5'd16]});
   known_sa :
-  assert property (@(posedge clk_i) disable iff (!rst_ni) taken && (first || command) |-> 32'(slot_sa_i) < NSa);
+  assert property (@(posedge clk_i) disable iff (off) taken && (first || command) |-> 32'(slot_sa_i) < NSa);
   one_key_at_a_time :
-  assert property (@(posedge clk_i) disable iff (!rst_ni) taken && command |-> age_q == 5'd0);
+  assert property (@(posedge clk_i) disable iff (off) taken && command |-> age_q == 5'd0);
 
   // What it gives in return.
   cipher_is_in_step :
-  assert property (@(posedge clk_i) disable iff (!rst_ni) cipher_valid == (slot_valid && (slot.first || slot.text)));
+  assert property (@(posedge clk_i) disable iff (off) cipher_valid == (slot_valid && (slot.first || slot.text)));
   text_latency_is_fixed :
-  assert property (@(posedge clk_i) disable iff (!rst_ni) text_valid_o == text_due_q[TextLatency-1]);
+  assert property (@(posedge clk_i) disable iff (off) text_valid_o == text_due_q[TextLatency-1]);
   tag_latency_is_fixed :
-  assert property (@(posedge clk_i) disable iff (!rst_ni) tag_valid_o == tag_due_q[TagLatency-1]);
+  assert property (@(posedge clk_i) disable iff (off) tag_valid_o == tag_due_q[TagLatency-1]);
 `else
   logic unused;
   assign unused = cipher_valid;
