@@ -8,8 +8,8 @@
 // for keys that were delivered. Either is taken while busy_o is low, and done_o pulses when it is over. No Key slot may be
 // given from then (the first busy cycle) until then. The registers that held the key are cleared at the end.
 //
-// Small and slow: one column a time, four S-boxes. 20 cycles, and with a key 2 for each word of the round keys (44 or 60)
-// and 129 for each power of H above the first.
+// Small and slow: one column at a time, four S-boxes. Busy for 17 cycles, with a key for one more, 2 for each word of the
+// round keys (44 or 60), and 129 for each power of H above the first: at the most 525.
 
 module key_unit
   import aes_pkg::*;

@@ -8,6 +8,8 @@ from enum import IntEnum
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from sim.tb.model import aes
+
 INTERVALS = (1, 2, 7, 14)
 
 R = 0xE1 << 120
@@ -115,3 +117,9 @@ def packet(
         part = text[i : i + 16]
         yield Slot(Kind.TEXT, count=len(part), data=part + rubbish[len(part) :])
     yield Slot(Kind.LAST, data=(8 * len(aad)).to_bytes(8, "big") + (8 * len(text)).to_bytes(8, "big"))
+
+
+def staged_round_keys(key: bytes) -> list[bytes]:
+    """The round keys at the 16 places that aes_pipeline has them at: a key of 128 bits goes with the last ten rounds."""
+    keys = aes.expand(key)
+    return [keys[0], *[bytes(16)] * (15 - len(keys)), *keys[1:], bytes(16)]
