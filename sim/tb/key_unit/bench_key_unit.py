@@ -1,4 +1,4 @@
-"""Round keys beside FIPS 197 §5.2, powers of H beside SP 800-38D, how long it takes, and that nothing is left behind."""
+"""Round keys beside FIPS 197 §5.2, powers of H beside SP 800-38D, the time it takes, and that nothing is left."""
 
 from __future__ import annotations
 

@@ -120,6 +120,6 @@ def packet(
 
 
 def staged_round_keys(key: bytes) -> list[bytes]:
-    """The round keys at the 16 places that aes_pipeline has them at: a key of 128 bits goes with the last ten rounds."""
+    """The round keys at the 16 places that aes_pipeline has them at; a key of 128 bits has the last ten rounds."""
     keys = aes.expand(key)
     return [keys[0], *[bytes(16)] * (15 - len(keys)), *keys[1:], bytes(16)]
