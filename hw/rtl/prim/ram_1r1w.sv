@@ -1,13 +1,13 @@
-// A memory with a port for writing and one for reading, as block RAM has it.
+// A memory with a port to write and a port to read, both on one clock: block RAM where there is one.
 //
-// What is read comes in the next cycle and stays while read_i is low. Reading an address in the cycle that it is written
-// in gives what was there before; callers do not rely on it, since block RAM of some vendors gives something else.
+// Data comes one cycle after its address and is held while read_i is low. A word that is read in the cycle in which it
+// is written comes as it was before: what every block RAM can do, and what needs no bypass.
 
 module ram_1r1w #(
   // Bits of a word.
-  parameter int unsigned Width = 8,
-  // Words.
-  parameter int unsigned Depth = 16,
+  parameter int unsigned Width = 128,
+  // Words. Any number; addresses behind the last are not to be used.
+  parameter int unsigned Depth = 512,
   localparam int unsigned AddrWidth = Depth > 1 ? $clog2(Depth) : 1
 ) (
   input  logic                 clk_i,
@@ -19,15 +19,31 @@ module ram_1r1w #(
   output logic [Width-1:0]     read_data_o
 );
 
-  if (Width < 1 || Depth < 1) begin : gen_refused
-    $error("ram_1r1w: Width and Depth must be at least 1");
+  if (Width < 1) begin : gen_no_width
+    $error("Width must be at least 1");
+  end
+  if (Depth < 1) begin : gen_no_depth
+    $error("Depth must be at least 1");
   end
 
   logic [Width-1:0] mem [Depth];
+  logic [Width-1:0] read_data_q;
 
   always_ff @(posedge clk_i) begin
     if (write_i) mem[write_addr_i] <= write_data_i;
-    if (read_i) read_data_o <= mem[read_addr_i];
   end
+
+  always_ff @(posedge clk_i) begin
+    if (read_i) read_data_q <= mem[read_addr_i];
+  end
+
+  assign read_data_o = read_data_q;
+
+`ifndef SYNTHESIS
+  always_ff @(posedge clk_i) begin
+    if (write_i) assert (32'(write_addr_i) < Depth) else $error("write behind the last word");
+    if (read_i) assert (32'(read_addr_i) < Depth) else $error("read behind the last word");
+  end
+`endif
 
 endmodule

@@ -1,7 +1,8 @@
 """What is given to gcm_core in which cycle, and what is due then; and how that is played.
 
-Latencies are fixed and nothing stalls, so all of it is known in advance. Cycle 0 is the first one after reset, and slots
-are taken in those that the interval divides. That nothing comes when nothing is due is held by gcm_core's own assertions.
+Latencies are fixed and nothing stalls, so all of it is known in advance. Cycle 0 is the first one after reset, and
+slots are taken in those that the interval divides. That nothing comes when nothing is due is held by gcm_core's own
+assertions.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from cocotb.triggers import Timer
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from sim.tb.gcm_core.clock import begin
 from sim.tb.model import gcm
-from sim.tb.model.clock import begin
 
 TEXT_LATENCY = 17
 KEY_LATENCY = 17

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import cocotb
 from cocotb.triggers import FallingEdge, ReadOnly
 
+from sim.tb.gcm_core.clock import begin
 from sim.tb.model import gcm
-from sim.tb.model.clock import begin
 
 INTERVAL, SAS = int(os.environ["INTERVAL"]), int(os.environ["SAS"])
 POWERS = gcm.powers(INTERVAL)

@@ -9,7 +9,7 @@ from collections import deque
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from sim.tb.model.clock import begin
+from sim.tb.gcm_core.clock import begin
 from sim.tb.model.gcm import latency, multiply, packed
 
 

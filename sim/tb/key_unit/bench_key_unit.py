@@ -8,8 +8,8 @@ import random
 import cocotb
 from cocotb.triggers import FallingEdge, RisingEdge
 
+from sim.tb.gcm_core.clock import begin
 from sim.tb.model import gcm
-from sim.tb.model.clock import begin
 
 INTERVAL = int(os.environ["INTERVAL"])
 POWERS = gcm.powers(INTERVAL)
