@@ -172,6 +172,10 @@ module ghash
       following_i == following_q - 1'b1 || (following_i == FollowingWidth'(Powers) && following_q == following_i));
   fed_where_a_block_is :
   assert property (@(posedge clk_i) disable iff (off) product_valid && note.feeds |-> valid_q);
+  // What a memory reads in the cycle that it is written in is nobody's to rely on.
+  not_read_while_written :
+  assert property (@(posedge clk_i) disable iff (off) writing_q && valid_i |->
+      address(command_sa_q, place_q) != address(sa_i, place));
   one_command_at_a_time :
   assert property (@(posedge clk_i) disable iff (off) command_i |-> !writing_q || place_q == '0);
 `endif
