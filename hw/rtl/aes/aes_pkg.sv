@@ -6,7 +6,11 @@
 package aes_pkg;
 
   typedef logic [127:0] block_t;
+  typedef logic [31:0] column_t;  // and a word of the round keys
   typedef logic [7:0] byte_t;
+
+  // Cycles that a block takes through aes_pipeline: whitening takes two, and each of the 14 rounds one.
+  localparam int unsigned PipelineLatency = 16;
 
   // How substitution is built: a table (quick to simulate, a ROM or LUTs), or arithmetic in GF((2^4)^2) (small).
   typedef enum logic {
@@ -66,17 +70,19 @@ package aes_pkg;
     end
   endfunction
 
-  // MixColumns (FIPS 197 §5.1.3).
-  function automatic block_t mix_columns(input block_t state);
+  // MixColumns (FIPS 197 §5.1.3) of one column.
+  function automatic column_t mix_column(input column_t column);
     byte_t a, b, sum;
-    for (int c = 0; c < 4; c++) begin
-      sum = state[32*c+:8] ^ state[32*c+8+:8] ^ state[32*c+16+:8] ^ state[32*c+24+:8];
-      for (int r = 0; r < 4; r++) begin
-        a = state[8*(4*c+r)+:8];
-        b = state[8*(4*c+(r+1)%4)+:8];
-        mix_columns[8*(4*c+r)+:8] = a ^ sum ^ xtime(a ^ b);
-      end
+    sum = column[7:0] ^ column[15:8] ^ column[23:16] ^ column[31:24];
+    for (int r = 0; r < 4; r++) begin
+      a = column[8*r+:8];
+      b = column[8*((r+1)%4)+:8];
+      mix_column[8*r+:8] = a ^ sum ^ xtime(a ^ b);
     end
+  endfunction
+
+  function automatic block_t mix_columns(input block_t state);
+    for (int c = 0; c < 4; c++) mix_columns[32*c+:32] = mix_column(state[32*c+:32]);
   endfunction
 
 endpackage

@@ -1,0 +1,84 @@
+// `Interval` rounds of AES, one a cycle, with the round keys of all SAs for them: a part of aes_pipeline.
+//
+// An item (a block, or the command to change an SA's keys) is at item_i for `Interval` cycles, while step_i counts them.
+// In step s the key of the unit's round s is read, or written if the item is a command, and a cycle later the round is
+// made. So an item's keys are read strictly behind what a command in front of it wrote, and in front of what one behind
+// it writes.
+
+module aes_unit
+  import aes_pkg::*;
+#(
+  // SAs: 1 or more.
+  parameter int unsigned NSa = 1024,
+  // Rounds in this unit, which are the cycles that it has for them.
+  parameter int unsigned Interval = 7,
+  // The place of the unit in the pipeline, from 0: its rounds are Index * Interval + 1 and those that follow.
+  parameter int unsigned Index = 0,
+  // How the S-boxes are built.
+  parameter sbox_impl_e SboxImpl = SboxTable,
+  localparam int unsigned SaWidth = NSa > 1 ? $clog2(NSa) : 1
+) (
+  input  logic               clk_i,
+  input  logic [3:0]         step_i,
+  // The item. A command has command_i and not valid_i.
+  input  logic               valid_i,
+  input  logic               command_i,
+  input  logic               key256_i,
+  input  logic [SaWidth-1:0] sa_i,
+  // The key to write, in the step that is its round's.
+  input  block_t             round_key_i,
+  // The block comes from the unit in front, and is taken in the cycle after step 0. It is ready in that of the next item.
+  input  block_t             state_i,
+  output block_t             state_o
+);
+
+  localparam int unsigned StepWidth = Interval > 1 ? $clog2(Interval) : 0;
+  localparam int unsigned Words = NSa << StepWidth;
+  localparam int unsigned AddrWidth = Words > 1 ? $clog2(Words) : 1;
+
+  logic [AddrWidth-1:0] addr;
+  block_t round_key, state, state_q, round_out;
+  logic [3:0] step_q;
+  logic [4:0] round;
+  logic key256_q, bypass;
+
+  assign addr = AddrWidth'({sa_i, 4'b0} >> (4 - StepWidth)) | AddrWidth'(step_i);
+
+  ram_1r1w #(
+    .Width(128),
+    .Depth(Words)
+  ) u_keys (
+    .clk_i,
+    .write_i(command_i),
+    .write_addr_i(addr),
+    .write_data_i(round_key_i),
+    .read_i(valid_i),
+    .read_addr_i(addr),
+    .read_data_o(round_key)
+  );
+
+  // The round is a constant where a unit has one only, and last is a constant in all units but the last.
+  assign round = 5'(Index * Interval + 1) + (Interval > 1 ? 5'(step_q) : 5'd0);
+  assign state = (Interval == 1 || step_q == 4'd0) ? state_i : state_q;
+
+  aes_round #(
+    .SboxImpl(SboxImpl)
+  ) u_round (
+    .state_i(state),
+    .key_i(round_key),
+    .last_i((Index + 1) * Interval == 14 && round == 5'd14),
+    .state_o(round_out)
+  );
+
+  // A key of 128 bits has ten rounds; it takes the last ten, so that the last one is in one place.
+  assign bypass = Index * Interval < 4 && round <= 5'd4 && !key256_q;
+
+  always_ff @(posedge clk_i) begin
+    step_q <= step_i;
+    key256_q <= key256_i;
+    state_q <= bypass ? state : round_out;
+  end
+
+  assign state_o = state_q;
+
+endmodule
