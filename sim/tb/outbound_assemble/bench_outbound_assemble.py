@@ -35,11 +35,10 @@ class Packet:
 class TB:
     """Feeds parts and, as the cipher would, text and tags; collects beats and descriptors."""
 
-    started = False  # the clock, which goes on from one test to the next
-
     def __init__(self, dut: HierarchyObject) -> None:
         self.dut = dut
         self.cycle = 0
+        self.assemblies: deque[int] = deque()
         self.parts: deque[int] = deque()
         self.text: deque[tuple[int, int]] = deque()
         self.tags: deque[tuple[int, int]] = deque()
@@ -51,8 +50,7 @@ class TB:
     async def start(self) -> None:
         dut = self.dut
         inputs = ("assembly_valid_i", "part_valid_i", "text_valid_i", "tag_valid_i")
-        await reset(dut, *inputs, started=self.started)
-        TB.started = True
+        await reset(dut, *inputs, started=False)
         await RisingEdge(dut.clk_i)
         cocotb.start_soon(self._run())
 
@@ -70,7 +68,9 @@ class TB:
             self._match(described)
             await RisingEdge(dut.clk_i)
             self.cycle += 1
-            dut.assembly_valid_i.value = 0
+            dut.assembly_valid_i.value = int(bool(self.assemblies))
+            if self.assemblies:
+                dut.assembly_i.value = self.assemblies.popleft()
             if taken:
                 self.parts.popleft()
             dut.part_valid_i.value = int(bool(self.parts))
@@ -113,10 +113,9 @@ class TB:
         while not (dut.assembly_room_o.value and dut.text_room_o.value and not self.parts):
             await RisingEdge(dut.clk_i)
             await ReadOnly()
-        await RisingEdge(dut.clk_i)
         assembly = {"body": len(packet.body), "total": len(packet.whole), "outer": packet.outer,
                     "udp_checksum": int(packet.udp_checksum), "udp_sum": packet.udp_sum}  # fmt: skip
-        dut.assembly_i.value, dut.assembly_valid_i.value = ASSEMBLY.pack(assembly), 1
+        self.assemblies.append(ASSEMBLY.pack(assembly))
         self.expected.append(packet)
         for at in range(0, len(packet.head), 16):
             words = packet.head[at : at + 16]
