@@ -7,5 +7,6 @@ inbound/spi_pkg.sv
 sa/selector_pkg.sv
 sa/sa_pkg.sv
 esp/reason_pkg.sv
+esp/engine_pkg.sv
 outbound/checksum_pkg.sv
 outbound/outbound_pkg.sv

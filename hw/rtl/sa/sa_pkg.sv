@@ -66,6 +66,39 @@ package sa_pkg;
 
   localparam int unsigned OutboundWords = $bits(outbound_sa_t) / 128;
 
+  // Inbound, as configured. Two words, and the limits of a lifetime.
+
+  typedef struct packed {
+    logic [67:0]  reserved;
+    // A zeroised SA is not valid.
+    logic         valid;
+    generation_t  generation;
+    logic         transport;
+    logic         esn;
+    logic         key256;
+    // ESP in UDP is taken on this port (RFC 3948, RFC 7296 §2.23: also where it was not agreed on); native ESP always.
+    logic [15:0]  udp_port;
+    // Its traffic selectors: the first of them in the pool, and how many.
+    logic [15:0]  selector_first;
+    logic [7:0]   selector_count;
+  } inbound_form_t;
+
+  typedef struct packed {
+    logic [63:0]  reserved;
+    // As outbound_id_t has it.
+    logic [31:0]  salt;
+    logic [31:0]  spi;
+  } inbound_id_t;
+
+  typedef struct packed {
+    limits_t        soft_limits;
+    limits_t        hard_limits;
+    inbound_id_t    id;
+    inbound_form_t  form;
+  } inbound_sa_t;
+
+  localparam int unsigned InboundWords = $bits(inbound_sa_t) / 128;
+
   // What happened to an SA that its owner is to know of; a bit each.
   typedef struct packed {
     logic integrity;        // the first packet whose ICV was wrong
