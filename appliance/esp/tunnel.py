@@ -29,7 +29,7 @@ from appliance.reasons import Reason
 
 
 class Dscp(Enum):
-    """Where the outer DSCP comes from (RFC 4301 §5.1.2.1, note 5; RFC 2983)."""
+    """Where the outer DSCP comes from (RFC 4301 §5.1.2.1, note 5; RFC 2983), if it is not a number of its own."""
 
     COPY = "copy"
     CLEAR = "clear"
@@ -47,17 +47,17 @@ class Df(Enum):
 class Tunnel:
     """The outer header of an SA in tunnel mode, one for each direction of an SA pair.
 
-    ``ports`` are UDP's, source and destination, for RFC 3948. ``copy_ecn``: RFC 6040's normal mode, else its
-    compatibility mode, for peers that would ignore a CE mark. ``flow_label`` None copies the inner one, which
-    RFC 4301 §5.1.2.2 leaves to end systems (at a gateway, labels of several sources collide); 0 tells an observer
-    nothing. Inner packets are padded to ``tfc_length`` bytes (RFC 4303 §2.7). Raises ValueError for fields out of
-    range.
+    ``dscp`` is where the outer DSCP comes from, or the DSCP itself. ``ports`` are UDP's, source and destination, for
+    RFC 3948. ``copy_ecn``: RFC 6040's normal mode, else its compatibility mode, for peers that would ignore a CE mark.
+    ``flow_label`` None copies the inner one, which RFC 4301 §5.1.2.2 leaves to end systems (at a gateway, labels of
+    several sources collide); 0 tells an observer nothing. Inner packets are padded to ``tfc_length`` bytes
+    (RFC 4303 §2.7). Raises ValueError for fields out of range.
     """
 
     source: IPv4Address | IPv6Address
     destination: IPv4Address | IPv6Address
     ports: tuple[int, int] | None = None
-    dscp: Dscp = Dscp.COPY
+    dscp: Dscp | int = Dscp.COPY
     df: Df = Df.COPY
     copy_ecn: bool = True
     hop_limit: int = 64
@@ -71,6 +71,8 @@ class Tunnel:
             raise ValueError(f"UDP ports {self.ports}")
         if not 0 < self.hop_limit <= 0xFF or not 0 <= (self.flow_label or 0) <= 0xFFFFF:
             raise ValueError(f"hop limit {self.hop_limit}, flow label {self.flow_label}")
+        if isinstance(self.dscp, int) and not 0 <= self.dscp <= 0x3F:
+            raise ValueError(f"DSCP {self.dscp}")
 
     @property
     def overhead(self) -> int:
@@ -80,7 +82,10 @@ class Tunnel:
 
 def outer_traffic_class(tunnel: Tunnel, inner: IpHeader) -> int:
     """DSCP and ECN of the outer header."""
-    dscp = inner.traffic_class & ~ecn.ECN if tunnel.dscp is Dscp.COPY else 0
+    if isinstance(tunnel.dscp, int):
+        dscp = tunnel.dscp << 2
+    else:
+        dscp = inner.traffic_class & ~ecn.ECN if tunnel.dscp is Dscp.COPY else 0
     return dscp | ecn.entering(inner.traffic_class, copy=tunnel.copy_ecn)
 
 

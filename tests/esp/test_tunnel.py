@@ -47,6 +47,8 @@ def test_tunnels_that_cannot_be_are_refused_where_they_are_made() -> None:
         {"hop_limit": 256},
         {"flow_label": 1 << 20},
         {"flow_label": -1},
+        {"dscp": 64},
+        {"dscp": -1},
     ):
         with pytest.raises(ValueError):
             replace(tunnel(4), **wrong)  # type: ignore[arg-type]
@@ -71,10 +73,11 @@ def test_outer_ttl_is_fresh_and_the_inner_one_untouched_rfc4301_5_1_2_1() -> Non
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("make", [ipv4, ipv6])
-def test_dscp_is_copied_or_cleared_and_ecn_stays_rfc4301_5_1_2_1(version: int, make: type) -> None:
+def test_dscp_is_copied_cleared_or_set_and_ecn_stays_rfc4301_5_1_2_1(version: int, make: type) -> None:
     packet = make(traffic_class=0xB8 | 2)
     assert outer(tunnel(version), packet).traffic_class == 0xBA
     assert outer(tunnel(version, dscp=Dscp.CLEAR), packet).traffic_class == 2
+    assert outer(tunnel(version, dscp=46), packet).traffic_class == 46 << 2 | 2
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,10 @@ module outbound_stream
   logic text_last;
   assign text_last = body_left_q <= 16'd16;
 
+  // Of a payload that begins within a beat, that beat was read: what is behind the payload is not this packet's.
+  logic text_reads;
+  assign text_reads = payload_left_q > (shift == '0 ? 16'd0 : 16'd16 - {12'd0, shift, 2'd0});
+
   always_comb begin
     state_d = state_q;
     place_d = place_q;
@@ -191,7 +195,7 @@ module outbound_stream
       end
 
       Text: begin
-        read_o = move;
+        read_o = move && text_reads;
         if (move) begin
           place_d = place_q + 1'b1;
           payload_left_d = payload_left_q > 16'd16 ? payload_left_q - 16'd16 : '0;

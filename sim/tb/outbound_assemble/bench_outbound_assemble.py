@@ -56,12 +56,13 @@ class TB:
 
     async def _run(self) -> None:
         dut = self.dut
-        described: deque[tuple[int, int, int, int]] = deque()
+        described: deque[tuple[int, ...]] = deque()
         while True:
             await ReadOnly()
             taken = bool(dut.part_valid_i.value) and bool(dut.part_ready_o.value)
             if dut.descriptor_valid_o.value:
-                described.append(tuple(int(one.value) for one in (dut.descriptor_beats_o, dut.descriptor_bytes_o, dut.patch_at_o, dut.patch_o)) + (int(dut.patch_mask_o.value),))  # fmt: skip
+                said = (dut.descriptor_beats_o, dut.descriptor_bytes_o, dut.patch_at_o, dut.patch_o, dut.patch_mask_o)
+                described.append(tuple(int(one.value) for one in said))
             if dut.write_valid_o.value:
                 self.beats.append(int(dut.write_data_o.value))
                 self.spans.append((self.cycle, len(self.expected)))

@@ -21,7 +21,8 @@ from appliance.esp.transport import split_to_protect
 from appliance.esp.tunnel import Tunnel
 from sim.tb.structs import layout
 
-JOB, HEAD, SLOT, PART, ASSEMBLY = (layout(f"{name}_t") for name in ("outbound_job", "outbound_head", "slot", "head_part", "assembly"))  # fmt: skip
+TYPES = ("outbound_job", "outbound_head", "slot", "head_part", "assembly")
+JOB, HEAD, SLOT, PART, ASSEMBLY = (layout(f"{name}_t") for name in TYPES)
 KIND, SLOT_KIND = layout("job_kind_e"), layout("slot_kind_e")
 BEATS = 2048
 
@@ -31,8 +32,8 @@ def some_packet(version: int) -> bytes:
     if version == 4:
         options = random.randbytes(4 * random.choice((0, 0, 1, 2, 3, 10)))
         return Ipv4Header(
-            source=random.randbytes(4), destination=random.randbytes(4), protocol=random.choice((6, 17, 1)), options=options,
-            total_length=20 + len(options) + len(body), traffic_class=random.getrandbits(8),
+            source=random.randbytes(4), destination=random.randbytes(4), protocol=random.choice((6, 17, 1)),
+            options=options, total_length=20 + len(options) + len(body), traffic_class=random.getrandbits(8),
         ).build() + body  # fmt: skip
     extensions, protocol = b"", random.choice((6, 17, 58))
     for kind in random.sample((43, 60, 0), random.randint(0, 3)):
@@ -61,6 +62,7 @@ class TB:
         self.heads: deque[bytes] = deque()
         self.assemblies: deque[dict[str, int]] = deque()
         self.freed: deque[int] = deque()
+        self.owned: deque[int] = deque()  # places of the beats that are not freed
         self.within = False
         self.pace = (1, 0.0)
         self.cycle = 0
@@ -82,7 +84,10 @@ class TB:
         dut = self.dut
         while True:
             await ReadOnly()
-            beat = self.ring[int(dut.read_place_o.value)] if dut.read_o.value else None
+            place = int(dut.read_place_o.value) if dut.read_o.value else None
+            # What is behind a packet may be written in that cycle.
+            assert place is None or place in self.owned, "a beat is read that is nobody's"
+            beat = None if place is None else self.ring[place]
             if dut.slot_ready_i.value:
                 if dut.slot_valid_o.value:
                     self._slot(SLOT.unpack(int(dut.slot_o.value)), int(dut.slot_sa_o.value))
@@ -100,7 +105,10 @@ class TB:
                 assert int(dut.reserve_beats_o.value) == -(-assembly["total"] // 16)
             assert int(dut.reserve_o.value) == int(dut.assembly_valid_o.value)
             if dut.free_o.value:
-                assert int(dut.free_beats_o.value) == self.freed.popleft()
+                count = self.freed.popleft()
+                assert int(dut.free_beats_o.value) == count
+                for _ in range(count):
+                    self.owned.popleft()
             await RisingEdge(dut.clk_i)
             self.cycle += 1
             if beat is not None:
@@ -145,7 +153,8 @@ class TB:
         count = -(-len(packet) // 16)
         for i in range(count):
             beat = packet[16 * i : 16 * i + 16]
-            self.ring[(self.place + i) % BEATS] = int.from_bytes(beat + random.randbytes(16 - len(beat)), "little")
+            self.owned.append((self.place + i) % BEATS)
+            self.ring[self.owned[-1]] = int.from_bytes(beat + random.randbytes(16 - len(beat)), "little")
         return count
 
     async def packet(self, packet: bytes, form: Tunnel | Transport, sa: OutboundSa, number: int, esn: bool) -> None:
@@ -246,7 +255,7 @@ async def packets_become_slots_and_header_words(dut: HierarchyObject) -> None:
             await tb.job("JobCommand", number)
         elif kind < 0.1:
             length = random.randint(20, 300)
-            beats = -(-length // 16)
+            beats = tb.load(bytes(length))
             tb.freed.append(beats)
             await tb.job("JobSkip", 0, {"header": {"total_length": length}})
             tb.place = (tb.place + beats) % BEATS
