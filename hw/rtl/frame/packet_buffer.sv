@@ -283,10 +283,12 @@ module packet_buffer
   } out_t;
 
   out_t edited, out;
+  logic [BeatBytes-1:0] keep;
 
   assign edited.last = stage_q.last;
   assign edited.user = stage_q.user;
-  assign edited.keep = 16'hffff >> ~stage_q.end_at;  // ~x is 15 - x
+  assign keep = 16'hffff >> ~stage_q.end_at;  // ~x is 15 - x
+  assign edited.keep = keep;
 
   for (genvar b = 0; b < int'(BeatBytes); b++) begin : gen_byte
     logic [1:0] hit;
@@ -295,7 +297,7 @@ module packet_buffer
     assign hit[1] = stage_q.hit[1] && stage_q.lane[1] == 4'(b);
     assign data = hit[1] ? stage_q.patch[1] : hit[0] ? stage_q.patch[0] :
         stage_q.replace ? stage_q.first[8*b+:8] : read_data[8*b+:8];
-    assign edited.data[8*b+:8] = edited.keep[b] ? data : '0;
+    assign edited.data[8*b+:8] = keep[b] ? data : '0;
   end
 
   skid_buffer #(

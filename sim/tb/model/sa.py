@@ -16,6 +16,7 @@ from appliance.esp.transform import AES_GCM_16, transform
 from appliance.esp.transport import split_to_protect
 from appliance.esp.tunnel import Df, Dscp, Tunnel
 from appliance.reasons import Reason
+from sim.coverage.traffic import Sample
 from sim.tb.structs import layout
 
 SA = layout("outbound_sa_t")
@@ -140,6 +141,28 @@ class Outbound:
                 limit = self.limits.get(f"{kind}_{unit}", 0)
                 events[f"{kind}_{unit}"] = int(bool(limit) and old < limit <= getattr(self, unit))
         return made, events
+
+
+def sample(model: Outbound, packet: bytes, pressure: str) -> Sample:
+    """What a packet that was protected is for the coverage of traffic."""
+    header = parse(packet)
+    inner = header.version
+    transport = isinstance(model.form, Transport)
+    size = header.total_length
+    payload = size - len(split_to_protect(packet).head) if transport else size
+    tfc = isinstance(model.form, Tunnel) and payload < model.form.tfc_length
+    padded = model.form.tfc_length if isinstance(model.form, Tunnel) and tfc else payload
+    outer = model.form.source.version if isinstance(model.form, Tunnel) else inner
+    return Sample(
+        form=f"transport {inner}" if transport else f"tunnel {inner} in {outer}",
+        udp=model.form.ports is not None,
+        key=8 * len(model.key),
+        esn=model.esn,
+        size=size,
+        padding=-(padded + 2) % 4,
+        tfc=tfc,
+        pressure=pressure,
+    )
 
 
 def some_outbound(generation: int, form: Tunnel | Transport | None = None, **given: Any) -> Outbound:

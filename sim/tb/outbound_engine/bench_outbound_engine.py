@@ -20,7 +20,8 @@ from appliance.esp.ip import parse
 from appliance.esp.tunnel import Tunnel
 from appliance.esp.upper import upper_layer
 from appliance.reasons import Reason
-from sim.tb.model.sa import Outbound, some_outbound, some_tunnel
+from sim.coverage import traffic
+from sim.tb.model.sa import Outbound, sample, some_outbound, some_tunnel
 from sim.tb.structs import layout
 from sim.tb.traffic import packets
 from sim.tb.traffic.reset import reset
@@ -114,8 +115,11 @@ class TB:
         else:
             outcome, events = model.take(sent.data, sent.generation, HEADROOM)
         if isinstance(outcome, Reason):
+            traffic.outbound_drop(outcome)
             self.dropped.append((outcome, sa))
         else:
+            assert model is not None
+            traffic.outbound(sample(model, sent.data, self.pressure))
             self.expected.append((outcome, sa))
             self.events.append((sa, events))
 
@@ -166,7 +170,14 @@ class TB:
         if reason is None:
             self.coming.append(Sent(data, sa, generation))
         else:
+            traffic.outbound_drop(reason)
             self.intake_dropped.append(reason)
+
+    @property
+    def pressure(self) -> str:
+        """Who makes pauses now."""
+        names = {(0, 0): "none", (1, 0): "source", (0, 1): "sink", (1, 1): "both"}
+        return names[self.source.pause is not never, self.sink.pause is not never]
 
     async def settle(self) -> None:
         """Wait until all of it came out."""
@@ -179,6 +190,7 @@ class TB:
             assert self.patience < 60000 * INTERVAL, (
                 f"{len(self.coming)} and {len(self.expected)} packets do not come out"
             )
+        traffic.write()
 
     patience = 0
 
