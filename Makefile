@@ -10,7 +10,7 @@ TESTS ?= tests sim
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vm test-rtl lint verify bench bench-kernel fuzz clean sweep
+.PHONY: help venv demo test test-vm test-rtl lint coverage verify bench bench-kernel fuzz clean sweep
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,12 @@ test-vm: venv ## tests in a virtual machine with a Linux kernel of its own (QEMU
 test-rtl: venv ## the benches of the RTL, under Verilator (WAVES=1 writes FST files beside them)
 	@tools/setup.sh system rtl
 	@$(PY) -m pytest -n $(WORKERS) --verify sim
+	@$(PY) -m sim.testplan --results
+
+coverage: venv ## what the benches cover of the RTL and of what traffic can be like; writes build/coverage/index.html
+	@tools/setup.sh system rtl
+	@RTL_COVERAGE=1 $(PY) -m pytest -n $(WORKERS) --verify sim
+	@$(PY) -m sim.coverage.report
 
 lint: venv ## ruff and mypy --strict
 	@$(PY) -m ruff check .
