@@ -10,7 +10,7 @@ TESTS ?= tests sim
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vm test-rtl lint verify bench bench-kernel fuzz clean sweep
+.PHONY: help venv demo test test-vm test-rtl regs regs-html lint verify bench bench-kernel fuzz clean sweep
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,13 @@ test-vm: venv ## tests in a virtual machine with a Linux kernel of its own (QEMU
 test-rtl: venv ## the benches of the RTL, under Verilator (WAVES=1 writes FST files beside them)
 	@tools/setup.sh system rtl
 	@$(PY) -m pytest -n $(WORKERS) --verify sim
+
+regs: venv ## the register block, classes, C header and page that are made of hw/regs/esp_engine.rdl
+	@$(PY) -m appliance.reasons.generate
+	@$(PY) -m tools.registers
+
+regs-html: venv ## the registers as HTML, in build/registers
+	@$(PY) -m tools.registers --html build/registers
 
 lint: venv ## ruff and mypy --strict
 	@$(PY) -m ruff check .
