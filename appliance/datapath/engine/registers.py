@@ -503,7 +503,8 @@ class Control:
 
 
 class Command:
-    """Commands. One at a time. Writes to `command`, `sa`, `selector` and `key` do nothing while one is under way."""
+    """Commands. One at a time. While one is under way, writes to `command`, `sa`, `selector` and `key` do nothing;
+    before the engine is ready, those to `command`."""
 
     def __init__(self, bus: RegisterBus, base: int = 0) -> None:
         self.command = ReadWrite(bus, base + 0x0, CommandCommand)

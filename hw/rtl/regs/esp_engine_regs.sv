@@ -1270,7 +1270,7 @@ module esp_engine_regs (
         automatic logic load_next_c;
         next_c = field_storage.command.command.index.value;
         load_next_c = '0;
-        if(decoded_reg_strb.command.command && decoded_req_is_wr && !(hwif_in.locked)) begin // SW write
+        if(decoded_reg_strb.command.command && decoded_req_is_wr && !(hwif_in.busy)) begin // SW write
             next_c = (field_storage.command.command.index.value & ~decoded_wr_biten[15:0]) | (decoded_wr_data[15:0] & decoded_wr_biten[15:0]);
             load_next_c = '1;
         end
@@ -1293,7 +1293,7 @@ module esp_engine_regs (
         automatic logic load_next_c;
         next_c = field_storage.command.command.direction.value;
         load_next_c = '0;
-        if(decoded_reg_strb.command.command && decoded_req_is_wr && !(hwif_in.locked)) begin // SW write
+        if(decoded_reg_strb.command.command && decoded_req_is_wr && !(hwif_in.busy)) begin // SW write
             next_c = (field_storage.command.command.direction.value & ~decoded_wr_biten[16:16]) | (decoded_wr_data[16:16] & decoded_wr_biten[16:16]);
             load_next_c = '1;
         end
@@ -1316,7 +1316,7 @@ module esp_engine_regs (
         automatic logic load_next_c;
         next_c = field_storage.command.command.operation.value;
         load_next_c = '0;
-        if(decoded_reg_strb.command.command && decoded_req_is_wr && !(hwif_in.locked)) begin // SW write
+        if(decoded_reg_strb.command.command && decoded_req_is_wr && !(hwif_in.busy)) begin // SW write
             next_c = (field_storage.command.command.operation.value & ~decoded_wr_biten[18:17]) | (decoded_wr_data[18:17] & decoded_wr_biten[18:17]);
             load_next_c = '1;
         end
@@ -1339,7 +1339,7 @@ module esp_engine_regs (
         automatic logic load_next_c;
         next_c = field_storage.command.command.go.value;
         load_next_c = '0;
-        if(decoded_reg_strb.command.command && decoded_req_is_wr && !(hwif_in.locked)) begin // SW write
+        if(decoded_reg_strb.command.command && decoded_req_is_wr && !(hwif_in.busy)) begin // SW write
             next_c = (field_storage.command.command.go.value & ~decoded_wr_biten[31:31]) | (decoded_wr_data[31:31] & decoded_wr_biten[31:31]);
             load_next_c = '1;
         end else begin // singlepulse clears back to 0
@@ -1396,9 +1396,6 @@ module esp_engine_regs (
         end else if(decoded_reg_strb.command.answer && decoded_req_is_wr) begin // SW write 1 clear
             next_c = field_storage.command.answer.done.value & ~(decoded_wr_data[31:31] & decoded_wr_biten[31:31]);
             load_next_c = '1;
-        end else begin // HW Write
-            next_c = hwif_in.command.answer.done.next;
-            load_next_c = '1;
         end
         field_combo.command.answer.done.next = next_c;
         field_combo.command.answer.done.load_next = load_next_c;
@@ -1412,6 +1409,7 @@ module esp_engine_regs (
             end
         end
     end
+    assign hwif_out.command.answer.done.value = field_storage.command.answer.done.value;
     for(genvar i0=0; i0<8; i0++) begin
         // Field: esp_engine.key.word[].value
         always_comb begin

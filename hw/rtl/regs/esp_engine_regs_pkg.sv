@@ -225,7 +225,6 @@ package esp_engine_regs_pkg;
     } esp_engine__command__answer__answer__in_t;
 
     typedef struct {
-        logic next;
         logic hwclr;
         logic hwset;
     } esp_engine__command__answer__done__in_t;
@@ -411,6 +410,7 @@ package esp_engine_regs_pkg;
 
     typedef struct {
         logic locked;
+        logic busy;
         logic key_clear;
         esp_engine__identity__in_t identity;
         esp_engine__control__in_t control;
@@ -490,7 +490,16 @@ package esp_engine_regs_pkg;
     } esp_engine__command__command__out_t;
 
     typedef struct {
+        logic value;
+    } esp_engine__command__answer__done__out_t;
+
+    typedef struct {
+        esp_engine__command__answer__done__out_t done;
+    } esp_engine__command__answer__out_t;
+
+    typedef struct {
         esp_engine__command__command__out_t command;
+        esp_engine__command__answer__out_t answer;
     } esp_engine__command__out_t;
 
     typedef struct {
