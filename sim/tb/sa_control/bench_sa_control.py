@@ -4,54 +4,17 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import cocotb
 from cocotb.triggers import FallingEdge, ReadOnly
 
+from sim.tb.sa_control.world import DIRECTIONS, SA, World
 from sim.tb.structs import layout
 from sim.tb.traffic.reset import reset
 
 SAS, SELECTORS, PER_SA = (int(os.environ[name]) for name in ("SAS", "SELECTORS", "PER_SA"))
-COMMAND, ANSWER, OP, SPI_ANSWER = (layout(f"{one}_e") for one in ("command", "answer", "spi_op", "spi_answer"))
-SA = {"outbound": layout("outbound_sa_t"), "inbound": layout("inbound_sa_t")}
-SPI_KEY, USAGE = layout("spi_key_t"), layout("sa_usage_t")
-DIRECTIONS = ("outbound", "inbound")
-
-
-def delay() -> int:
-    return random.choice((0, 0, 1, 3, random.randint(0, 30)))
-
-
-@dataclass
-class Direction:
-    """What a direction has: SAs and keys. Its commands take their time."""
-
-    table: list[int]
-    keys: list[int]
-    # What is under way: the SA, its data, cycles that are left.
-    sa: int | None = None
-    data: int = 0
-    left: int = 0
-    reading: int | None = None
-
-
-@dataclass
-class World:
-    """All that sa_control drives, cycle by cycle."""
-
-    # Of key_unit: what is in its staging memories, cycles that it is busy, and whether it says so.
-    staged: int
-    busy: int = 0
-    done: bool = False
-    next_key: int = 0
-    directions: dict[str, Direction] = field(default_factory=dict)
-    spis: dict[int, int] = field(default_factory=dict)
-    op: tuple[int, int, int] | None = None
-    op_left: int = 0
-    log: list[str] = field(default_factory=list)
+COMMAND, ANSWER, SPI_KEY = layout("command_e"), layout("answer_e"), layout("spi_key_t")
 
 
 class TB:
@@ -60,111 +23,26 @@ class TB:
     def __init__(self, dut: Any) -> None:
         self.dut = dut
         self.started = False
-        self.full = False
         self.answer: int | None = None
         self.usage: int | None = None
         self.selectors: list[int] = []
         self.cleared = False
-        self.read_sa = 0
 
     async def begin(self) -> None:
-        # What was before the sweep is anything.
-        self.world = World(random.getrandbits(256) | 1)
-        for name in DIRECTIONS:
-            some = [random.getrandbits(SA[name].width) | 1 for _ in range(SAS)]
-            self.world.directions[name] = Direction(some, [random.getrandbits(256) | 1 for _ in range(SAS)])
-        low = ["go_i", "key_busy_i", "key_done_i", "spi_op_ready_i", "spi_answer_valid_i", "event_ready_i",
-               "forget_ready_i", "others_ready_i"]  # fmt: skip
-        for name in DIRECTIONS:
-            low += [f"{name}_{one}_i" for one in ("command_ready", "command_done", "read_ready", "read_done")]
+        self.world = World(self.dut, SAS)
         for name in ("outbound_sa_i", "inbound_sa_i", "spi_key_i", "key_i"):
             getattr(self.dut, name).value = 0
-        await reset(self.dut, *low, started=self.started)
+        low = ("go_i", "event_ready_i", "forget_ready_i", "others_ready_i")
+        await reset(self.dut, *low, *self.world.inputs(), started=self.started)
         self.started = True
-
-    def _drive(self) -> None:
-        dut, world = self.dut, self.world
-        dut.key_busy_i.value, dut.key_done_i.value = world.busy > 0, world.done
-        for name, one in world.directions.items():
-            port: Callable[[str], Any] = lambda what, name=name: getattr(dut, f"{name}_{what}_i")  # noqa: E731
-            port("command_ready").value = one.sa is None and random.random() < 0.5
-            port("command_done").value = one.sa is not None and one.left == 0
-            port("read_ready").value = one.reading is None and random.random() < 0.5
-            port("read_done").value = one.reading == 0
-            port("read_usage").value = self._usage(name) if one.reading == 0 else random.getrandbits(USAGE.width)
-        dut.spi_op_ready_i.value = world.op is None and random.random() < 0.5
-        answers = world.op is not None and world.op_left == 0
-        dut.spi_answer_valid_i.value = answers
-        dut.spi_answer_i.value = self._spi_answer(*world.op) if answers and world.op else random.getrandbits(2)
-        dut.event_ready_i.value = random.random() < 0.5
-        dut.forget_ready_i.value = random.random() < 0.5
-
-    def _usage(self, name: str) -> int:
-        return hash((name, self.read_sa)) % (1 << USAGE.width)
-
-    def _spi_answer(self, op: int, key: int, sa: int) -> int:
-        spis = self.world.spis
-        if op == OP["SpiInsert"]:
-            if key in spis:
-                return SPI_ANSWER["SpiExists"]
-            if self.full:
-                return SPI_ANSWER["SpiFull"]
-            spis[key] = sa
-        elif spis.pop(key, None) is None:
-            return SPI_ANSWER["SpiAbsent"]
-        return SPI_ANSWER["SpiDone"]
 
     async def tick(self) -> None:
         """One cycle, begun behind a falling edge."""
         dut, world = self.dut, self.world
-        self._drive()
+        world.drive()
+        dut.event_ready_i.value, dut.forget_ready_i.value = random.random() < 0.5, random.random() < 0.5
         await ReadOnly()
-        # key_unit.
-        start, zero = bool(dut.key_start_o.value), bool(dut.key_zero_o.value)
-        under_way = any(one.sa is not None for one in world.directions.values())
-        world.done = world.busy == 1
-        if world.busy:
-            world.busy -= 1
-            if not world.busy:
-                world.staged = world.next_key
-        if start or zero:
-            assert not (start and zero) and not dut.key_busy_i.value and not under_way
-            world.next_key = 0
-            if start:
-                world.next_key = int(dut.key_o.value) & (1 << (256 if dut.key256_o.value else 128)) - 1
-                assert dut.key_clear_o.value, "the key stays in its registers"
-            world.busy = 1 + delay()
-            world.log.append("key" if start else "zero")
-        # The directions.
-        for name, one in world.directions.items():
-            if one.sa is not None:
-                if one.left:
-                    one.left -= 1
-                else:
-                    one.table[one.sa], one.keys[one.sa] = one.data, world.staged
-                    world.log.append(f"{name} {one.sa} {'set' if one.data else 'cleared'}")
-                    one.sa = None
-            elif getattr(dut, f"{name}_command_valid_o").value and getattr(dut, f"{name}_command_ready_i").value:
-                assert not world.busy
-                one.sa = int(getattr(dut, f"{name}_command_sa_o").value)
-                one.data = int(getattr(dut, f"{name}_command_data_o").value)
-                one.left = delay()
-            if one.reading is not None:
-                one.reading = one.reading - 1 if one.reading else None
-            elif getattr(dut, f"{name}_read_valid_o").value and getattr(dut, f"{name}_read_ready_i").value:
-                one.reading = delay()
-                self.read_sa = int(getattr(dut, f"{name}_read_sa_o").value)
-        # The table of SPIs.
-        if world.op is not None:
-            if world.op_left:
-                world.op_left -= 1
-            else:
-                world.log.append("insert" if world.op[0] == OP["SpiInsert"] else "away")
-                world.op = None
-        elif dut.spi_op_valid_o.value and dut.spi_op_ready_i.value:
-            world.op = int(dut.spi_op_o.value), int(dut.spi_op_key_o.value), int(dut.spi_op_sa_o.value)
-            world.op_left = delay()
-        # Events.
+        world.sample()
         for name in ("event", "forget"):
             if getattr(dut, f"{name}_valid_o").value and getattr(dut, f"{name}_ready_i").value:
                 direction = DIRECTIONS[int(dut.event_direction_o.value)]
@@ -173,6 +51,8 @@ class TB:
             self.selectors.append(int(dut.selector_index_o.value))
         if dut.usage_valid_o.value:
             self.usage = int(dut.usage_o.value)
+        if dut.key_start_o.value:
+            assert dut.key_clear_o.value, "the key stays in its registers"
         self.cleared |= bool(dut.key_clear_o.value)
         if dut.done_o.value:
             assert self.answer is None
@@ -265,7 +145,7 @@ async def commands_do_what_they_say_and_nothing_else(dut: Any) -> None:
         name = random.choice(("Install", "Install", "Remove", "Read", "Selector"))
         index = random.randrange(SAS) if random.random() < 0.9 else random.choice((SAS, SAS + 1, 0x8000, 0xFFFF))
         staged, key = some_sa(direction), random.getrandbits(256)
-        tb.full = random.random() < 0.1
+        tb.world.full = random.random() < 0.1
         number = SA[direction].pack(staged[direction])
         log: list[str] | None = None
         if name == "Selector":
@@ -291,7 +171,7 @@ async def commands_do_what_they_say_and_nothing_else(dut: Any) -> None:
             made = [f"{direction} {index} set", "zero"]
             if direction == "inbound" and index in spis.values():
                 wanted, log = "InUse", []
-            elif direction == "inbound" and (staged["spi_key"] in spis or tb.full):
+            elif direction == "inbound" and (staged["spi_key"] in spis or tb.world.full):
                 wanted = "SpiExists" if staged["spi_key"] in spis else "SpiFull"
                 log = ["key", *made, "insert", f"{direction} {index} cleared", f"forget {direction} {index}"]
             else:
@@ -307,7 +187,7 @@ async def commands_do_what_they_say_and_nothing_else(dut: Any) -> None:
         assert (answer, tb.world.log) == (wanted, log), (name, direction, index)
         assert tb.selectors == ([index] if (name, wanted) == ("Selector", "Done") else [])
         if (name, wanted) == ("Read", "Done"):
-            assert tb.read_sa == index and tb.usage == tb._usage(direction)
+            assert tb.world.read_sa == index and tb.usage == tb.world.usage(direction, index)
         else:
             assert tb.usage is None
         for one in DIRECTIONS:
