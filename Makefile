@@ -10,7 +10,7 @@ TESTS ?= tests sim
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vm test-rtl lint coverage verify bench bench-kernel fuzz clean sweep
+.PHONY: help venv demo test test-vm test-rtl regs regs-html coverage lint verify bench bench-kernel fuzz clean sweep
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,13 @@ coverage: venv ## what the benches cover of the RTL and of what traffic can be l
 	@tools/setup.sh system rtl
 	@RTL_COVERAGE=1 $(PY) -m pytest -n $(WORKERS) --verify sim
 	@$(PY) -m sim.coverage.report
+
+regs: venv ## the register block, classes, C header and page that are made of hw/regs/esp_engine.rdl
+	@$(PY) -m appliance.reasons.generate
+	@$(PY) -m tools.registers
+
+regs-html: venv ## the registers as HTML, in build/registers
+	@$(PY) -m tools.registers --html build/registers
 
 lint: venv ## ruff and mypy --strict
 	@$(PY) -m ruff check .

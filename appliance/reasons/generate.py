@@ -1,4 +1,4 @@
-"""Generate reason.py, README.md and the RTL's reason_pkg.sv from reasons.toml.
+"""Generate reason.py, README.md and the RTL's reason_pkg.sv and reasons.rdl from reasons.toml.
 
 Run as ``python -m appliance.reasons.generate [--check]``.
 """
@@ -10,7 +10,9 @@ import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).parent
-RTL = HERE.parents[1] / "hw" / "rtl" / "esp" / "reason_pkg.sv"
+HW = HERE.parents[1] / "hw"
+RTL = HW / "rtl" / "esp" / "reason_pkg.sv"
+RDL = HW / "regs" / "reasons.rdl"
 KINDS = ("drop", "refusal", "failure")
 FIELDS = {"code", "kind", "words", "remedy"}
 
@@ -85,8 +87,9 @@ def readme(entries: dict[str, dict[str, str | int]]) -> str:
         "# Reasons",
         "",
         "Every reason for a drop, a refusal or a failure, in one list: `reasons.toml`. Exceptions, logs, the console,",
-        "counters and the hardware's drop codes use it. `reason.py`, this page and `hw/rtl/esp/reason_pkg.sv` are",
-        "generated from it by `python -m appliance.reasons.generate`; a test fails when they are stale.",
+        "counters and the hardware's drop codes use it. `reason.py`, this page, `hw/rtl/esp/reason_pkg.sv` and",
+        "`hw/regs/reasons.rdl` are generated from it by `python -m appliance.reasons.generate`; a test fails when they",
+        "are stale.",
         "",
         "| code | name | kind | what happened | what to do |",
         "|---|---|---|---|---|",
@@ -117,10 +120,31 @@ def systemverilog(entries: dict[str, dict[str, str | int]]) -> str:
     return "\n".join([*lines, "  } reason_e;", "", "endpackage", ""])
 
 
+def systemrdl(entries: dict[str, dict[str, str | int]]) -> str:
+    """The drops as an enumeration for the registers of the hardware."""
+    lines = [
+        "// Why the engine drops a packet: the one list's codes 1 to 127.",
+        "//",
+        "// Generated from appliance/reasons/reasons.toml by `python -m appliance.reasons.generate`. Do not edit.",
+        "",
+        "enum reason_e {",
+    ]
+    for name, entry in entries.items():
+        if entry["kind"] == "drop":
+            words = str(entry["words"]).replace('"', '\\"')
+            lines.append(f'  {name} = 7\'d{entry["code"]} {{ desc = "{words}"; }};')
+    return "\n".join([*lines, "};", ""])
+
+
 def outputs() -> dict[Path, str]:
     """What each generated file should hold."""
     entries = load()
-    return {HERE / "reason.py": python(entries), HERE / "README.md": readme(entries), RTL: systemverilog(entries)}
+    return {
+        HERE / "reason.py": python(entries),
+        HERE / "README.md": readme(entries),
+        RTL: systemverilog(entries),
+        RDL: systemrdl(entries),
+    }
 
 
 def main() -> int:

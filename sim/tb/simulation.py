@@ -92,14 +92,8 @@ def build(toplevel: str, parameters: Mapping[str, object], visible: Sequence[str
     environment = {**os.environ, **verilator_environment()}
     with _locked(folder):
         (folder / "parameters.json").write_text(words)
-        seen = [
-            f"{toplevel}.*_i",
-            f"{toplevel}.*_ni",
-            f"{toplevel}.*_o",
-            f"{toplevel}.s_axis_*",
-            f"{toplevel}.m_axis_*",
-            *visible,
-        ]
+        ports = ("*_i", "*_ni", "*_o", "s_axis_*", "m_axis_*", "s_axil_*")
+        seen = [*(f"{toplevel}.{port}" for port in ports), *visible]
         (folder / "visible.vlt").write_text(
             "`verilator_config\n"
             + "".join('public_flat_rw -module "{}" -var "{}"\n'.format(*name.split(".")) for name in seen)

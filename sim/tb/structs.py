@@ -86,10 +86,16 @@ def _names(text: str) -> list[tuple[str, int]]:
     for word in text.split(","):
         name, _, number = (part.strip() for part in word.partition("="))
         if name:
-            value = int(number.rpartition("d")[2] or number) if number else value
+            value = _literal(number) if number else value
             names.append((name, value))
             value += 1
     return names
+
+
+def _literal(text: str) -> int:
+    """A number as SystemVerilog writes it."""
+    _, tick, digits = text.partition("'")
+    return int(digits[1:], {"b": 2, "d": 10, "h": 16}[digits[0]]) if tick else int(text)
 
 
 def _plain(types: dict[str, Layout], text: str) -> Layout | None:

@@ -1,0 +1,1 @@
+"""The ESP engine in hardware: its registers by name."""
