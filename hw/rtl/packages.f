@@ -10,3 +10,4 @@ esp/reason_pkg.sv
 esp/engine_pkg.sv
 outbound/checksum_pkg.sv
 outbound/outbound_pkg.sv
+inbound/inbound_pkg.sv
