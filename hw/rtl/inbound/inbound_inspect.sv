@@ -190,15 +190,19 @@ module inbound_inspect
   // IPv4's checksum follows (RFC 1624 §3, equation 3), a term each cycle.
 
   logic [18:0] sum_q;
-  logic [15:0] checksum;
+  logic [15:0] checksum, old_sum, old_length, old_protocol;
   assign checksum = sent16(~sum_q[15:0]);
+  // Taken away is what is complemented.
+  assign old_sum = ~sent16(opened_i.first[95:80]);
+  assign old_length = ~sent16(opened_i.first[31:16]);
+  assign old_protocol = {8'hff, ~opened_i.first[79:72]};
 
   always_ff @(posedge clk_i) begin
     unique case (step_q)
-      3'd0: sum_q <= 19'(~sent16(opened_i.first[95:80]));
+      3'd0: sum_q <= 19'(old_sum);
       // The length's old value and the protocol's, and the new ones.
-      3'd1: sum_q <= sum_q + (tunnel ? 19'(ecn_delta) : 19'(~sent16(opened_i.first[31:16])));
-      3'd2: if (!tunnel) sum_q <= sum_q + 19'({8'hff, ~opened_i.first[79:72]});
+      3'd1: sum_q <= sum_q + (tunnel ? 19'(ecn_delta) : 19'(old_length));
+      3'd2: if (!tunnel) sum_q <= sum_q + 19'(old_protocol);
       3'd3: if (!tunnel) sum_q <= sum_q + 19'(bytes_q);
       3'd4: if (!tunnel) sum_q <= sum_q + 19'(opened_i.next_header);
       3'd5, 3'd6: sum_q <= 19'(sum_q[15:0]) + 19'(sum_q[18:16]);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from collections import Counter, deque
@@ -206,12 +207,8 @@ def forged(sa: Sa) -> bytes:
 
 def congested(sa: Sa) -> bytes:
     """All that can be on the way in and out (RFC 6040 §4.2)."""
-    packet = good(sa) if sa.transport else encapsulate(sa.sender, sa.form, with_ecn(some_inner(sa)))
-    return with_ecn(packet)
-
-
-def with_ecn(packet: bytes) -> bytes:
-    return with_traffic_class(packet, random.randrange(256))
+    inner = with_traffic_class(some_inner(sa), random.choice((0x00, 0x40, random.randrange(256))))
+    return with_traffic_class(encapsulate(sa.sender, sa.form, inner), random.choice((0x03, random.randrange(256))))
 
 
 def other_port(sa: Sa) -> bytes:
@@ -267,7 +264,7 @@ class TB:
     def __init__(self, dut: object) -> None:
         self.dut = dut
         self.lookup = dut.u_engine.u_lookup
-        self.started = False
+        self.started = self.up = False
         self.cycle = 0
         self.pause = self.patience = 0.0
         self.seen: Counter[object] = Counter()
@@ -283,8 +280,9 @@ class TB:
         self.events: deque[Outcome] = deque()
         self.settled: deque[bytes] = deque(maxlen=40)  # packets whose number is in the window
         self.got = bytearray()
-        self.out_at: list[int] = []
-        self.table: dict[Key, Sa] = {}
+        self.left_at: list[int] = []  # when packets' last beats did
+        self.history: dict[int, list[dict[str, int]]] = {}  # of what was counted, since an SA was installed
+        self.table: dict[Key, int] = {}
         self.installed: dict[int, Sa] = {}
         self.next: Sa | int | None = None  # what a command under way brings
         self.changing: Key | None = None
@@ -292,8 +290,10 @@ class TB:
     async def reset(self) -> None:
         """Reset, and every SA removed, as whoever drives the engine has to."""
         dut = self.dut
+        self.up = False
         await reset(dut, *QUIET, started=self.started)
         self.clear()
+        self.up = True
         if not self.started:
             cocotb.start_soon(self.run())
         self.started = True
@@ -310,12 +310,11 @@ class TB:
         while True:
             await FallingEdge(self.dut.clk_i)
             self.cycle += 1
-            if not self.dut.rst_ni.value:
-                continue
-            self.looked_up()
-            self.told()
-            self.take()
-            self.stream()
+            if self.up:
+                self.looked_up()
+                self.told()
+                self.take()
+                self.stream()
 
     def stream(self) -> None:
         dut = self.dut
@@ -334,8 +333,10 @@ class TB:
         if kind == KIND["ItemCommand"]:
             if isinstance(self.next, Sa):
                 self.installed[self.next.index] = self.next
+                self.history[self.next.index] = [self.next.usage()]
             elif self.next is not None:
                 self.installed.pop(self.next, None)
+                self.history.pop(self.next, None)
             return
         packet = self.coming.popleft()
         header = expected(packet)
@@ -343,13 +344,15 @@ class TB:
         key = header["v6"], header["destination"], header.get("spi", 0)
         table = self.table
         if key == self.changing and kind == KIND["ItemSkip"]:
-            table = {one: sa for one, sa in table.items() if one != key}
-        sa = self.table.get(key)
+            table = {one: index for one, index in table.items() if one != key}
+        sa = self.installed.get(self.table.get(key, -1))
         before = copied(sa.window) if sa is not None and random.random() < 0.1 else None
         outcome = judge(packet, table, self.installed)
         if before is not None and outcome.sa is not None and outcome.reason is not Reason.LIFETIME_EXPIRED:
             self.seen["compared"] += 1
             assert agrees(packet[: header["total_length"]], before, outcome), packet.hex()
+        if outcome.sa is not None:
+            self.history[outcome.sa.index].append(outcome.sa.usage())
         if outcome.reason is None:
             self.leaving.append(outcome)
         else:
@@ -396,8 +399,8 @@ class TB:
         count = keep.bit_count()
         assert keep == (1 << count) - 1 and count and (last or count == 16), f"tkeep {keep:04x}"
         self.got += int(dut.m_axis_tdata.value).to_bytes(16, "little")[:count]
-        self.out_at.append(self.cycle)
         if last:
+            self.left_at.append(self.cycle)
             outcome = self.leaving.popleft()
             assert self.got.hex() == outcome.leaves.hex(), outcome.sent.hex()
             assert outcome.sa is not None and int(dut.m_axis_tuser.value) == outcome.sa.index
@@ -421,13 +424,13 @@ class TB:
 
     async def until(self, few: int) -> None:
         """Until no more than so many beats are still to be sent."""
-        limit = self.cycle + 20_000
+        limit = self.cycle + 80_000
         while len(self.input) > few:
             await FallingEdge(self.dut.clk_i)
             assert self.cycle < limit, "stuck"
 
     async def drain(self) -> None:
-        limit = self.cycle + 20_000
+        limit = self.cycle + 80_000
         while self.input or self.coming or self.bad or self.leaving or self.drops or self.events:
             await FallingEdge(self.dut.clk_i)
             assert self.cycle < limit, f"stuck: {len(self.leaving)} should leave, {len(self.drops)} be dropped"
@@ -464,7 +467,7 @@ class TB:
         dut = self.dut
         self.changing = sa.lookup
         if op == INSERT:
-            self.table[sa.lookup] = sa
+            self.table[sa.lookup] = sa.index
         dut.op_i.value, dut.op_key_i.value, dut.op_sa_i.value = op, key_packed(sa.lookup), sa.index
         dut.op_valid_i.value = 1
         while not dut.op_ready_o.value:
@@ -568,3 +571,247 @@ async def what_leaves_is_what_the_golden_model_opens(dut: object) -> None:
     for one in wanted:
         assert tb.seen[one] >= 10, f"{one} only {tb.seen[one]} times"
     assert tb.seen["compared"] >= 50
+
+
+@cocotb.test()
+async def a_wrong_byte_anywhere_is_noticed(dut: object) -> None:
+    """Each byte of a packet in turn; what is not authenticated does no harm, and the packet itself is good at the end."""
+    tb = TB(dut)
+    await tb.reset()
+    for transport, v6, esn in ((False, False, True), (True, True, False), (False, True, False), (True, False, True)):
+        sa = some_sa(random.randrange(SAS), transport=transport, v6=v6, esn=esn)
+        await tb.install(sa)
+        inner = packets.ipv4(6, random.randbytes(37)) if not v6 else packets.ipv6((), 6, random.randbytes(37))
+        if transport:
+            inner = some_inner(sa)
+        form = replace(sa.form, ports=(1024, sa.udp_port)) if random.getrandbits(1) else sa.form
+        packet = encapsulate(sa.sender, form, inner)
+        begin = expected(packet)["esp_begin"]
+        for at in range(begin, len(packet)):
+            edited = bytearray(packet)
+            edited[at] ^= 1 << random.randrange(8)
+            tb.send(bytes(edited))
+        await tb.drain()
+        assert tb.seen[None] == 0 and sa.integrity >= len(packet) - begin - 8
+        assert sa.window.highest == 0 and sa.packets == 0
+        await tb.check_usage()
+        tb.send(packet)
+        await tb.drain()
+        assert tb.seen[None] == 1
+        tb.seen.clear()
+        await tb.remove(sa)
+
+
+@cocotb.test()
+async def a_packet_cut_anywhere_does_no_harm(dut: object) -> None:
+    tb = TB(dut)
+    await tb.reset()
+    sa = some_sa(0, transport=False, v6=False, esn=False)
+    await tb.install(sa)
+    packet = encapsulate(sa.sender, replace(sa.form, ports=(1, sa.udp_port)), packets.ipv6((), 17, bytes(30)))
+    for end in range(1, len(packet)):
+        tb.send(packet[:end])
+        # The same with headers that say so.
+        cut = bytearray(packet[:end])
+        if end >= 28:
+            cut[2:4], cut[24:26] = end.to_bytes(2, "big"), (end - 20).to_bytes(2, "big")
+            tb.send(packets.with_right_checksum(bytes(cut)))
+    tb.send(packet)
+    await tb.drain()
+    await tb.check_usage()
+    assert tb.seen[None] == 1
+
+
+@cocotb.test()
+async def numbers_are_taken_once(dut: object) -> None:
+    """RFC 4303 §3.4.3 and appendix A: copies, the left edge, far jumps, and over 2^32 with ESN."""
+    tb = TB(dut)
+    await tb.reset()
+    for esn in (False, True):
+        sa = some_sa(SAS - 1, transport=False, v6=bool(random.getrandbits(1)), esn=esn)
+        await tb.install(sa)
+        plaintext = append_trailer(packets.ipv4(6, random.randbytes(20)), 4, 4)
+        outer = packets.ipv4(1, b"")
+
+        def numbered(sequence: int, sa: Sa = sa, plaintext: bytes = plaintext, outer: bytes = outer) -> bytes:
+            return sa.wrap(outer, sa.seal(sequence, plaintext), sa.ported())
+
+        top = 0
+        for jump in (1, 5, WINDOW - 1, 1, WINDOW, 3, WINDOW + 1, 40 * WINDOW, 1, 1 << 31, (1 << 31) - 45 * WINDOW,
+                     30 * WINDOW, *[WINDOW // 2] * 40, 2, 1 << 31):  # fmt: skip
+            top += jump
+            if not esn and top >> 32:
+                break
+            tb.send(numbered(top))
+            tb.send(numbered(top))  # at once, before the first one is known to be good
+            await tb.drain()
+            for back in (0, 1, WINDOW // 3, WINDOW - 2, WINDOW - 1, WINDOW, WINDOW + 1, random.randrange(WINDOW)):
+                if top - back >= 0:
+                    tb.send(numbered(top - back))
+                    tb.send(numbered(top - back))
+            await tb.drain()
+            await tb.check_usage()
+        assert sa.window.highest >> 32 == int(esn) or not esn
+        await tb.remove(sa)
+    assert tb.seen[None] > 300 and tb.seen[Reason.REPLAYED] > 400
+
+
+@cocotb.test()
+async def lifetimes_end(dut: object) -> None:
+    """Soft limits are told of, hard ones too, and nothing more is carried then (RFC 4301 §4.4.2.1)."""
+    tb = TB(dut)
+    await tb.reset()
+    none = {"packets": 0, "bytes": 0}
+    limits = [{"packets": 12, "bytes": 0}, {"packets": 0, "bytes": 1}, {"packets": 20, "bytes": 2000}, none]
+    for turn, (hard, soft) in enumerate(itertools.product(limits, limits[::-1])):
+        sa = some_sa(turn % SAS, transport=bool(turn & 1), v6=bool(turn & 2), esn=False)
+        sa.hard, sa.soft = dict(hard), dict(soft)
+        await tb.install(sa)
+        for _ in range(45):
+            tb.send(random.choice((good, good, good, dummy, forged, other_content))(sa))
+        await tb.drain()
+        await tb.check_usage()
+        await tb.remove(sa)
+    wanted = ("hard_packets", "hard_bytes", "soft_packets", "soft_bytes", "integrity", Reason.LIFETIME_EXPIRED)
+    assert all(tb.seen[one] for one in wanted), tb.seen
+
+
+@cocotb.test()
+async def commands_take_effect_between_two_packets(dut: object) -> None:
+    """Installed over, removed and installed again with packets of all generations on their way; counters read meanwhile."""
+    tb = TB(dut)
+    await tb.reset()
+    sas = await every_kind(tb)
+    running = True
+
+    async def traffic() -> None:
+        while running:
+            for _ in range(random.randrange(30)):
+                await FallingEdge(dut.clk_i)
+            sa = random.choice(sas)
+            tb.send(random.choice((good, good, good, forged, no_esp))(sa))
+            if random.random() < 0.05:
+                tb.moods()
+            await tb.until(random.choice((0, 20, 100)))
+
+    async def requests() -> None:
+        while running:
+            for _ in range(random.choice((0, 3, 100))):
+                await FallingEdge(dut.clk_i)
+            index = random.randrange(SAS)
+            stable = tb.history.get(index)
+            before = len(stable) if stable else 0
+            got = await tb.read(index)
+            if stable is not None and tb.history.get(index) is stable and tb.next is None:
+                assert got in stable, f"{got} after {stable[max(0, before - 5):]}"
+
+    tasks = [cocotb.start_soon(traffic()), cocotb.start_soon(requests())]
+    for _ in range(30):
+        number = random.randrange(len(sas))
+        old = sas[number]
+        new = some_sa(old.index, transport=old.transport, v6=old.lookup[0] == 1, esn=bool(random.getrandbits(1)))
+        # The same table entry leads to the new generation.
+        new.spi, new.destination, new.source = old.spi, old.destination, old.source
+        new = replace(new, form=old.form)
+        if random.random() < 0.4:
+            await tb.stage(None)
+            await tb.command(old.index)
+        await tb.stage(new.key)
+        if random.random() < 0.5:
+            sas[number] = new  # its first packets may be there before it is
+        await tb.command(new)
+        sas[number] = new
+        for _ in range(random.randrange(500)):
+            await FallingEdge(dut.clk_i)
+    running = False
+    tb.pause = tb.patience = 0.0
+    for task in tasks:
+        await task
+    await tb.drain()
+    await tb.check_usage()
+    wanted = (None, Reason.UNKNOWN_SPI, Reason.INTEGRITY, Reason.REPLAYED)
+    assert all(tb.seen[one] for one in wanted[:3]), tb.seen
+
+
+@cocotb.test()
+async def who_does_not_take_stops_the_stream_and_loses_nothing(dut: object) -> None:
+    tb = TB(dut)
+    await tb.reset()
+    sas = await every_kind(tb)
+    tb.patience = 1.0
+    for number in range(60):
+        tb.send(good(random.choice(sas)) if number % 5 else forged(random.choice(sas)))
+    tb.send(encapsulate(sas[0].sender, sas[0].form, some_inner(sas[0])))
+    for _ in range(6000):
+        await FallingEdge(dut.clk_i)
+    assert tb.input and not dut.s_axis_tready.value
+    assert len(tb.leaving) > 3, "nothing waits"
+    tb.patience = 0.0
+    await tb.drain()
+    await tb.check_usage()
+
+
+@cocotb.test()
+async def the_longest_packet_passes(dut: object) -> None:
+    tb = TB(dut)
+    await tb.reset()
+    sa = some_sa(0, transport=False, v6=False, esn=True)
+    await tb.install(sa)
+    for size in (LARGEST - 54, LARGEST - 55, LARGEST - 50, LARGEST - 54):
+        tb.send(encapsulate(sa.sender, sa.form, packets.ipv4(17, bytes(size - 20))))
+    await tb.drain()
+    assert (tb.seen[None], tb.seen[Reason.REPLAYED]) == (3, 0)
+
+
+@cocotb.test()
+async def reset_forgets_everything_under_way(dut: object) -> None:
+    tb = TB(dut)
+    await tb.reset()
+    for _ in range(12):
+        sas = [some_sa(one, transport=bool(one & 1), v6=bool(random.getrandbits(1)), esn=False) for one in range(2)]
+        for sa in sas:
+            await tb.install(sa)
+        tb.moods()
+        for _ in range(12):
+            tb.send(some_packet(tb, sas))
+        for _ in range(random.randrange(400)):
+            await FallingEdge(dut.clk_i)
+        await tb.reset()
+    sa = some_sa(1, transport=False, v6=True, esn=False)
+    await tb.install(sa)
+    tb.pause = tb.patience = 0.0
+    for _ in range(20):
+        tb.send(good(sa))
+    await tb.drain()
+    await tb.check_usage()
+
+
+@cocotb.test()
+async def packets_follow_each_other_without_a_pause(dut: object) -> None:
+    """Frames of 64, 512 and 1,518 bytes in a tunnel over IPv4, with two selectors."""
+    tb = TB(dut)
+    await tb.reset()
+    for transport in (False, True):
+        sa = some_sa(0, transport=transport, v6=False, esn=False)
+        sa.selectors = [(everything(4), False), (everything(4), True)]
+        await tb.install(sa)
+        for frame in (64, 512, 1518):
+            inner = packets.ipv4(17, random.randbytes(frame - 38))
+            inner = inner[:12] + sa.source.packed + sa.destination.packed + inner[20:] if transport else inner
+            inner = packets.with_right_checksum(inner)
+            count = 40
+            sent = [encapsulate(sa.sender, sa.form, inner) for _ in range(count)]
+            for packet in sent:
+                tb.send(packet)
+            tb.left_at.clear()
+            await tb.drain()
+            cycles = (tb.left_at[-1] - tb.left_at[9]) / (count - 10)
+            beats = -(-len(sent[0]) // 16)
+            body = len(sent[0]) - 52
+            # First, text and Last, and one more cycle; in front of that transport mode's header.
+            slots = INTERVAL * (-(-body // 16) + 2)
+            most = max(beats, slots + 1 + (4 if transport else 0), 10)
+            mode = "transport" if transport else "tunnel"
+            dut._log.info("%s, %d: %.2f cycles a packet of %d beats", mode, frame, cycles, beats)
+            assert cycles <= most + (INTERVAL - 1), f"{cycles} cycles a packet, not {most}"
+        await tb.remove(sa)

@@ -158,7 +158,7 @@ def reaches(old: int, new: int, limit: int) -> bool:
     return bool(limit) and old < limit <= new
 
 
-def judge(packet: bytes, table: dict[Key, Sa], installed: dict[int, Sa]) -> Outcome:
+def judge(packet: bytes, table: dict[Key, int], installed: dict[int, Sa]) -> Outcome:
     """One packet that came whole and whose headers hold."""
     header = expected(packet)
     assert header is not None
@@ -167,8 +167,8 @@ def judge(packet: bytes, table: dict[Key, Sa], installed: dict[int, Sa]) -> Outc
         outcome.reason = Reason.ESP_FRAGMENT if header["fragment"] else Reason.MALFORMED_ESP
         return outcome
     outcome.spi, outcome.sequence = header["spi"], header["sequence_low"]
-    sa = table.get((header["v6"], header["destination"], header["spi"]))
-    if sa is None or installed.get(sa.index) is not sa:
+    sa = installed.get(table.get((header["v6"], header["destination"], header["spi"]), -1))
+    if sa is None or sa.spi != header["spi"]:
         outcome.reason = Reason.UNKNOWN_SPI
         return outcome
     if header["protocol"] == UDP and header["destination_port"] != sa.udp_port:
