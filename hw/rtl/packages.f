@@ -12,3 +12,4 @@ esp/engine_pkg.sv
 outbound/checksum_pkg.sv
 outbound/outbound_pkg.sv
 regs/esp_engine_regs_pkg.sv
+inbound/inbound_pkg.sv

@@ -13,6 +13,10 @@
 // answer means anything; if they are more, those behind are padding of the link (RFC 894) and were not looked at.
 // So packets whose length is known only after they went by (decrypted ones, RFC 4303 §2.7) need nothing special.
 //
+// A packet may also begin behind its IPv6 header (upper_first_i), with an extension header that is no fragment header:
+// its places count from there, its length is held against nothing, and of the answer only `malformed`, which speaks of the
+// walk alone, the upper layer, its ports and whether it is a fragment mean anything.
+//
 // IPv6 packets of more than 65,535 bytes, header included, do not fit length_t and are called malformed.
 
 module ip_parser
@@ -23,6 +27,8 @@ module ip_parser
   input  logic       valid_i,
   input  logic       last_i,
   input  beat_t      data_i,
+  // With a packet's first beat: what is behind an IPv6 header, without that.
+  input  logic       upper_first_i,
   output logic       valid_o,
   output ip_header_t header_o
 );
@@ -71,7 +77,7 @@ module ip_parser
     end
   end
 
-  logic valid1_q, first1_q, last1_q;
+  logic valid1_q, first1_q, last1_q, upper1_q;
   beat_t data1_q;
   kind_t high_kind1_q, low_kind1_q, next_kind1_q;
   logic [3:0] in_header1_q;
@@ -92,6 +98,7 @@ module ip_parser
       if (first_q) beat_count_q <= 3'd1;
       else if (!beat_count_q[2]) beat_count_q <= beat_count_q + 1'b1;
       first1_q <= first_q;
+      upper1_q <= upper_first_i;
       last1_q <= last_i;
       data1_q <= leftmost_first(data_i);
       // An extension header begins with what follows it; IPv6's header has that in byte 6.
@@ -192,6 +199,11 @@ module ip_parser
     base_d.traffic_class = is_v6 ? data1_q[123:116] : data1_q[119:112];
     base_d.flow_label = is_v6 ? data1_q[115:96] : '0;
     base_d.dont_fragment = is_v4 && data1_q[78];
+    if (upper1_q) begin
+      base_d.v6 = 1'b1;
+      base_d.bad = 1'b0;
+      base_d.total_length = '1;
+    end
   end
 
   always_comb begin
@@ -214,9 +226,19 @@ module ip_parser
     start.found.esp_protocol_at = start.found.protocol_at;
   end
 
+  // An extension header is due at once. Routing headers and hop-by-hop options are walked like destination options.
+  walk_t upper_start, walk_from;
+
+  always_comb begin
+    upper_start = '0;
+    upper_start.kind.walked = 1'b1;
+    upper_start.kind.destination = 1'b1;
+  end
+
   // Two headers of 8 bytes may begin in one beat.
-  assign high_step = step(walk2_q, {data1_q[127:99], data1_q[96]}, high_kind1_q);
-  assign walk_d = first1_q ? start : step(high_step, {data1_q[63:35], data1_q[32]}, low_kind1_q);
+  assign walk_from = first1_q ? upper_start : walk2_q;
+  assign high_step = step(walk_from, {data1_q[127:99], data1_q[96]}, high_kind1_q);
+  assign walk_d = first1_q && !upper1_q ? start : step(high_step, {data1_q[63:35], data1_q[32]}, low_kind1_q);
 
   logic valid2_q, first2_q, last2_q;
   beat_t data2_q;

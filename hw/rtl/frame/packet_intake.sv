@@ -170,6 +170,7 @@ module packet_intake
     .valid_i (accept),
     .last_i  (s_axis_tlast),
     .data_i  (s_axis_tdata),
+    .upper_first_i(1'b0),
     .valid_o (header_valid),
     .header_o(header)
   );

@@ -1,0 +1,296 @@
+// What is to be said of an opened packet if it is authentic: the trailer (RFC 4303 §2.4 to §2.7), the packet in it, its ECN
+// (RFC 6040 §4.2), the traffic selectors (RFC 4301 §5.2); and what changes in it on the way out.
+//
+// The first of these that is not right is the reason. One packet at a time: nine cycles with two selectors, and one more
+// for each further one.
+//
+// Transport mode over IPv6: extension headers in the text are walked, but behind a fragment header, which is taken for one
+// without ports, what it names is not. The ten headers that a packet may have are counted from there on.
+
+module inbound_inspect
+  import esp_pkg::*;
+  import reason_pkg::*;
+  import selector_pkg::*;
+  import inbound_pkg::*;
+#(
+  // As selector_check has them.
+  parameter int unsigned NSelectors = 512,
+  parameter int unsigned MaxPerSa = 16,
+  localparam int unsigned IndexWidth = NSelectors > 1 ? $clog2(NSelectors) : 1
+) (
+  input  logic                  clk_i,
+  input  logic                  rst_ni,
+
+  input  logic                  selector_write_i,
+  input  logic [IndexWidth-1:0] selector_index_i,
+  input  selector_t             selector_i,
+
+  // From inbound_text; stays until it is taken.
+  input  logic                  opened_valid_i,
+  output logic                  opened_ready_o,
+  input  opened_t               opened_i,
+
+  // For one cycle.
+  output logic                  content_valid_o,
+  output content_t              content_o
+);
+
+  localparam int unsigned CountWidth = $clog2(MaxPerSa + 1);
+  localparam int unsigned CountBits = CountWidth < 8 ? CountWidth : 8;
+  localparam logic [1:0] NotEct = 2'b00;
+  localparam logic [1:0] Ect1 = 2'b01;
+  localparam logic [1:0] Ect0 = 2'b10;
+  localparam logic [1:0] Ce = 2'b11;
+
+  if (NSelectors > 65536) begin : gen_many_selectors
+    $error("an SA names its first selector with 16 bits");
+  end
+  if (MaxPerSa > 255) begin : gen_many_per_sa
+    $error("an SA counts its selectors with 8 bits");
+  end
+
+  function automatic logic [127:0] leftmost_first(input beat_t data);
+    for (int i = 0; i < 16; i++) leftmost_first[8*i+:8] = data[8*(15-i)+:8];
+  endfunction
+
+  function automatic logic [15:0] sent16(input logic [15:0] number);
+    return {number[7:0], number[15:8]};
+  endfunction
+
+  typedef enum logic [1:0] {
+    Idle,
+    Place,
+    Ask,
+    Wait
+  } state_e;
+  state_e state_q, state_d;
+  // Steps of the checksum that are behind.
+  logic [2:0] step_q;
+
+  text_plan_t plan;
+  inner_t inner;
+  assign plan = opened_i.plan;
+  assign inner = opened_i.inner;
+
+  // Idle: how long the payload is, and what it is said to be.
+
+  logic tunnel;
+  logic [16:0] payload_q;  // negative if the pad length counts more than there is
+  logic dummy_q, is_v4_q, is_v6_q, walked_q, fragment_q, misplaced_q;
+  assign tunnel = !plan.transport;
+
+  always_ff @(posedge clk_i) begin
+    if (state_q == Idle) begin
+      payload_q <= {1'b0, plan.body} - 17'd2 - {9'd0, opened_i.pad_length};
+      dummy_q <= opened_i.next_header == NoNextHeader;
+      is_v4_q <= opened_i.next_header == Ipv4;
+      is_v6_q <= opened_i.next_header == Ipv6;
+      // Of IPv6, and in transport mode: what the text begins with.
+      walked_q <= plan.v6 && opened_i.next_header inside {HopByHop, Routing, DestinationOptions};
+      fragment_q <= plan.v6 && opened_i.next_header == Fragment;
+      // RFC 8200 §4.1: hop-by-hop options come right behind the IPv6 header, or not at all.
+      misplaced_q <= plan.v6 && opened_i.next_header == HopByHop && plan.kept != 16'd40;
+    end
+  end
+
+  // Place: where the upper layer is, and how much of it there is.
+
+  flow_t flow_q;  // has_ports comes in a cycle later
+  length_t bytes_q;
+  logic later_q, long_q;
+  logic [16:0] room_q;  // negative if the headers are longer than what is there
+  logic [127:0] outer_source, outer_destination;
+
+  always_comb begin
+    outer_source = 128'({opened_i.first[103:96], opened_i.first[111:104], opened_i.first[119:112], opened_i.first[127:120]});
+    outer_destination = 128'({opened_i.second[7:0], opened_i.second[15:8], opened_i.second[23:16], opened_i.second[31:24]});
+    if (plan.v6) begin
+      outer_source = leftmost_first({opened_i.second[63:0], opened_i.first[127:64]});
+      outer_destination = leftmost_first({opened_i.third, opened_i.second[127:64]});
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (state_q == Place) begin
+      long_q <= {1'b0, inner.total_length} > payload_q;
+      later_q <= inner.later_fragment && (tunnel || walked_q);
+      bytes_q <= tunnel ? inner.total_length : plan.kept + payload_q[15:0];
+      if (tunnel) room_q <= {1'b0, inner.total_length} - {1'b0, inner.upper_at};
+      else room_q <= payload_q - {1'b0, walked_q ? inner.upper_at : 16'd0};
+      flow_q.has_ports <= 1'b0;
+      flow_q.v6 <= tunnel ? inner.v6 : plan.v6;
+      flow_q.local_address <= tunnel ? inner.destination : outer_destination;
+      flow_q.remote_address <= tunnel ? inner.source : outer_source;
+      if (tunnel || walked_q) begin
+        flow_q.protocol <= inner.protocol;
+        flow_q.local_port <= inner.destination_port;
+        flow_q.remote_port <= inner.source_port;
+      end else begin
+        flow_q.protocol <= fragment_q ? opened_i.text[7:0] : opened_i.next_header;
+        flow_q.remote_port <= sent16(opened_i.text[15:0]);
+        // Type and code stand for both ends (RFC 7296 §3.13.1).
+        if (opened_i.next_header inside {Icmp, Icmpv6}) flow_q.local_port <= sent16(opened_i.text[15:0]);
+        else flow_q.local_port <= sent16(opened_i.text[31:16]);
+      end
+    end
+  end
+
+  // Ask, Wait: the selectors.
+
+  flow_t flow;
+  always_comb begin
+    flow = flow_q;
+    flow.has_ports = 1'b0;
+    if (flow_q.protocol inside {Tcp, Udp, Dccp, Sctp, UdpLite}) flow.has_ports = room_q >= 17'd4;
+    if (flow_q.protocol inside {Icmp, Icmpv6}) flow.has_ports = room_q >= 17'd2;
+    if (later_q || (fragment_q && !tunnel) || room_q[16]) flow.has_ports = 1'b0;
+  end
+
+  // It stays until the next one asks.
+  logic inside_all;
+  logic ask_ready, asked, done, done_q;
+  assign asked = state_q == Ask && ask_ready;
+
+  selector_check #(
+    .NSelectors(NSelectors),
+    .MaxPerSa(MaxPerSa)
+  ) u_selectors (
+    .clk_i,
+    .rst_ni,
+    .write_i(selector_write_i),
+    .write_index_i(selector_index_i),
+    .write_selector_i(selector_i),
+    .valid_i(state_q == Ask),
+    .ready_o(ask_ready),
+    .flow_i(flow),
+    .first_i(IndexWidth'(plan.selector_first)),
+    .count_i(CountWidth'(plan.selector_count[CountBits-1:0])),
+    .done_o(done),
+    .inside_o(inside_all)
+  );
+
+  // ECN (RFC 6040 §4.2, figure 4), and what it does to the first word of an IPv4 header.
+
+  logic [1:0] ecn;
+  logic ecn_change, ecn_drop;
+  logic [15:0] ecn_delta;
+  assign ecn_drop = inner.ecn == NotEct && plan.ecn == Ce;
+  always_comb begin
+    ecn = inner.ecn;
+    ecn_delta = 16'd0;
+    unique case ({inner.ecn, plan.ecn})
+      {Ect0, Ect1}: {ecn, ecn_delta} = {Ect1, ~16'd1};
+      {Ect0, Ce}: {ecn, ecn_delta} = {Ce, 16'd1};
+      {Ect1, Ce}: {ecn, ecn_delta} = {Ce, 16'd2};
+      default: ;
+    endcase
+  end
+  assign ecn_change = ecn != inner.ecn;
+
+  // IPv4's checksum follows (RFC 1624 §3, equation 3), a term each cycle.
+
+  logic [18:0] sum_q;
+  logic [15:0] checksum, old_sum, old_length, old_protocol;
+  assign checksum = sent16(~sum_q[15:0]);
+  // Taken away is what is complemented.
+  assign old_sum = ~sent16(opened_i.first[95:80]);
+  assign old_length = ~sent16(opened_i.first[31:16]);
+  assign old_protocol = {8'hff, ~opened_i.first[79:72]};
+
+  always_ff @(posedge clk_i) begin
+    unique case (step_q)
+      3'd0: sum_q <= 19'(old_sum);
+      // The length's old value and the protocol's, and the new ones.
+      3'd1: sum_q <= sum_q + (tunnel ? 19'(ecn_delta) : 19'(old_length));
+      3'd2: if (!tunnel) sum_q <= sum_q + 19'(old_protocol);
+      3'd3: if (!tunnel) sum_q <= sum_q + 19'(bytes_q);
+      3'd4: if (!tunnel) sum_q <= sum_q + 19'(opened_i.next_header);
+      3'd5, 3'd6: sum_q <= 19'(sum_q[15:0]) + 19'(sum_q[18:16]);
+      default: ;
+    endcase
+  end
+
+  logic finish;
+  assign finish = state_q == Wait && (done || done_q) && step_q == 3'd7;
+  assign opened_ready_o = finish;
+
+  always_comb begin
+    state_d = state_q;
+    unique case (state_q)
+      Idle: if (opened_valid_i) state_d = Place;
+      Place: state_d = Ask;
+      Ask: if (asked) state_d = Wait;
+      default: if (finish) state_d = Idle;
+    endcase
+  end
+
+  // What is said
+
+  logic bad;
+  reason_e reason;
+  always_comb begin
+    bad = 1'b1;
+    reason = ReasonMalformedEsp;
+    if (payload_q[16]) begin
+      reason = ReasonMalformedEsp;
+    end else if (dummy_q) begin
+      reason = ReasonDummy;
+    end else if (!opened_i.padding_right || (tunnel && !is_v4_q && !is_v6_q)) begin
+      reason = ReasonMalformedEsp;
+    end else if (tunnel && (long_q || inner.malformed || inner.v6 != is_v6_q)) begin
+      reason = ReasonMalformedIp;
+    end else if (!tunnel && (misplaced_q || (walked_q && (inner.malformed || room_q[16]))
+        || (fragment_q && room_q < 17'd8))) begin
+      reason = ReasonMalformedIp;
+    end else if (tunnel && ecn_drop) begin
+      reason = ReasonEcnNotCapable;
+    end else if (!inside_all) begin
+      reason = ReasonSelectorMismatch;
+    end else begin
+      bad = 1'b0;
+    end
+  end
+
+  // What changes
+
+  beat_t first;
+  always_comb begin
+    first = opened_i.first;
+    if (tunnel) begin
+      if (inner.v6) first[13:12] = ecn;
+      else first[9:8] = ecn;
+    end else if (plan.v6) begin
+      first[47:32] = sent16(bytes_q - 16'd40);
+    end else begin
+      first[31:16] = sent16(bytes_q);
+      first[79:72] = opened_i.next_header;
+    end
+    if (!(tunnel ? inner.v6 : plan.v6)) first[95:80] = checksum;
+  end
+
+  always_ff @(posedge clk_i) begin
+    content_o <= '{
+      bad: bad,
+      reason: reason,
+      bytes: bytes_q,
+      first_valid: !tunnel || ecn_change,
+      first: first,
+      patch_valid: !tunnel && plan.v6,
+      patch_at: plan.protocol_at,
+      patch: opened_i.next_header
+    };
+    // A term is right when what it is made of is there: the length is in the fourth step.
+    if (state_q == Idle) step_q <= '0;
+    else if (step_q != 3'd7) step_q <= step_q + 1'b1;
+    if (!rst_ni) begin
+      state_q <= Idle;
+      done_q <= 1'b0;
+      content_valid_o <= 1'b0;
+    end else begin
+      state_q <= state_d;
+      done_q <= state_q == Wait && !finish && (done || done_q);
+      content_valid_o <= finish;
+    end
+  end
+
+endmodule

@@ -1,0 +1,360 @@
+// Reads a received packet out of the frame buffer and makes of it what the cipher takes: slots (gcm_pkg). Beside them go
+// the ICV, to be compared, and in transport mode the header that is kept.
+//
+// A packet is begun when the buffer behind has room for what may leave of it and the verdict has a place for it: from its
+// First slot on there is a slot each cycle, as long as slots are taken, and nothing has to wait. Between two packets of
+// tunnel mode there is one cycle without a slot. The kept header of transport mode is read first, and may wait.
+//
+// From where ESP begins the packet is taken as a row of blocks, put together out of two beats each: the first one is SPI,
+// sequence number and IV, then comes the text, and right behind it, anywhere in a block, the ICV. All of it is in words.
+
+module inbound_stream
+  import esp_pkg::*;
+  import gcm_pkg::*;
+  import reason_pkg::*;
+  import inbound_pkg::*;
+#(
+  // Bits of an SA's number.
+  parameter int unsigned SaWidth = 10,
+  // Bits of a beat's address in the frame buffer.
+  parameter int unsigned PlaceWidth = 11,
+  // Bits of a count of beats in the buffer behind.
+  parameter int unsigned RoomWidth = 12,
+  localparam int unsigned BeatsWidth = PlaceWidth + 1
+) (
+  input  logic                  clk_i,
+  input  logic                  rst_ni,
+
+  // From inbound_fetch.
+  input  logic                  job_valid_i,
+  output logic                  job_ready_o,
+  input  item_kind_e            job_kind_i,
+  input  logic [SaWidth-1:0]    job_sa_i,
+  input  inbound_job_t          job_i,
+  input  reason_e               job_reason_i,
+  input  logic                  job_has_sa_i,
+  input  logic [31:0]           job_spi_i,
+  input  logic [PlaceWidth-1:0] job_place_i,
+  input  logic [BeatsWidth-1:0] job_beats_i,
+
+  // The frame buffer: a beat is there a cycle after its address, and stays while none is read.
+  output logic                  read_o,
+  output logic [PlaceWidth-1:0] read_place_o,
+  input  beat_t                 read_beat_i,
+  // So many beats are not needed any more, in order.
+  output logic                  free_o,
+  output logic [BeatsWidth-1:0] free_beats_o,
+
+  // The buffer behind: how many beats it has room for, and how many are taken from that.
+  input  logic [RoomWidth-1:0]  room_i,
+  output logic                  reserve_o,
+  output logic [RoomWidth-1:0]  reserve_beats_o,
+
+  // Slots.
+  output logic                  slot_valid_o,
+  input  logic                  slot_ready_i,
+  output slot_t                 slot_o,
+  output logic [SaWidth-1:0]    slot_sa_o,
+
+  // Each item, when it is begun; and each packet, for those who take its text.
+  output logic                  item_valid_o,
+  input  logic                  item_room_i,
+  output verdict_item_t         item_o,
+  output logic [SaWidth-1:0]    item_sa_o,
+  output logic                  plan_valid_o,
+  output text_plan_t            plan_o,
+  // The kept header, a beat at a time; what is behind its end is anything.
+  output logic                  part_valid_o,
+  input  logic                  part_ready_i,
+  output beat_t                 part_o,
+  // The ICV of each packet, when its Last slot is made.
+  output logic                  icv_valid_o,
+  output beat_t                 icv_o
+);
+
+  // Bytes of SPI, sequence number, IV and ICV.
+  localparam logic [16:0] Around = 17'd32;
+
+  function automatic logic [31:0] sent32(input logic [31:0] number);
+    return {number[7:0], number[15:8], number[23:16], number[31:24]};
+  endfunction
+
+  typedef enum logic [2:0] {
+    Idle,
+    // The header that is kept, a beat a cycle.
+    Kept,
+    // The first beat of ESP, where ESP does not begin with a beat.
+    Prime,
+    First,
+    Text,
+    Last,
+    Key
+  } state_e;
+  state_e state_q, state_d;
+
+  // All stages move on together, when the last of them can.
+  logic move;
+
+  // The packet under way.
+  inbound_job_t job_q;
+  logic [SaWidth-1:0] sa_q;
+  logic [PlaceWidth-1:0] place_q, place_d, esp_place_q, esp_place;
+  logic [BeatsWidth-1:0] beats_q;
+  length_t kept_left_q, kept_left_d, body_left_q, body_left_d;
+  // Beats of ESP that are still to be read.
+  logic [12:0] esp_left_q, esp_left_d, esp_beats;
+  logic [1:0] shift;
+  assign shift = job_q.esp_begin[3:2];
+
+  logic begin_packet, begin_skip, begin_key;
+  // What is under way is described by registers that the next packet takes over: so its last operation has to move too.
+  logic free;
+  logic [11:0] out_beats;
+  assign out_beats = 12'((17'(job_i.kept) + 17'(job_i.body) + 17'd15) >> 4);
+  assign free = state_q == Idle && move && job_valid_i && item_room_i;
+  assign begin_packet = free && job_kind_i == ItemPacket && 32'(room_i) >= 32'(out_beats);
+  assign begin_skip = free && job_kind_i == ItemSkip;
+  assign begin_key = free && job_kind_i == ItemCommand;
+
+  assign job_ready_o = begin_packet || begin_skip || begin_key;
+  assign reserve_o = begin_packet;
+  assign reserve_beats_o = RoomWidth'(out_beats);
+  assign item_valid_o = job_ready_o;
+  assign item_sa_o = job_sa_i;
+  assign item_o = '{
+    kind: job_kind_i,
+    reason: job_reason_i,
+    has_sa: job_has_sa_i,
+    spi: job_spi_i,
+    sequence_number: job_i.sequence_number,
+    body: job_i.body,
+    beats: out_beats
+  };
+  assign plan_valid_o = begin_packet;
+  assign plan_o = '{
+    transport: job_i.transport,
+    selector_first: job_i.selector_first,
+    selector_count: job_i.selector_count,
+    v6: job_i.v6,
+    ecn: job_i.ecn,
+    kept: job_i.kept,
+    protocol_at: job_i.protocol_at,
+    body: job_i.body
+  };
+
+  // First stage: what to read. Of ESP no more than there is: behind a packet's end another one may be coming in.
+
+  logic read_esp, done;
+  assign esp_place = job_place_i + PlaceWidth'(job_i.esp_begin[15:4]);
+  assign esp_beats = 13'((17'(job_i.esp_begin[3:0]) + 17'(job_i.body) + Around + 17'd15) >> 4);
+  assign done = read_esp && state_q != Idle && esp_left_q == 13'd1;
+  assign free_o = begin_skip || done;
+  assign free_beats_o = begin_skip ? job_beats_i : beats_q;
+
+  always_comb begin
+    state_d = state_q;
+    place_d = place_q;
+    kept_left_d = kept_left_q;
+    body_left_d = body_left_q;
+    esp_left_d = esp_left_q;
+    read_o = 1'b0;
+    read_esp = 1'b0;
+    read_place_o = place_q;
+
+    unique case (state_q)
+      Idle: begin
+        kept_left_d = job_i.kept;
+        body_left_d = job_i.body;
+        esp_left_d = esp_beats;
+        if (begin_key) begin
+          state_d = Key;
+        end else if (begin_packet) begin
+          if (job_i.kept != '0) begin
+            place_d = job_place_i;
+            state_d = Kept;
+          end else begin
+            place_d = esp_place;
+            read_place_o = esp_place;
+            read_esp = job_i.esp_begin[3:2] != '0;
+            state_d = First;
+          end
+        end
+      end
+
+      Kept: begin
+        read_o = move;
+        if (move) begin
+          kept_left_d = kept_left_q - 16'd16;
+          place_d = place_q + 1'b1;
+          if (kept_left_q <= 16'd16) begin
+            place_d = esp_place_q;
+            state_d = shift != '0 ? Prime : First;
+          end
+        end
+      end
+
+      Prime: begin
+        read_esp = move;
+        if (move) state_d = First;
+      end
+
+      First: begin
+        read_esp = move;
+        if (move) state_d = Text;
+      end
+
+      Text: begin
+        read_esp = move;
+        if (move) begin
+          body_left_d = body_left_q - 16'd16;
+          if (body_left_q <= 16'd16) state_d = Last;
+        end
+      end
+
+      Last: begin
+        read_esp = move && esp_left_q != '0;
+        if (move) state_d = Idle;
+      end
+
+      default: if (move) state_d = Idle;
+    endcase
+
+    if (read_esp) begin
+      read_o = 1'b1;
+      place_d = read_place_o + 1'b1;
+      esp_left_d = esp_left_d - 1'b1;
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    place_q <= place_d;
+    kept_left_q <= kept_left_d;
+    body_left_q <= body_left_d;
+    esp_left_q <= esp_left_d;
+    if (begin_packet || begin_key) begin
+      job_q <= job_i;
+      sa_q <= job_sa_i;
+      beats_q <= job_beats_i;
+      esp_place_q <= esp_place;
+    end
+    if (!rst_ni) state_q <= Idle;
+    else state_q <= state_d;
+  end
+
+  // Second stage: the beat is there
+
+  typedef enum logic [2:0] {
+    NoOp,
+    OpKept,
+    OpPrime,
+    OpFirst,
+    OpText,
+    OpLast,
+    OpKey
+  } op_e;
+  op_e op_q;
+  length_t op_body_q;
+  logic [127:32] previous_q, text_q;
+
+  // ESP's block out of two beats.
+  beat_t block;
+  always_comb begin
+    unique case (shift)
+      2'd0: block = read_beat_i;
+      2'd1: block = {read_beat_i[31:0], previous_q};
+      2'd2: block = {read_beat_i[63:0], previous_q[127:64]};
+      2'd3: block = {read_beat_i[95:0], previous_q[127:96]};
+    endcase
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (move) begin
+      op_body_q <= body_left_q;
+      if (op_q inside {OpPrime, OpFirst, OpText}) previous_q <= read_beat_i[127:32];
+      if (op_q == OpText) text_q <= block[127:32];
+    end
+    if (!rst_ni) begin
+      op_q <= NoOp;
+    end else if (move) begin
+      unique case (state_q)
+        Kept:    op_q <= OpKept;
+        Prime:   op_q <= OpPrime;
+        First:   op_q <= OpFirst;
+        Text:    op_q <= OpText;
+        Last:    op_q <= OpLast;
+        Key:     op_q <= OpKey;
+        default: op_q <= begin_packet ? OpPrime : NoOp;
+      endcase
+    end
+  end
+
+  assign part_o = read_beat_i;
+  assign part_valid_o = op_q == OpKept && (!slot_valid_o || slot_ready_i);
+
+  // The ICV out of the block that ends the text and the one behind it.
+  assign icv_valid_o = op_q == OpLast && move;
+  always_comb begin
+    unique case (job_q.body[3:2])
+      2'd0: icv_o = block;
+      2'd1: icv_o = {block[31:0], text_q};
+      2'd2: icv_o = {block[63:0], text_q[127:64]};
+      2'd3: icv_o = {block[95:0], text_q[127:96]};
+    endcase
+  end
+
+  // Third stage: a slot
+
+  logic slot_valid_q;
+  slot_t slot_q;
+  logic [SaWidth-1:0] slot_sa_q;
+  logic [31:0] high;
+  slot_count_t text_slots;
+  assign high = sent32(job_q.sequence_number[63:32]);
+  assign text_slots = slot_count_t'((17'(job_q.body) + 17'd15) >> 4);
+
+  logic [63:0] text_bits, aad_bits;
+  assign text_bits = {45'd0, job_q.body, 3'd0};
+  // RFC 4106 §5: SPI and sequence number, which is 8 bytes long if it is extended.
+  assign aad_bits = job_q.esn ? 64'd96 : 64'd64;
+
+  // Parts that have to wait do so between two packets.
+  assign move = (!slot_valid_q || slot_ready_i) && !(op_q == OpKept && !part_ready_i);
+
+  always_ff @(posedge clk_i) begin
+    if (move) begin
+      slot_sa_q <= sa_q;
+      slot_q.key256 <= job_q.key256;
+      slot_q.decrypt <= 1'b1;
+      slot_q.following <= text_slots + 1'b1;
+      // RFC 4106 §4: salt and IV.
+      slot_q.nonce <= {block[127:64], job_q.salt};
+      slot_q.bytes <= op_body_q > 16'd16 ? 5'd16 : op_body_q[4:0];
+      unique case (op_q)
+        OpFirst: begin
+          slot_q.kind <= SlotFirst;
+          slot_q.data <= job_q.esn ? {32'd0, block[63:32], high, block[31:0]} : {64'd0, block[63:0]};
+        end
+        OpLast: begin
+          slot_q.kind <= SlotLast;
+          slot_q.data <= {sent32(text_bits[31:0]), sent32(text_bits[63:32]), sent32(aad_bits[31:0]), sent32(aad_bits[63:32])};
+        end
+        OpKey: begin
+          slot_q.kind <= SlotKey;
+          slot_q.data <= '0;
+        end
+        default: begin
+          slot_q.kind <= SlotText;
+          slot_q.data <= block;
+        end
+      endcase
+    end
+    if (!rst_ni) slot_valid_q <= 1'b0;
+    else if (move) slot_valid_q <= op_q inside {OpFirst, OpText, OpLast, OpKey};
+    else if (slot_ready_i) slot_valid_q <= 1'b0;
+  end
+
+  assign slot_valid_o = slot_valid_q;
+  assign slot_o = slot_q;
+  assign slot_sa_o = slot_sa_q;
+
+endmodule
