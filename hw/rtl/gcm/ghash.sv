@@ -58,8 +58,8 @@ module ghash
   localparam int unsigned AddrWidth = Words > 1 ? $clog2(Words) : 1;
 
   // The place of H^p is p - 1.
-  function automatic logic [AddrWidth-1:0] address(input logic [SaWidth-1:0] sa, input logic [PlaceWidth-1:0] place);
-    return Powers > 1 ? AddrWidth'({sa, place}) : AddrWidth'(sa);
+  function automatic logic [AddrWidth-1:0] address(input logic [SaWidth-1:0] owner, input logic [PlaceWidth-1:0] place);
+    return Powers > 1 ? AddrWidth'({owner, place}) : AddrWidth'(owner);
   endfunction
 
   // Commands.

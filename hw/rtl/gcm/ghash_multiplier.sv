@@ -51,12 +51,12 @@ module ghash_multiplier
     function automatic logic [Limb-1:0] limbs(input poly_t factor, input int unsigned product);
       logic takes;
       limbs = '0;
-      for (int unsigned i = 0; i < 8; i++) begin
+      for (int unsigned limb = 0; limb < 8; limb++) begin
         takes = 1'b1;
         for (int unsigned level = 0; level < Levels; level++) begin
-          if (digit(product, level) != 2 && digit(product, level) != 32'(i[level])) takes = 1'b0;
+          if (digit(product, level) != 2 && digit(product, level) != 32'(limb[level])) takes = 1'b0;
         end
-        if (takes) limbs ^= factor[Limb*i+:Limb];
+        if (takes) limbs ^= factor[Limb*limb+:Limb];
       end
     endfunction
 
