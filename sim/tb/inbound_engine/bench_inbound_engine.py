@@ -366,7 +366,13 @@ class TB:
         dut = self.dut
         if dut.intake_drop_valid_o.value:
             drop = DROP.unpack(int(dut.intake_drop_o.value))
-            assert drop == {"direction": 1, "has_sa": 0, "reason": self.bad.popleft().value, "spi": 0, "sequence_number": 0}
+            assert drop == {
+                "direction": 1,
+                "has_sa": 0,
+                "reason": self.bad.popleft().value,
+                "spi": 0,
+                "sequence_number": 0,
+            }
         if dut.drop_valid_o.value:
             outcome = self.drops.popleft()
             assert outcome.reason is not None
@@ -703,7 +709,7 @@ async def commands_take_effect_between_two_packets(dut: object) -> None:
             before = len(stable) if stable else 0
             got = await tb.read(index)
             if stable is not None and tb.history.get(index) is stable and tb.next is None:
-                assert got in stable, f"{got} after {stable[max(0, before - 5):]}"
+                assert got in stable, f"{got} after {stable[max(0, before - 5) :]}"
 
     tasks = [cocotb.start_soon(traffic()), cocotb.start_soon(requests())]
     for _ in range(30):

@@ -73,10 +73,11 @@ class Source:
     cycle: int = 0
 
     def __post_init__(self) -> None:
-        names = ("tdata", "tkeep", "tlast", "tuser", "tvalid", "tready")
-        self.data, self.keep, self.last, self.user, self.valid, self.ready = (
+        names = ("tdata", "tkeep", "tlast", "tvalid", "tready")
+        self.data, self.keep, self.last, self.valid, self.ready = (
             getattr(self.dut, f"{self.prefix}_{name}") for name in names
         )
+        self.user = getattr(self.dut, f"{self.prefix}_tuser", None)
         self.offered = False
 
     def send(self, data: bytes, user: int = 0) -> None:
@@ -86,7 +87,8 @@ class Source:
     def send_beats(self, these: list[tuple[int, int, int]], user: int = 0) -> None:
         """Send beats as they are: (tdata, tkeep, tlast). What tuser is behind the first beat does not count."""
         for number, beat in enumerate(these):
-            self.queue.append((*beat, user if number == 0 else random.getrandbits(len(self.user))))
+            other = random.getrandbits(len(self.user)) if self.user is not None else 0
+            self.queue.append((*beat, other if number else user))
 
     async def run(self) -> None:
         """The driver; to be started after reset and never ends."""
@@ -95,7 +97,9 @@ class Source:
                 self.offered = bool(self.queue) and not self.pause()
                 self.valid.value = int(self.offered)
                 if self.offered:
-                    self.data.value, self.keep.value, self.last.value, self.user.value = self.queue[0]
+                    self.data.value, self.keep.value, self.last.value, user = self.queue[0]
+                    if self.user is not None:
+                        self.user.value = user
             taken = self.offered and bool(self.ready.value)
             await FallingEdge(self.dut.clk_i)
             self.cycle += 1
