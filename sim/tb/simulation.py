@@ -34,7 +34,7 @@ _VERILATOR = ("--cc", "--exe", "--vpi", "-Wall", "--assert", "--x-initial", "uni
               "--no-timing", "--timescale", "1ns/1ps", "--prefix", "Vtop", "--autoflush")  # fmt: skip
 _COVERAGE = ("--coverage-line", "--coverage-toggle", "--coverage-max-width", "1024")
 # The package of the index was built without looking for a compiler: how a precompiled header is read is not in it.
-_MAKE = ("CFG_CXXFLAGS_PCH_I=-include", "OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
+_MAKE = ("CFG_CXXFLAGS_PCH_I=-include", "OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1")
 
 
 def rtl_folders() -> list[Path]:

@@ -109,7 +109,8 @@ module aes_pipeline
 
   ram_1r1w #(
     .Width(128),
-    .Depth(NSa)
+    .Depth(NSa),
+    .Forgets(1'b1)
   ) u_whitening (
     .clk_i,
     .write_i(taken && command_i),

@@ -46,7 +46,8 @@ module aes_unit
 
   ram_1r1w #(
     .Width(128),
-    .Depth(Words)
+    .Depth(Words),
+    .Forgets(1'b1)
   ) u_keys (
     .clk_i,
     .write_i(command_i),

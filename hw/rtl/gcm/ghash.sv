@@ -97,7 +97,8 @@ module ghash
 
   ram_1r1w #(
     .Width(128),
-    .Depth(Words)
+    .Depth(Words),
+    .Forgets(1'b1)
   ) u_powers (
     .clk_i,
     .write_i(writing_q),

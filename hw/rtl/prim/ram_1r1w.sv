@@ -12,6 +12,9 @@ module ram_1r1w #(
   // registers and a comparison around it. With 0 there are none, and nobody may read a word in the cycle in which it is
   // written.
   parameter bit ReadOld = 1'b1,
+  // For keys: a word that is written is read in the cycle after, if nothing else is. So what stands at the output is not
+  // a word that has been written over. Data is held for one cycle only then.
+  parameter bit Forgets = 1'b0,
   localparam int unsigned AddrWidth = Depth > 1 ? $clog2(Depth) : 1
 ) (
   input  logic                 clk_i,
@@ -38,8 +41,27 @@ module ram_1r1w #(
     if (write_i) mem[write_addr_i] <= write_data_i;
   end
 
+  logic read;
+  logic [AddrWidth-1:0] read_addr;
+
+  if (Forgets) begin : gen_forgets
+    logic written_q;
+    logic [AddrWidth-1:0] written_addr_q;
+
+    always_ff @(posedge clk_i) begin
+      written_q <= write_i;
+      written_addr_q <= write_addr_i;
+    end
+
+    assign read = read_i || written_q;
+    assign read_addr = read_i ? read_addr_i : written_addr_q;
+  end else begin : gen_keeps
+    assign read = read_i;
+    assign read_addr = read_addr_i;
+  end
+
   always_ff @(posedge clk_i) begin
-    if (read_i) read_data_q <= mem[read_addr_i];
+    if (read) read_data_q <= mem[read_addr];
   end
 
   assign read_data_o = read_data_q;
@@ -47,8 +69,8 @@ module ram_1r1w #(
 `ifndef SYNTHESIS
   always_ff @(posedge clk_i) begin
     if (write_i) assert (32'(write_addr_i) < Depth) else $error("write behind the last word");
-    if (!ReadOld && read_i && write_i && $time != 0) begin
-      assert (read_addr_i != write_addr_i) else $error("a word is read in the cycle in which it is written");
+    if (!ReadOld && read && write_i && $time != 0) begin
+      assert (read_addr != write_addr_i) else $error("a word is read in the cycle in which it is written");
     end
     if (read_i) assert (32'(read_addr_i) < Depth) else $error("read behind the last word");
   end

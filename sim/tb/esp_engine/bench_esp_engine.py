@@ -359,4 +359,5 @@ async def no_key_is_left_in_any_memory(dut: Any) -> None:
     for index in range(SAS):
         for direction in Direction:
             assert await tb.software.command(Operation.REMOVE, index, direction) is Answer.DONE
+    await tb.rest(5)
     assert not secret & found(dut)

@@ -12,7 +12,7 @@ MEMORIES = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("interval", [1, 7])
+@pytest.mark.parametrize("interval", [pytest.param(1, marks=pytest.mark.verify), 7])
 def test_esp_engine(interval: int) -> None:
     simulate(
         "esp_engine",

@@ -7,7 +7,7 @@ import pytest
 from sim.tb.simulation import simulate
 
 
-@pytest.mark.parametrize("interval", [1, 7])
+@pytest.mark.parametrize("interval", [1, pytest.param(7, marks=pytest.mark.verify)])
 def test_outbound_engine(interval: int) -> None:
     simulate(
         "outbound_engine_keyed",

@@ -9,7 +9,7 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
-DEPTH = int(os.environ["DEPTH"])
+DEPTH, FORGETS = int(os.environ["DEPTH"]), os.environ["FORGETS"] == "1"
 
 
 @cocotb.test()
@@ -18,6 +18,7 @@ async def words_are_read_as_they_were_before_the_cycle(dut: object) -> None:
     Clock(dut.clk_i, 10, "ns").start()
     words: dict[int, int] = {}
     due: int | None = None
+    written: int | None = None  # in the cycle before
     for _ in range(3000):
         await FallingEdge(dut.clk_i)
         if due is not None:
@@ -26,6 +27,9 @@ async def words_are_read_as_they_were_before_the_cycle(dut: object) -> None:
         where, there = random.randrange(DEPTH), random.randrange(DEPTH)
         if read:
             due = words.get(there)  # None: never written
+        elif FORGETS and written is not None:
+            due = words[written]
+        written = where if write else None
         data = random.getrandbits(20)
         if write:
             words[where] = data

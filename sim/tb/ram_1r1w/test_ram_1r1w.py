@@ -7,11 +7,11 @@ import pytest
 from sim.tb.simulation import simulate
 
 
-@pytest.mark.parametrize("depth", [1, 7, 64])
-def test_ram_1r1w(depth: int) -> None:
+@pytest.mark.parametrize(("depth", "forgets"), [(1, 0), (7, 0), (64, 0), (64, 1)])
+def test_ram_1r1w(depth: int, forgets: int) -> None:
     simulate(
         "ram_1r1w",
         "sim.tb.ram_1r1w.bench_ram_1r1w",
-        parameters={"Width": 20, "Depth": depth},
-        environment={"DEPTH": str(depth)},
+        parameters={"Width": 20, "Depth": depth, "Forgets": f"1'd{forgets}"},
+        environment={"DEPTH": str(depth), "FORGETS": str(forgets)},
     )
