@@ -12,6 +12,7 @@ import pytest
 
 from appliance.datapath.engine import registers
 from appliance.datapath.engine.bus import unpacked
+from appliance.reasons import Reason
 from sim.tb.structs import layout
 from tools.registers import HEADER, outputs
 
@@ -90,6 +91,7 @@ def test_the_c_header_is_c_and_c_plus_plus(tmp_path: Path) -> None:
     source.write_text(
         f'#include <stddef.h>\n#include "{HEADER}"\n'
         'static_assert(offsetof(esp_engine_t, counters.inbound_bytes_out) == 0x638, "the last register");\n'
+        f'static_assert(ESP_ENGINE__REASON__{Reason.LINK_SCOPE.name} == {Reason.LINK_SCOPE.value}, "a reason");\n'
         'static_assert(offsetof(esp_engine_t, sa.soft_limits) == 0x150, "in the middle");\n'
     )
     for compiler in (["gcc", "-std=c11"], ["g++", "-std=c++17", "-x", "c++"]):
