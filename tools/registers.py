@@ -301,6 +301,15 @@ def _field_access(field: FieldNode) -> str:
     return ", ".join(notes)
 
 
+def c_numbers(top: AddrmapNode) -> str:
+    """The enumerations for C, which the exporter of the header leaves out."""
+    lines = []
+    for name, encode in _enumerations(top).items():
+        lines += ["", f"// enum - esp_engine::{name.removesuffix('_e')}"]
+        lines += [f"#define ESP_ENGINE__{name.removesuffix('_e').upper()}__{one.name} {one.value}" for one in encode]
+    return "\n".join([*lines, ""])
+
+
 def outputs() -> dict[Path, str]:
     """What each generated file should hold."""
     top = compiled()
@@ -320,9 +329,13 @@ def outputs() -> dict[Path, str]:
         )
         CHeaderExporter().export(top, str(Path(folder) / HEADER.name))
         made = {path.name: path.read_text() for path in Path(folder).iterdir()}
+    # Behind the includes, before the first register.
+    begin, registers, rest = made[HEADER.name].partition("\n// reg - ")
+    if not registers:
+        raise ValueError("the C header is not as it was")
     return {
         **{RTL / name: made[name] for name in (f"{MODULE}.sv", f"{MODULE}_pkg.sv")},
-        HEADER: made[HEADER.name],
+        HEADER: begin + c_numbers(top) + registers + rest,
         PAGE: markdown(top),
         CLASSES: python(top),
     }

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+from enum import IntEnum
+from pathlib import Path
+
 import pytest
 
 from appliance.datapath.engine import registers
 from appliance.datapath.engine.bus import unpacked
-from tools.registers import outputs
+from appliance.reasons import Reason
+from sim.tb.structs import layout
+from tools.registers import HEADER, outputs
 
 
 def test_generated_files_are_those_of_the_map() -> None:
@@ -54,3 +62,37 @@ def test_a_long_number_is_several_words_the_lowest_first() -> None:
     assert memory.done[-2:] == [("read", 0x518), ("read", 0x51C)]
     with pytest.raises(ValueError, match="128 bits"):
         engine.sa.source.write(1 << 128)
+
+
+def _shouted(name: str, prefix: str) -> str:
+    """AnswerBadIndex as BAD_INDEX."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name.removeprefix(prefix)).upper()
+
+
+@pytest.mark.parametrize(
+    ("type_name", "prefix", "kind"),
+    [
+        ("command_e", "Command", registers.Operation),
+        ("answer_e", "Answer", registers.Answer),
+        ("direction_e", "", registers.Direction),
+        ("df_e", "Df", registers.Df),
+    ],
+)
+def test_numbers_are_the_rtls(type_name: str, prefix: str, kind: type[IntEnum]) -> None:
+    names = {_shouted(name, prefix): number for name, number in layout(type_name).names}
+    assert names == {one.name: one.value for one in kind}
+
+
+def test_the_c_header_is_c_and_c_plus_plus(tmp_path: Path) -> None:
+    """Its own assertions hold: every register is where the map has it."""
+    if shutil.which("g++") is None or shutil.which("gcc") is None:
+        pytest.skip("no C compiler: apt-get install g++")
+    source = tmp_path / "registers.c"
+    source.write_text(
+        f'#include <stddef.h>\n#include "{HEADER}"\n'
+        'static_assert(offsetof(esp_engine_t, counters.inbound_bytes_out) == 0x638, "the last register");\n'
+        f'static_assert(ESP_ENGINE__REASON__{Reason.LINK_SCOPE.name} == {Reason.LINK_SCOPE.value}, "a reason");\n'
+        'static_assert(offsetof(esp_engine_t, sa.soft_limits) == 0x150, "in the middle");\n'
+    )
+    for compiler in (["gcc", "-std=c11"], ["g++", "-std=c++17", "-x", "c++"]):
+        subprocess.run([*compiler, "-Wall", "-Wextra", "-Werror", "-fsyntax-only", str(source)], check=True)

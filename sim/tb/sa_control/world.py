@@ -49,6 +49,8 @@ class World:
         self.done = False
         self.spis: dict[int, int] = {}
         self.full = False
+        # Commands do not end as long as this holds.
+        self.stalled = False
         self.op: tuple[int, int, int] | None = None
         self.op_left = 0
         # The SA whose counters were read.
@@ -68,7 +70,7 @@ class World:
         self.port("key_busy_i").value, self.port("key_done_i").value = self.busy > 0, self.done
         for name, one in self.directions.items():
             self.port(f"{name}_command_ready_i").value = one.sa is None and random.random() < 0.5
-            self.port(f"{name}_command_done_i").value = one.sa is not None and one.left == 0
+            self.port(f"{name}_command_done_i").value = one.sa is not None and one.left == 0 and not self.stalled
             self.port(f"{name}_read_ready_i").value = one.reading is None and random.random() < 0.5
             self.port(f"{name}_read_done_i").value = one.reading == 0
             usage = self.usage(name, self.read_sa) if one.reading == 0 else random.getrandbits(USAGE.width)
@@ -136,7 +138,7 @@ class World:
         if one.sa is not None:
             if one.left:
                 one.left -= 1
-            else:
+            elif self.port(f"{name}_command_done_i").value:
                 one.table[one.sa], one.keys[one.sa] = one.data, self.staged
                 self.log.append(f"{name} {one.sa} {'set' if one.data else 'cleared'}")
                 one.sa = None
