@@ -10,7 +10,7 @@ TESTS ?= tests sim
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vm test-rtl regs regs-html coverage lint verify bench bench-kernel fuzz clean sweep
+.PHONY: help venv demo test test-vm test-rtl regs regs-html coverage lint verify bench bench-rtl bench-kernel fuzz clean sweep
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,10 @@ bench: venv ## beside strongSwan in the same place in one run; writes build/benc
 		echo "no matplotlib: the numbers are written, the picture is not" >&2
 	@$(PY) -m compileall -q appliance # as pip does on installing: else every start compiles, and stays larger for it
 	@$(NET) $(PY) -m tests.bench.bench_soft $(BENCH)
+
+bench-rtl: venv ## cycles a packet and bits a cycle of the ESP engine, in simulation; writes build/bench/rtl.json
+	@tools/setup.sh system rtl
+	@$(PY) -m sim.bench $(BENCH)
 
 bench-kernel: venv ## the kernel's netlink beside pyroute2 and ip -batch, in the virtual machine; writes build/bench/kernel.json
 	@$(VM)

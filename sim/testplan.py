@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).parents[1]
@@ -43,10 +44,11 @@ class Testpoint:
 
 def load(path: Path = PLAN) -> list[Testpoint]:
     """The plan. Raises PlanError."""
-    points = []
+    points: list[Testpoint] = []
     for entry in tomllib.loads(path.read_text())["testpoint"]:
         try:
-            point = Testpoint(**{key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()})
+            values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()}
+            point = Testpoint(**values)
         except TypeError as error:
             raise PlanError(f"{path.name}: {entry.get('name', entry)}: {error}") from None
         if not point.benches and not point.proofs:

@@ -136,7 +136,7 @@ async def packets_go_out_and_come_back(dut: Any) -> None:
         came = await tb.software.usage(index, Direction.INBOUND)
         count = sum(one == index for one, _ in sent)
         assert out["packets"] == came["packets"] == out["sequence_number"] == came["sequence_number"] == count
-        assert out["bytes"] == tb.outbound[index].bytes
+        assert out["bytes"] == tb.outbound[index].sent_bytes
         assert came["replayed"] == came["integrity_failures"] == 0
     counters, size = tb.software.registers.counters, sum(len(packet) for _, packet in sent)
     ends = [f"{side}_packets_{end}" for side in ("outbound", "inbound") for end in ("in", "out")]

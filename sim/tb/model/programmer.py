@@ -44,9 +44,10 @@ class Programmer:
 
     async def flush(self) -> None:
         """Carry out what was written to the registers."""
-        for address, value in self._bus.writes:
-            await self.master.write_dword(address, value)
+        writes = [self.master.init_write(address, value.to_bytes(4, "little")) for address, value in self._bus.writes]
         self._bus.writes.clear()
+        for write in writes:
+            await write.wait()
 
     async def fields(self, register: Readable[F]) -> F:
         """A register's fields."""
@@ -98,7 +99,7 @@ class Programmer:
         )
         sa.spi.write(model.spi)
         sa.salt.write(int.from_bytes(model.salt, "little"))
-        outer = {"udp": int(form.ports is not None)}
+        udp = int(form.ports is not None)
         if tunnel:
             sa.outer.write(
                 names.SaOuter(
@@ -108,11 +109,11 @@ class Programmer:
                     df=_DF[tunnel.df],
                     flow_copy=int(tunnel.flow_label is None),
                     hop_limit=tunnel.hop_limit,
-                    **outer,
+                    udp=udp,
                 )
             )
         else:
-            sa.outer.write(names.SaOuter(**outer))
+            sa.outer.write(names.SaOuter(udp=udp))
         sa.flow_label.write(tunnel.flow_label or 0 if tunnel else 0)
         sa.tfc.write(tunnel.tfc_length if tunnel else 0)
         source, destination = form.ports or (0, 0)
@@ -172,6 +173,16 @@ class Programmer:
             assert answer is names.Answer.DONE
         self.stage_inbound(model)
         return await self.command(names.Operation.INSTALL, model.index, names.Direction.INBOUND)
+
+    async def install_staged_inbound(self, index: int) -> names.Answer:
+        """Install what is staged; its selectors are in the pool already."""
+        return await self.command(names.Operation.INSTALL, index, names.Direction.INBOUND)
+
+    async def remove(self, index: int) -> None:
+        """Remove the SAs of an index, both ways."""
+        for direction in names.Direction:
+            answer = await self.command(names.Operation.REMOVE, index, direction)
+            assert answer is names.Answer.DONE, answer
 
     async def usage(self, index: int, direction: names.Direction) -> dict[str, int]:
         """The counters of an SA."""

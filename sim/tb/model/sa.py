@@ -64,8 +64,8 @@ class Outbound:
     spi: int
     limits: Mapping[str, int] = field(default_factory=dict)  # hard_packets, soft_bytes, and so on; absent is none
     largest: int = 9728  # bytes of an outer packet
-    packets: int = 0
-    bytes: int = 0
+    sent_packets: int = 0
+    sent_bytes: int = 0
 
     def __post_init__(self) -> None:
         cipher = transform(AES_GCM_16, 0, self.key + self.salt, b"")
@@ -122,7 +122,7 @@ class Outbound:
             return drop.reason, {}
         if self.golden.sequence == _LAST[self.esn]:
             return Reason.SEQUENCE_EXHAUSTED, {}
-        now = {"packets": self.packets, "bytes": self.bytes}
+        now = {"packets": self.sent_packets, "bytes": self.sent_bytes}
         for unit, count in now.items():
             limit = self.limits.get(f"hard_{unit}", 0)
             if limit and count >= limit:
@@ -133,13 +133,13 @@ class Outbound:
             return drop.reason, {}
         if len(made) > self.largest:
             return Reason.TOO_BIG, {}
-        self.packets += 1
-        self.bytes += inner
+        self.sent_packets += 1
+        self.sent_bytes += inner
         events = {"headroom": int(self.golden.remaining == headroom)}
         for kind in ("hard", "soft"):
             for unit, old in now.items():
                 limit = self.limits.get(f"{kind}_{unit}", 0)
-                events[f"{kind}_{unit}"] = int(bool(limit) and old < limit <= getattr(self, unit))
+                events[f"{kind}_{unit}"] = int(bool(limit) and old < limit <= getattr(self, f"sent_{unit}"))
         return made, events
 
 

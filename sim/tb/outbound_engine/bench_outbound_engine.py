@@ -266,8 +266,8 @@ def tb_set_sequence(dut: HierarchyObject, sa: int, number: int) -> None:
 async def counters_are_the_models(tb: TB) -> None:
     for sa, model in enumerate(tb.models):
         usage = await tb.read(sa)
-        assert usage["packets"] == (model.packets if model else 0)
-        assert usage["bytes"] == (model.bytes if model else 0)
+        assert usage["packets"] == (model.sent_packets if model else 0)
+        assert usage["bytes"] == (model.sent_bytes if model else 0)
         assert usage["sequence_number"] == (model.golden.sequence if model else 0)
 
 

@@ -92,6 +92,7 @@ class Source:
 
     async def run(self) -> None:
         """The driver; to be started after reset and never ends."""
+        await FallingEdge(self.dut.clk_i)
         while True:
             if not self.offered:
                 self.offered = bool(self.queue) and not self.pause()
@@ -128,6 +129,7 @@ class Sink:
         """The driver; to be started after reset and never ends."""
         content, users, begin = bytearray(), set(), 0
         waiting: tuple[int, ...] | None = None
+        await FallingEdge(self.dut.clk_i)
         while True:
             ready = not self.pause()
             self.ready.value = int(ready)

@@ -1,0 +1,1 @@
+"""How fast the RTL is, in cycles: `make bench-rtl`."""
