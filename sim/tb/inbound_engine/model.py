@@ -130,6 +130,7 @@ class Outcome:
 
     sent: bytes
     reason: Reason | None = None
+    plaintext: bytes = b""
     leaves: bytes = b""
     sa: Sa | None = None
     spi: int = 0
@@ -191,7 +192,7 @@ def _open(packet: bytes, header: dict[str, int], sa: Sa, outcome: Outcome) -> No
     esp = packet[header["esp_begin"] : header["esp_end"]]
     outcome.sequence = sequence = sa.window.infer(header["sequence_low"])
     sa.window.check(sequence)
-    plaintext = sa.transform.open(esp, (sequence >> 32).to_bytes(4, "big") if sa.esn else b"")
+    outcome.plaintext = plaintext = sa.transform.open(esp, (sequence >> 32).to_bytes(4, "big") if sa.esn else b"")
     sa.window.update(sequence)
     used = {"packets": sa.packets, "bytes": sa.bytes}
     if any(sa.hard.get(kind) and used[kind] >= sa.hard[kind] for kind in used):
