@@ -13,7 +13,6 @@ from ipaddress import IPv4Address, IPv6Address
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from appliance.esp.drop import Drop
 from appliance.esp.encapsulation import Transport, encapsulate, encapsulate_dummy
 from appliance.esp.ip import with_traffic_class
 from appliance.esp.trailer import append_trailer
@@ -368,7 +367,13 @@ class TB:
         dut = self.dut
         if dut.intake_drop_valid_o.value:
             drop = DROP.unpack(int(dut.intake_drop_o.value))
-            assert drop == {"direction": 1, "has_sa": 0, "reason": self.bad.popleft().value, "spi": 0, "sequence_number": 0}
+            assert drop == {
+                "direction": 1,
+                "has_sa": 0,
+                "reason": self.bad.popleft().value,
+                "spi": 0,
+                "sequence_number": 0,
+            }
         if dut.drop_valid_o.value:
             outcome = self.drops.popleft()
             assert outcome.reason is not None
@@ -577,7 +582,7 @@ async def what_leaves_is_what_the_golden_model_opens(dut: object) -> None:
 
 @cocotb.test()
 async def a_wrong_byte_anywhere_is_noticed(dut: object) -> None:
-    """Each byte of a packet in turn; what is not authenticated does no harm, and the packet itself is good at the end."""
+    """Each byte of a packet in turn; what is not authenticated does no harm, and the packet itself is good then."""
     tb = TB(dut)
     await tb.reset()
     for transport, v6, esn in ((False, False, True), (True, True, False), (False, True, False), (True, False, True)):
@@ -680,7 +685,7 @@ async def lifetimes_end(dut: object) -> None:
 
 @cocotb.test()
 async def commands_take_effect_between_two_packets(dut: object) -> None:
-    """Installed over, removed and installed again with packets of all generations on their way; counters read meanwhile."""
+    """Installed over and removed with packets of all generations on their way, and counters read meanwhile."""
     tb = TB(dut)
     await tb.reset()
     sas = await every_kind(tb)
@@ -705,7 +710,7 @@ async def commands_take_effect_between_two_packets(dut: object) -> None:
             before = len(stable) if stable else 0
             got = await tb.read(index)
             if stable is not None and tb.history.get(index) is stable and tb.next is None:
-                assert got in stable, f"{got} after {stable[max(0, before - 5):]}"
+                assert got in stable, f"{got} after {stable[max(0, before - 5) :]}"
 
     tasks = [cocotb.start_soon(traffic()), cocotb.start_soon(requests())]
     for _ in range(30):

@@ -83,7 +83,13 @@ class TB:
             "esp_begin": begin,
             "esp_end": begin + 32 + body,
         }
-        what = {"kind": PACKET, "sa": index, "item": item, "place": random.getrandbits(6), "beats": random.getrandbits(7)}
+        what = {
+            "kind": PACKET,
+            "sa": index,
+            "item": item,
+            "place": random.getrandbits(6),
+            "beats": random.getrandbits(7),
+        }
         if random.random() < 0.1:
             what |= {"kind": SKIP, "reason": Reason.ESP_FRAGMENT.value}
         await self.offer(what)

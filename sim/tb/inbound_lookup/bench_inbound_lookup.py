@@ -1,4 +1,4 @@
-"""Packets and commands through the lookup: what goes on, in which order, and how fast. The table itself: see spi_lookup."""
+"""Packets and commands through the lookup: what goes on, in which order, how fast. The table: see spi_lookup."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ class TB:
 
     async def start(self) -> None:
         dut = self.dut
-        await reset(dut, "packet_valid_i", "command_valid_i", "command_done_i", "op_valid_i", "item_ready_i", started=False)
+        await reset(
+            dut, "packet_valid_i", "command_valid_i", "command_done_i", "op_valid_i", "item_ready_i", started=False
+        )
         for _ in range(40):  # the table empties itself
             await FallingEdge(dut.clk_i)
         for index in range(SAS):
@@ -121,7 +123,11 @@ class TB:
     def expected(self, header: dict[str, int]) -> dict[str, Any]:
         esp = header["has_esp"]
         item = {name: header[name] for name in ("v6", "destination_port", "headers", "esp_begin", "esp_end")}
-        item |= {"udp": int(header["protocol"] == UDP), "ecn": header["traffic_class"] & 3, "header": header["upper_at"]}
+        item |= {
+            "udp": int(header["protocol"] == UDP),
+            "ecn": header["traffic_class"] & 3,
+            "header": header["upper_at"],
+        }
         item |= {"protocol_at": header["upper_protocol_at"], "spi": header["spi"] if esp else 0}
         item["sequence_low"] = header["sequence_low"] if esp else 0
         due: dict[str, Any] = {"item": item, "place": self.place, "beats": self.beats}

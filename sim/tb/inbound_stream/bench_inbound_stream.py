@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
+from itertools import pairwise
 from typing import Any
 
 import cocotb
@@ -164,13 +165,18 @@ class TB:
         count = -(-len(packet) // 16)
         while sum(map(len, self.freed)) + count > BEATS or len(self.jobs) > 3:
             await self.tick()
-        job = {name: value for name, value in (job or {}).items()}
-        job.setdefault("sequence_number", random.getrandbits(64))
+        job = {"sequence_number": random.getrandbits(64), **(job or {})}
         places = self.load(packet)
         what = {
-            "kind": kind, "sa": random.getrandbits(3), "reason": random.randrange(1, 20), "has_sa": random.getrandbits(1),
-            "spi": random.getrandbits(32), "place": places[0] if places else 0, "beats": count, "job": job,
-        }  # fmt: skip
+            "kind": kind,
+            "sa": random.getrandbits(3),
+            "reason": random.randrange(1, 20),
+            "has_sa": random.getrandbits(1),
+            "spi": random.getrandbits(32),
+            "place": places[0] if places else 0,
+            "beats": count,
+            "job": job,
+        }
         self.jobs.append(what)
         if kind == COMMAND:
             self.slots.append(gcm.Slot(gcm.Kind.KEY, what["sa"]))
@@ -244,4 +250,4 @@ async def one_cycle_between_two_packets(dut: HierarchyObject) -> None:
             await tb.tick()
         await tb.drain()
         firsts = tb.slot_at[:: blocks + 2]
-        assert {later - one for one, later in zip(firsts, firsts[1:], strict=False)} <= {blocks + 3}
+        assert {later - one for one, later in pairwise(firsts)} <= {blocks + 3}

@@ -84,7 +84,10 @@ class TB:
     async def packet(self, text: bytes, kept: bytes, gap: int, interval: int) -> None:
         """What the stream and the cipher make of one packet, as early as they can."""
         # The stream stops where there is no room for a kept header, and so would the text.
-        while self.inside == PACKETS or sum(one["plan"]["kept"] + 15 >> 4 for one in self.opened) + (len(kept) + 15 >> 4) > 8:
+        while (
+            self.inside == PACKETS
+            or sum(one["plan"]["kept"] + 15 >> 4 for one in self.opened) + (len(kept) + 15 >> 4) > 8
+        ):
             await self.tick()
         self.inside += 1
         plan = PLAN.unpack(random.getrandbits(PLAN.width))

@@ -176,13 +176,17 @@ async def a_packet_after_reset_begins_anew(dut: object) -> None:
 async def a_packet_may_begin_behind_its_ipv6_header(dut: object) -> None:
     tb = TB(dut)
     await tb.reset()
-    chains = [one for one in packets.every_chain(4) if one[6] in (packets.DESTINATION, packets.ROUTING, packets.HOP_BY_HOP)]
+    chains = [
+        one for one in packets.every_chain(4) if one[6] in (packets.DESTINATION, packets.ROUTING, packets.HOP_BY_HOP)
+    ]
     for _ in range(3000):
         kinds = [random.choice((packets.DESTINATION, packets.ROUTING, packets.HOP_BY_HOP))]
         kinds += [random.choice(packets.EXTENSIONS[1:]) for _ in range(random.choice((0, 0, 1, 2, 3, 9, 10)))]
         protocol = random.choice(packets.UPPER)
         upper = packets.upper(protocol, 60)
-        chains.append(packets.ipv6(kinds, protocol, upper, long=bool(random.getrandbits(1)), atomic=random.random() < 0.7))
+        chains.append(
+            packets.ipv6(kinds, protocol, upper, long=bool(random.getrandbits(1)), atomic=random.random() < 0.7)
+        )
     malformed = 0
     for packet in chains:
         if random.random() < 0.2:
