@@ -55,6 +55,7 @@ package esp_pkg;
     length_t      protocol_at;
     protocol_t    esp_protocol;
     length_t      upper_protocol_at; // the field that names the upper layer
+    logic [3:0]   headers;           // extension headers in front of the upper layer
     // What is at upper_at if that is ESP, or behind a UDP header there, whose ports are for the reader to compare.
     // In a fragment there is none (RFC 4303 §3.4.1); without has_esp the rest means nothing.
     logic         has_esp;           // SPI, sequence number and IV, 16 bytes, are in the packet and in UDP's length

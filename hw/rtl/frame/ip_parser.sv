@@ -15,7 +15,7 @@
 //
 // A packet may also begin behind its IPv6 header (upper_first_i), with an extension header that is no fragment header:
 // its places count from there, its length is held against nothing, and of the answer only `malformed`, which speaks of the
-// walk alone, the upper layer, its ports and whether it is a fragment mean anything.
+// walk alone, the upper layer, its ports, whether it is a fragment and how many headers there are mean anything.
 //
 // IPv6 packets of more than 65,535 bytes, header included, do not fit length_t and are called malformed.
 
@@ -295,6 +295,7 @@ module ip_parser
 
   logic valid3_q, last3_q;
   found_t found3_q;
+  logic [3:0] headers3_q;
   logic unfinished3_q;
   base_t base3_q;
   logic [127:0] source3_q, destination3_q;
@@ -310,6 +311,7 @@ module ip_parser
     if (valid2_q) begin
       last3_q <= last2_q;
       found3_q <= walk2_q.found;
+      headers3_q <= walk2_q.count;
       unfinished3_q <= walk2_q.kind.walked;
       base3_q <= base2_q;
       room3_q <= {1'b0, base2_q.total_length} - {1'b0, walk2_q.found.at, 2'b00};
@@ -363,6 +365,7 @@ module ip_parser
     header_d.protocol = found3_q.protocol;
     header_d.upper_at = {found3_q.at, 2'b00};
     header_d.upper_protocol_at = found3_q.protocol_at;
+    header_d.headers = headers3_q;
     header_d.esp_at = {found3_q.esp_at, 2'b00};
     header_d.protocol_at = found3_q.esp_protocol_at;
     header_d.esp_protocol = found3_q.esp_protocol;

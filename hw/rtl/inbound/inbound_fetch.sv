@@ -259,6 +259,7 @@ module inbound_fetch
         ecn: item_q.ecn,
         kept: kept,
         protocol_at: item_q.protocol_at,
+        headers: item_q.headers,
         esp_begin: item_q.esp_begin,
         body: body_q[15:0],
         sequence_number: sequence_q

@@ -5,7 +5,7 @@
 // for each further one.
 //
 // Transport mode over IPv6: extension headers in the text are walked, but behind a fragment header, which is taken for one
-// without ports, what it names is not. The ten headers that a packet may have are counted from there on.
+// without ports, what it names is not.
 
 module inbound_inspect
   import esp_pkg::*;
@@ -37,6 +37,8 @@ module inbound_inspect
 
   localparam int unsigned CountWidth = $clog2(MaxPerSa + 1);
   localparam int unsigned CountBits = CountWidth < 8 ? CountWidth : 8;
+  // As ip_parser has it: in transport mode they are in front of ESP and behind it.
+  localparam logic [3:0] MostHeaders = 4'd10;
   localparam logic [1:0] NotEct = 2'b00;
   localparam logic [1:0] Ect1 = 2'b01;
   localparam logic [1:0] Ect0 = 2'b10;
@@ -89,7 +91,7 @@ module inbound_inspect
       walked_q <= plan.v6 && opened_i.next_header inside {HopByHop, Routing, DestinationOptions};
       fragment_q <= plan.v6 && opened_i.next_header == Fragment;
       // RFC 8200 §4.1: hop-by-hop options come right behind the IPv6 header, or not at all.
-      misplaced_q <= plan.v6 && opened_i.next_header == HopByHop && plan.kept != 16'd40;
+      misplaced_q <= plan.v6 && opened_i.next_header == HopByHop && plan.headers != '0;
     end
   end
 
@@ -97,7 +99,7 @@ module inbound_inspect
 
   flow_t flow_q;  // has_ports comes in a cycle later
   length_t bytes_q;
-  logic later_q, long_q;
+  logic later_q, long_q, many_q;
   logic [16:0] room_q;  // negative if the headers are longer than what is there
   logic [127:0] outer_source, outer_destination;
 
@@ -113,6 +115,7 @@ module inbound_inspect
   always_ff @(posedge clk_i) begin
     if (state_q == Place) begin
       long_q <= {1'b0, inner.total_length} > payload_q;
+      many_q <= {1'b0, plan.headers} + {1'b0, inner.headers} > {1'b0, MostHeaders};
       later_q <= inner.later_fragment && (tunnel || walked_q);
       bytes_q <= tunnel ? inner.total_length : plan.kept + payload_q[15:0];
       if (tunnel) room_q <= {1'b0, inner.total_length} - {1'b0, inner.upper_at};
@@ -239,7 +242,7 @@ module inbound_inspect
       reason = ReasonMalformedEsp;
     end else if (tunnel && (long_q || inner.malformed || inner.v6 != is_v6_q)) begin
       reason = ReasonMalformedIp;
-    end else if (!tunnel && (misplaced_q || (walked_q && (inner.malformed || room_q[16]))
+    end else if (!tunnel && (misplaced_q || (walked_q && (inner.malformed || room_q[16] || many_q))
         || (fragment_q && room_q < 17'd8))) begin
       reason = ReasonMalformedIp;
     end else if (tunnel && ecn_drop) begin

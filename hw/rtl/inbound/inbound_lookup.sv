@@ -102,6 +102,7 @@ module inbound_lookup
         ecn: packet_header_i.traffic_class[1:0],
         header: packet_header_i.upper_at,
         protocol_at: packet_header_i.upper_protocol_at,
+        headers: packet_header_i.headers,
         esp_begin: packet_header_i.esp_begin,
         esp_end: packet_header_i.esp_end,
         spi: packet_header_i.has_esp ? packet_header_i.spi : '0,

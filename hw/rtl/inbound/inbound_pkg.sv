@@ -26,6 +26,7 @@ package inbound_pkg;
     // Bytes of the IP header with options and extension headers, and the field that names what follows.
     length_t        header;
     length_t        protocol_at;
+    logic [3:0]     headers;  // extension headers
     length_t        esp_begin;
     length_t        esp_end;
     logic [31:0]    spi;
@@ -46,6 +47,7 @@ package inbound_pkg;
     // Bytes in front of ESP that leave as they are but for a few fields: transport mode's header.
     length_t        kept;
     length_t        protocol_at;
+    logic [3:0]     headers;
     length_t        esp_begin;
     // Bytes of ciphertext.
     length_t        body;
@@ -62,6 +64,7 @@ package inbound_pkg;
     logic [1:0]     ecn;
     length_t        kept;
     length_t        protocol_at;
+    logic [3:0]     headers;
     length_t        body;
   } text_plan_t;
 
@@ -76,6 +79,7 @@ package inbound_pkg;
     logic [127:0]   destination;
     protocol_t      protocol;
     length_t        upper_at;
+    logic [3:0]     headers;
     logic [15:0]    source_port;
     logic [15:0]    destination_port;
   } inner_t;

@@ -139,6 +139,7 @@ module inbound_stream
     ecn: job_i.ecn,
     kept: job_i.kept,
     protocol_at: job_i.protocol_at,
+    headers: job_i.headers,
     body: job_i.body
   };
 

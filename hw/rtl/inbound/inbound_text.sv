@@ -257,6 +257,7 @@ module inbound_text
     destination: header.destination,
     protocol: header.protocol,
     upper_at: header.upper_at,
+    headers: header.headers,
     source_port: header.source_port,
     destination_port: header.destination_port
   };

@@ -130,6 +130,7 @@ class Outcome:
 
     sent: bytes
     reason: Reason | None = None
+    plaintext: bytes = b""
     leaves: bytes = b""
     sa: Sa | None = None
     spi: int = 0
@@ -191,7 +192,7 @@ def _open(packet: bytes, header: dict[str, int], sa: Sa, outcome: Outcome) -> No
     esp = packet[header["esp_begin"] : header["esp_end"]]
     outcome.sequence = sequence = sa.window.infer(header["sequence_low"])
     sa.window.check(sequence)
-    plaintext = sa.transform.open(esp, (sequence >> 32).to_bytes(4, "big") if sa.esn else b"")
+    outcome.plaintext = plaintext = sa.transform.open(esp, (sequence >> 32).to_bytes(4, "big") if sa.esn else b"")
     sa.window.update(sequence)
     used = {"packets": sa.packets, "bytes": sa.bytes}
     if any(sa.hard.get(kind) and used[kind] >= sa.hard[kind] for kind in used):
@@ -202,8 +203,15 @@ def _open(packet: bytes, header: dict[str, int], sa: Sa, outcome: Outcome) -> No
     for name, limits in (("hard", sa.hard), ("soft", sa.soft)):
         for kind in used:
             outcome.events[f"{name}_{kind}"] = int(reaches(used[kind], now[kind], limits.get(kind, 0)))
+    outcome.leaves = content(packet, header["traffic_class"], plaintext, sa.transport, sa.selectors)
+
+
+def content(
+    packet: bytes, traffic_class: int, plaintext: bytes, transport: bool, selectors: list[tuple[TrafficSelector, bool]]
+) -> bytes:
+    """What leaves of an authentic packet with this plaintext. Raises Drop."""
     next_header, payload = strip_trailer(plaintext)
-    if sa.transport:
+    if transport:
         leaves = joined(split_received(packet), next_header, payload)
         if expected(leaves) is None:
             raise Drop(Reason.MALFORMED_IP)
@@ -211,10 +219,10 @@ def _open(packet: bytes, header: dict[str, int], sa: Sa, outcome: Outcome) -> No
         inner_header, inner = inner_packet(next_header, payload)
         if expected(inner) is None:
             raise Drop(Reason.MALFORMED_IP)
-        leaves, _ = leave(inner_header, inner, header["traffic_class"])
-    if not inside(leaves, sa.selectors):
+        leaves, _ = leave(inner_header, inner, traffic_class)
+    if not inside(leaves, selectors):
         raise Drop(Reason.SELECTOR_MISMATCH)
-    outcome.leaves = leaves
+    return leaves
 
 
 def agrees(packet: bytes, before: ReplayWindow, outcome: Outcome) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sim.tb.simulation import BuildError, build, simulate
+from sim.tb.simulation import simulate
 
 SIZES = {"IntakeBytes": 4096, "ReleaseBytes": 4096, "LargestPacket": 2000}
 

@@ -67,6 +67,7 @@ def expected(packet: bytes) -> dict[str, int] | None:
             "dont_fragment": 0,
             "fragment": int(chain.is_fragment),
             "upper_protocol_at": _behind(chain, len(chain.headers))[1],
+            "headers": len(chain.headers),
         }
     else:
         found |= {
@@ -74,6 +75,7 @@ def expected(packet: bytes) -> dict[str, int] | None:
             "dont_fragment": int(header.dont_fragment),
             "fragment": int(header.is_fragment),
             "upper_protocol_at": 9,
+            "headers": 0,
         }
     cut = packet[: header.total_length]
     ports = (None, None) if upper.fragment_offset else _ports(cut, upper.offset, upper.protocol)

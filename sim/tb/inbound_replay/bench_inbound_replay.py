@@ -1,0 +1,79 @@
+"""Two users of the windows at once, beside the golden window: each gets its own answers."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+
+import cocotb
+from cocotb.handle import HierarchyObject
+from cocotb.triggers import FallingEdge, Timer
+
+from appliance.esp.drop import Drop
+from appliance.esp.replay import ReplayWindow
+from sim.tb.structs import layout
+from sim.tb.traffic.reset import reset
+
+SAS, WINDOW = 4, 64
+OP = layout("replay_op_e")
+CHECK, UPDATE, CLEAR = (OP[name] for name in ("ReplayCheck", "ReplayUpdate", "ReplayClear"))
+
+
+def fresh(window: ReplayWindow, sequence: int) -> bool:
+    try:
+        window.check(sequence)
+    except Drop:
+        return False
+    return True
+
+
+@cocotb.test()
+async def both_users_get_their_own_answers(dut: HierarchyObject) -> None:
+    await reset(dut, "check_valid_i", "op_valid_i", "check_esn_i", started=False)
+    windows = [ReplayWindow(WINDOW, esn=False) for _ in range(SAS)]
+    clears = deque(range(SAS))
+    due: deque[tuple[str, bool | None, int, int]] = deque()  # who, accepted, sequence, highest
+    check: tuple[int, int] | None = None
+    op: tuple[int, int, int] | None = None
+    seen: Counter[object] = Counter()
+    for cycle in range(20_000):
+        await FallingEdge(dut.clk_i)
+        sa = random.randrange(SAS)
+        near = max(0, windows[sa].highest + random.choice((-70, -64, -63, -3, -1, 0, 1, 1, 1, 2, 5, 63, 64, 65, 300)))
+        if check is None and cycle > 60 and random.random() < 0.4:
+            check = sa, near
+            dut.check_sa_i.value, dut.check_sequence_i.value = check
+        if op is None and clears:
+            op = CLEAR, clears.popleft(), random.getrandbits(64)
+        elif op is None and random.random() < 0.4:
+            op = random.choices((CHECK, UPDATE, CLEAR), (3, 20, 1))[0], sa, near
+        dut.check_valid_i.value, dut.op_valid_i.value = check is not None, op is not None
+        if op is not None:
+            dut.op_i.value, dut.op_sa_i.value, dut.op_sequence_i.value = op
+        await Timer(1, "ns")
+        for name, done in (("check", dut.check_done_o), ("op", dut.op_done_o)):
+            if done.value:
+                who, accepted, sequence, highest = due.popleft()
+                assert who == name
+                assert accepted is None or bool(dut.accepted_o.value) is accepted
+                assert accepted is None or int(dut.sequence_o.value) == sequence
+                assert accepted is None or int(dut.highest_o.value) == highest
+                seen[name, accepted] += 1
+        if check is not None and dut.check_ready_o.value:
+            assert op is None, "the other one goes first"
+            due.append(("check", fresh(windows[check[0]], check[1]), check[1], windows[check[0]].highest))
+            check = None
+        elif op is not None and dut.op_ready_o.value:
+            kind, sa, sequence = op
+            window = windows[sa]
+            if kind == CLEAR:
+                windows[sa] = ReplayWindow(WINDOW, esn=False)
+                due.append(("op", None, 0, 0))
+            else:
+                accepted = fresh(window, sequence)
+                if accepted and kind == UPDATE:
+                    window.update(sequence)
+                due.append(("op", accepted, sequence, window.highest))
+            op = None
+        assert len(due) <= 1
+    assert all(seen[who, accepted] > 300 for who in ("check", "op") for accepted in (True, False)), seen
