@@ -22,13 +22,13 @@ TARGETS = ("ecp5", "xc7", "xcup")
 # Each in three parts: up to where memories are words and not yet blocks, so that they can be told; the rest; and what
 # makes of a harness what the module is made of.
 _SYNTH = {
-    "ecp5": "synth_ecp5",
+    "ecp5": "synth_ecp5 -nowidelut",
     "xc7": "synth_xilinx -flatten -noiopad -noclkbuf -family xc7",
     "xcup": "synth_xilinx -flatten -noiopad -noclkbuf -family xcup",
 }
 _MEMORIES_AT = {"ecp5": "map_ram", "xc7": "map_memory", "xcup": "map_memory"}
 
-# LFE5U-85F of speed grade 8, in its largest package.
+DEVICES = {"ecp5": "LFE5U-85F-8BG756", "xc7": "7 series", "xcup": "UltraScale+"}
 _DEVICE = ("--85k", "--speed", "8", "--package", "CABGA756")
 # nextpnr stops improving at what it is asked for, so it is asked for more than there is.
 _WANTED_MHZ = 250
@@ -86,8 +86,8 @@ def route(build: Build, seed: int, folder: Path) -> dict[str, Any]:
     if not (folder / "harness.json").exists():
         _frame(build, folder)
     name = f"route-{seed}"
-    arguments = (*_DEVICE, "--json", "harness.json", "--seed", str(seed), "--freq", str(_WANTED_MHZ), "--router",
-                 "router2", "--timing-allow-fail", "--report", f"{name}.json")  # fmt: skip
+    arguments = (*_DEVICE, "--json", "harness.json", "--seed", str(seed), "--freq", str(_WANTED_MHZ),
+                 "--timing-allow-fail", "--report", f"{name}.json")  # fmt: skip
     _, seconds = tools.nextpnr(arguments, folder, name)
     report = json.loads((folder / f"{name}.json").read_text())
     (clock,) = report["fmax"].values()
@@ -117,7 +117,7 @@ def _frame(build: Build, folder: Path) -> None:
     script = [
         "read_verilog harness.v",
         f"{_SYNTH['ecp5']} -top harness",
-        f"delete =A:blackbox =t:{build.module} %m" if False else f"delete ={build.module}",
+        f"delete ={build.module}",
         "read_rtlil netlist.il",
         "setattr -mod -unset top *",
         "hierarchy -top harness",
@@ -131,7 +131,7 @@ def _frame(build: Build, folder: Path) -> None:
 def count(target: str, cells: Mapping[str, int]) -> dict[str, int]:
     """What cells of a device take of it: LUTs, of them those that are carry chains or memory, and the rest."""
     if target == "ecp5":
-        # A carry cell is two LUTs. A memory of 16 words of 4 bits is four, and two more lie idle: it writes through them.
+        # A carry cell is two LUTs. A memory of 16 words of 4 bits is four, and its write port takes two more.
         carry, memory = 2 * cells.get("CCU2C", 0), 6 * cells.get("TRELLIS_DPR16X4", 0)
         return {
             "lut": cells.get("LUT4", 0) + carry + memory,
@@ -193,17 +193,31 @@ def _number(cell: str, key: str) -> int:
 
 
 def critical_path(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The longest path between two registers: its ends, and what is on it."""
+    """The longest path between two registers: its ends, what is on it, and those nets that still have a name."""
     between = [path for path in report["critical_paths"] if "<async>" not in (path["from"], path["to"])]
     longest = max(between, key=lambda path: sum(step["delay"] for step in path["path"]))
     steps = longest["path"]
-    nets = [step["net"] for step in steps if step["type"] == "routing"]
+    nets = [plain(step["net"]) for step in steps if step["type"] == "routing"]
+
+    def spent(*kinds: str) -> float:
+        return round(sum(float(step["delay"]) for step in steps if step["type"] in kinds), 2)
+
     return {
-        "from": steps[0]["from"]["cell"],
-        "to": steps[-1]["to"]["cell"],
-        "cells": sum(step["type"] == "logic" for step in steps),
-        "logic_ns": round(sum(step["delay"] for step in steps if step["type"] == "logic"), 2),
-        "routing_ns": round(sum(step["delay"] for step in steps if step["type"] == "routing"), 2),
-        "setup_ns": round(sum(step["delay"] for step in steps if step["type"] in {"setup", "clk-to-q"}), 2),
-        "nets": nets,
+        "from": plain(steps[0]["from"]["cell"]),
+        "to": plain(steps[-1]["to"]["cell"]),
+        # A run of carry cells is one.
+        "levels": len([step for step in steps if step["type"] == "routing" and step["delay"] > 0]) - 1,
+        "logic_ns": spent("logic"),
+        "routing_ns": spent("routing"),
+        "register_ns": spent("setup", "clk-to-q"),
+        "through": list(dict.fromkeys(nets)),
     }
+
+
+# What Yosys puts behind a name for a cell or a net that has none of its own.
+_MADE_UP = re.compile(r"(?:_(?:TRELLIS|LUT4|CCU2C|PFUMX|L6MUX21|DP16KD|MULT18X18D)_.*|\$.*)$")
+
+
+def plain(name: str) -> str:
+    """The name in the RTL that a cell or a net was named after."""
+    return _MADE_UP.sub("", name.removeprefix("dut."))

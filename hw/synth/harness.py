@@ -1,8 +1,8 @@
 """A frame of four pins around a module, so that its ports are limited by no package and every path has two ends.
 
-Each input comes out of a register of a shift register, each output goes into a register of its own, and these are summed
-into another shift register, so that nothing can be removed. Paths from inputs and to outputs are measured as if what is
-on the other side were registers.
+Each input comes out of a register of a shift register, each output goes into a register of its own, and these are
+summed into another shift register, so that nothing can be removed. Paths from inputs and to outputs are measured as if
+what is on the other side were registers.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
 """Yosys and nextpnr, run as processes of their own.
 
-Yosys is pyosys of the Python package index: native code with the slang frontend and ABC in the package. YoWASP's has the
-frontend too, but its ABC ends the whole process, silently and with status 0, at its first call; Debian 12's 0.23 has no
-frontend that reads this RTL. nextpnr-ecp5 is not among Debian 12's packages. One on PATH is used, since native code is
-some times faster; else YoWASP's.
+Yosys is pyosys of the Python package index: native code with the slang frontend and ABC in the package. YoWASP's has
+the frontend too, but its ABC, which is linked into it, ends the whole process at its first call, with status 0 and no
+word. Debian 12's is 0.23, without a frontend that reads this RTL. nextpnr-ecp5 is not among Debian 12's packages. One
+on PATH is used, since native code is some times faster; else YoWASP's.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -72,9 +71,7 @@ def _said(command: Sequence[str], folder: Path) -> str:
 def _run(command: Sequence[str], folder: Path, name: str) -> str:
     log = folder / f"{name}.log"
     with log.open("w") as output:
-        done = subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env={**os.environ}
-        )
+        done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
     text = log.read_text(errors="replace")
     if done.returncode:
         raise ToolError(f"{Path(command[0]).name} ended with {done.returncode}, see {log}\n{text[-3000:]}")
