@@ -83,7 +83,8 @@ def table(results: Sequence[dict[str, Any]]) -> str:
                    result["mhz"], result["gbit_per_s"])  # fmt: skip
         rows.append((result["name"], result["target"], *("" if number is None else str(number) for number in numbers)))
         for name, memory in area["memories"].items():
-            if memory["as"] in {"flip-flops", "unknown"}:
+            # Two or three words are a delay, which shall be flip-flops.
+            if memory["words"] > 3 and memory["as"] in {"flip-flops", "unknown"}:
                 where = f"{result['name']} for {result['target']}"
                 notes.append(f"{where}: {name}, {memory['words']} x {memory['bits']} bits, is {memory['as']}")
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]

@@ -19,8 +19,8 @@ BUILDS = Path(__file__).with_name("builds.toml")
 RESULTS = ROOT / "build" / "synth"
 
 TARGETS = ("ecp5", "xc7", "xcup")
-# Each in three parts: up to where memories are words and not yet blocks, so that they can be told; the rest; and what
-# makes of a harness what the module is made of.
+# ECP5 without the multiplexers between LUTs: with them the mapper takes up to twice the LUTs, and is no faster. Each is run
+# in two parts, since between them memories are words and not yet blocks, and can be told.
 _SYNTH = {
     "ecp5": "synth_ecp5 -nowidelut",
     "xc7": "synth_xilinx -flatten -noiopad -noclkbuf -family xc7",
@@ -77,7 +77,7 @@ def synthesize(build: Build, target: str, folder: Path) -> dict[str, Any]:
     return {
         **count(target, cells),
         "cells": dict(sorted(cells.items())),
-        "memories": memories_of((folder / "memories.txt").read_text(), log),
+        "memories": memories_of(top, (folder / "memories.txt").read_text(), log),
     }
 
 
@@ -99,15 +99,22 @@ def route(build: Build, seed: int, folder: Path) -> dict[str, Any]:
     }
 
 
+def source(build: Build) -> Path:
+    """The file of a build's module. Raises FileNotFoundError."""
+    found = [*RTL.rglob(f"{build.module}.sv"), *BENCHES.rglob(f"{build.module}.sv")]
+    if len(found) != 1:
+        raise FileNotFoundError(f"{build.name}: {len(found)} files are called {build.module}.sv")
+    return found[0]
+
+
 def _read(build: Build) -> str:
     lines = (RTL / "packages.f").read_text().splitlines()
     packages = [str(RTL / line) for line in lines if line and not line.startswith("//")]
     folders = {path.parent for path in (*RTL.rglob("*.sv"), *BENCHES.rglob("*.sv"))}
-    (source,) = [*RTL.rglob(f"{build.module}.sv"), *BENCHES.rglob(f"{build.module}.sv")]
     words = ["read_slang", "--threads", "1", "-DSYNTHESIS", "--top", build.module]
     words += [f"-G{name}={value}" for name, value in build.parameters.items()]
     words += [word for folder in sorted(folders) for word in ("-y", str(folder))]
-    return " ".join([*words, *packages, str(source)])
+    return " ".join([*words, *packages, str(source(build))])
 
 
 def _frame(build: Build, folder: Path) -> None:
@@ -164,7 +171,7 @@ _XILINX_MEMORY_LUTS = {
 }  # fmt: skip
 
 
-def memories_of(dump: str, log: str) -> dict[str, dict[str, Any]]:
+def memories_of(top: str, dump: str, log: str) -> dict[str, dict[str, Any]]:
     """The memories that were there before mapping, with their sizes, and what each has become."""
     found: dict[str, dict[str, Any]] = {}
     for cell in re.split(r"\n(?=\s*cell )", dump):
@@ -173,17 +180,12 @@ def memories_of(dump: str, log: str) -> dict[str, dict[str, Any]]:
             continue
         sizes = {key: int(_number(cell, key)) for key in ("SIZE", "WIDTH")}
         found[name[1].lstrip("\\")] = {"words": sizes["SIZE"], "bits": sizes["WIDTH"], "as": "unknown"}
-    for name, kind in re.findall(r"mapping memory \S*?\.?\\?(\S+) via (\S+)", log):
-        _assign(found, name, kind.strip("$_"))
-    for name in re.findall(r"using FF mapping for memory (\S+)", log):
-        _assign(found, name, "flip-flops")
+    become = re.findall(r"mapping memory (\S+) via (\S+)", log)
+    become += [(name, "flip-flops") for name in re.findall(r"using FF mapping for memory (\S+)", log)]
+    for name, kind in become:
+        if memory := found.get(name.removeprefix(f"{top}.")):
+            memory["as"] = kind.strip("$_")
     return dict(sorted(found.items()))
-
-
-def _assign(found: dict[str, dict[str, Any]], name: str, kind: str) -> None:
-    for known, memory in found.items():
-        if name == known or name.endswith(("." + known, "\\" + known)):
-            memory["as"] = kind
 
 
 def _number(cell: str, key: str) -> int:
