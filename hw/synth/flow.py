@@ -19,10 +19,9 @@ BUILDS = Path(__file__).with_name("builds.toml")
 RESULTS = ROOT / "build" / "synth"
 
 TARGETS = ("ecp5", "xc7", "xcup")
-# ECP5 without the multiplexers between LUTs: with them the mapper takes up to twice the LUTs, and is no faster. Each is run
-# in two parts, since between them memories are words and not yet blocks, and can be told.
+# Each is run in two parts, since between them memories are words and not yet blocks, and can be told.
 _SYNTH = {
-    "ecp5": "synth_ecp5 -nowidelut",
+    "ecp5": "synth_ecp5",
     "xc7": "synth_xilinx -flatten -noiopad -noclkbuf -family xc7",
     "xcup": "synth_xilinx -flatten -noiopad -noclkbuf -family xcup",
 }
@@ -42,6 +41,7 @@ class Build:
     module: str
     parameters: Mapping[str, int | str] = field(default_factory=dict)
     interval: int | None = None
+    wide: bool = False
     targets: Sequence[str] = TARGETS
 
 
@@ -61,6 +61,8 @@ def synthesize(build: Build, target: str, folder: Path) -> dict[str, Any]:
     """Map a module to what a device has; returns what it takes. Leaves the netlist in ``folder``. Raises ToolError."""
     folder.mkdir(parents=True, exist_ok=True)
     top, synth, memories = build.module, _SYNTH[target], _MEMORIES_AT[target]
+    if target == "ecp5" and not build.wide:
+        synth += " -nowidelut"
     script = [
         _read(build),
         f"hierarchy -check -top {top}",

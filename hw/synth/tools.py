@@ -15,10 +15,10 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _SCRIPT = "import sys; from pyosys import libyosys as y; y.run_pass('script ' + sys.argv[1], y.Design())"
-_VERSION = "from pyosys import libyosys as y; y.run_pass('version', y.Design())"
 
 
 class ToolError(Exception):
@@ -53,19 +53,14 @@ def nextpnr_command() -> str:
 @cache
 def versions() -> dict[str, str]:
     """What the tools say that they are. Raises ToolError."""
-    here = Path.cwd()
-    said = _said([sys.executable, "-c", _VERSION], here)
-    found = re.search(r"Yosys (\S+)", said)
-    if found is None:
-        raise ToolError(f"no pyosys: make synth installs it\n{said}")
-    routes = re.search(r"Version ([^)\s]+)", _said([nextpnr_command(), "--version"], here))
+    try:
+        pyosys = version("pyosys")
+    except PackageNotFoundError:
+        raise ToolError("no pyosys: make synth installs it") from None
+    done = subprocess.run([nextpnr_command(), "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    routes = re.search(r"Version ([^)\s]+)", done.stdout + done.stderr)
     kind = "yowasp" if "yowasp" in nextpnr_command() else "native"
-    return {"yosys": found[1], "nextpnr": f"{routes[1] if routes else 'unknown'} ({kind})"}
-
-
-def _said(command: Sequence[str], folder: Path) -> str:
-    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    return done.stdout + done.stderr
+    return {"pyosys": pyosys, "nextpnr": f"{routes[1] if routes else 'unknown'} ({kind})"}
 
 
 def _run(command: Sequence[str], folder: Path, name: str) -> str:
