@@ -182,6 +182,8 @@ def memories_of(top: str, dump: str, log: str) -> dict[str, dict[str, Any]]:
             continue
         sizes = {key: int(_number(cell, key)) for key in ("SIZE", "WIDTH")}
         found[name[1].lstrip("\\")] = {"words": sizes["SIZE"], "bits": sizes["WIDTH"], "as": "unknown"}
+    # What Yosys itself took for a ROM is a table of constants, in LUTs.
+    found = {name: memory for name, memory in found.items() if "$" not in name}
     become = re.findall(r"mapping memory (\S+) via (\S+)", log)
     become += [(name, "flip-flops") for name in re.findall(r"using FF mapping for memory (\S+)", log)]
     for name, kind in become:
