@@ -29,6 +29,7 @@ _MEMORIES_AT = {"ecp5": "map_ram", "xc7": "map_memory", "xcup": "map_memory"}
 
 DEVICES = {"ecp5": "LFE5U-85F-8BG756", "xc7": "7 series", "xcup": "UltraScale+"}
 _DEVICE = ("--85k", "--speed", "8", "--package", "CABGA756")
+_HARNESS = "harness.json"
 # nextpnr stops improving at what it is asked for, so it is asked for more than there is.
 _WANTED_MHZ = 250
 
@@ -60,6 +61,7 @@ def builds(path: Path = BUILDS) -> list[Build]:
 def synthesize(build: Build, target: str, folder: Path) -> dict[str, Any]:
     """Map a module to what a device has; returns what it takes. Leaves the netlist in ``folder``. Raises ToolError."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / _HARNESS).unlink(missing_ok=True)  # of an older netlist
     top, synth, memories = build.module, _SYNTH[target], _MEMORIES_AT[target]
     if target == "ecp5" and not build.wide:
         synth += " -nowidelut"
@@ -85,10 +87,10 @@ def synthesize(build: Build, target: str, folder: Path) -> dict[str, Any]:
 
 def route(build: Build, seed: int, folder: Path) -> dict[str, Any]:
     """Place and route the netlist that ``synthesize`` left for ECP5, in a harness. Raises ToolError."""
-    if not (folder / "harness.json").exists():
+    if not (folder / _HARNESS).exists():
         _frame(build, folder)
     name = f"route-{seed}"
-    arguments = (*_DEVICE, "--json", "harness.json", "--seed", str(seed), "--freq", str(_WANTED_MHZ),
+    arguments = (*_DEVICE, "--json", _HARNESS, "--seed", str(seed), "--freq", str(_WANTED_MHZ),
                  "--timing-allow-fail", "--report", f"{name}.json")  # fmt: skip
     _, seconds = tools.nextpnr(arguments, folder, name)
     report = json.loads((folder / f"{name}.json").read_text())
@@ -132,7 +134,7 @@ def _frame(build: Build, folder: Path) -> None:
         "hierarchy -top harness",
         "flatten",
         "opt_clean",
-        "write_json harness.json",
+        f"write_json {_HARNESS}",
     ]
     tools.yosys("\n".join(script) + "\n", folder, "frame")
 
