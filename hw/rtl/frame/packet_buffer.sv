@@ -86,6 +86,7 @@ module packet_buffer
   count_t unneeded_q, consumed_q;
   count_t consumed;
   logic done;  // with a packet
+  logic done_reading;  // a packet's last beat that leaves is read, and those behind it are passed over with it
 
   assign free_beats_o = slots_q == SlotWidth'(Descriptors) ? '0 : free_q;
 
@@ -188,18 +189,26 @@ module packet_buffer
   assign read = head_valid && !head.drop && !rest_q && stored_q != '0 && stage_ready;
   // Beats of the next packet may be counted too, but they are behind.
   assign pass = head_valid && (head.drop || rest_q) && stored_q >= head.behind;
+  assign done_reading = read && is_last && stored_q > head.behind;
+  assign done = pass || done_reading;
+
+  // What is consumed is known late, so everything that it is taken from is there for each case.
+  count_t behind_read;
+  count_t stored_read, stored_passed, stored_done;
+  addr_t passed, done_at;
+
+  assign behind_read = head.behind + 1'b1;
+  assign stored_read = stored_q + count_t'(write_valid_i) - count_t'(1);
+  assign stored_passed = stored_q + count_t'(write_valid_i) - head.behind;
+  assign stored_done = stored_q + count_t'(write_valid_i) - head.behind - count_t'(1);
+  assign passed = read_q + addr_t'(head.behind);
+  assign done_at = read_q + addr_t'(head.behind) + addr_t'(1);
 
   always_comb begin
-    done = pass;
     consumed = '0;
-    if (pass) begin
-      consumed = head.behind;
-    end else if (read && is_last && stored_q > head.behind) begin
-      consumed = head.behind + 1'b1;
-      done = 1'b1;
-    end else if (read) begin
-      consumed = count_t'(1);
-    end
+    if (pass) consumed = head.behind;
+    else if (done_reading) consumed = behind_read;
+    else if (read) consumed = count_t'(1);
   end
 
   always_ff @(posedge clk_i) begin
@@ -211,8 +220,18 @@ module packet_buffer
       rest_q <= 1'b0;
     end else begin
       if (write_valid_i) write_q <= write_q + 1'b1;
-      read_q <= read_q + addr_t'(consumed);
-      stored_q <= stored_q + count_t'(write_valid_i) - consumed;
+      if (pass) begin
+        read_q <= passed;
+        stored_q <= stored_passed;
+      end else if (done_reading) begin
+        read_q <= done_at;
+        stored_q <= stored_done;
+      end else if (read) begin
+        read_q <= read_q + 1'b1;
+        stored_q <= stored_read;
+      end else begin
+        stored_q <= stored_q + count_t'(write_valid_i);
+      end
       if (done) index_q <= '0;
       else if (read) index_q <= index_q + 1'b1;
       if (done) rest_q <= 1'b0;

@@ -84,6 +84,7 @@ module replay_window
   typedef enum logic [3:0] {
     Idle,
     Infer,
+    Compare,
     Judge,
     // The right edge goes to another word: the rest of the one it is in, those between, the beginning of the new one.
     MoveRead,
@@ -102,7 +103,6 @@ module replay_window
   logic possible_q, possible_d;
   // The word that a move is at, and how many are to be cleared.
   slot_t slot_q, slot_d, left_q, left_d;
-  place_t from_q;
   logic far_q, far_d;
   logic done_q, done_d, accepted_q, accepted_d, moved_q, moved_d;
 
@@ -133,15 +133,19 @@ module replay_window
 
   // The whole number (RFC 4303 appendix A2.2): the one in the window, or closest to the right of it.
 
-  low_t low, top_low, top_high, bottom;
-  logic one_subspace, not_left;
+  low_t low, top_low, top_high;
+  logic [LowWidth:0] reach;
+  logic one_subspace, low_reaches, not_left;
 
   assign low = sequence_q[LowWidth-1:0];
   assign {top_high, top_low} = highest_q;
-  assign bottom = top_low - low_t'(Window - 1);
   // Case A: the window lies in one subspace of 2^32 numbers. Case B: its left part lies in the one before.
   assign one_subspace = top_low >= low_t'(Window - 1);
-  assign not_left = low >= bottom;
+  // Not left of the window: top_low - (Window - 1) is not above it. What memory gives is late, so all else is on the other
+  // side; where the window's left edge has wrapped around, the sum has to.
+  assign reach = {1'b0, low} + (LowWidth + 1)'(Window - 1);
+  assign low_reaches = reach[LowWidth-1:0] >= top_low;
+  assign not_left = one_subspace ? reach[LowWidth] || low_reaches : reach[LowWidth] && low_reaches;
 
   always_comb begin
     sequence_d = sequence_q;
@@ -166,27 +170,35 @@ module replay_window
 
   // The verdict
 
-  sequence_t back, onward, next;
-  logic later, left, seen, accepted, same_word;
+  // How far the number is past the right edge, less one; the complement of that is how far it is short of the edge.
+  sequence_t ahead_q;
+  logic later_q, seen_q, zero_q;
+  index_t next_index_q;
+  logic left, far, accepted, same_word;
   word_t mark;
-  index_t index, next_index;
+  index_t index;
   place_t place, next_place;
 
   assign index = index_t'(sequence_q);
-  assign next_index = index_t'(next);
   assign place = place_t'(index);
-  assign next_place = place_t'(next_index);
-  assign back = highest_q - sequence_q;
-  assign onward = sequence_q - highest_q;
-  assign next = highest_q + 1'b1;
-  assign later = sequence_q > highest_q;
-  assign left = !later && back >= sequence_t'(Window);
+  assign next_place = place_t'(next_index_q);
   assign mark = word_t'(1) << place;
-  assign seen = |(word_q & mark);
+
+  always_ff @(posedge clk_i) begin
+    if (state_q == Compare) begin
+      {later_q, ahead_q} <= {1'b0, sequence_q} + {1'b0, ~highest_q};
+      next_index_q <= index_t'(highest_q) + 1'b1;
+      seen_q <= |(word_q & mark);
+      zero_q <= sequence_q == '0;
+    end
+  end
+
+  assign left = !later_q && ahead_q[SequenceWidth-1:WindowBits] != '1;
+  assign far = ahead_q[SequenceWidth-1:WindowBits] != '0 || ahead_q[WindowBits-1:0] == '1;
   // RFC 4303 §3.3.3: the first number is 1; 0 is never sent.
-  assign accepted = possible_q && sequence_q != '0 && (later || (!left && !seen));
+  assign accepted = possible_q && !zero_q && (later_q || (!left && !seen_q));
   // The first number that the edge passes over, or reaches, is in the word that it reaches.
-  assign same_word = (sequence_q >> WordBits) == (next >> WordBits);
+  assign same_word = ahead_q[SequenceWidth-1:WordBits] == '0 && place >= next_place;
 
   always_comb begin
     state_d = state_q;
@@ -217,32 +229,34 @@ module replay_window
           read_word = 1'b1;
           unique case (op_i)
             ReplayCheck:  state_d = Infer;
-            ReplayUpdate: state_d = Judge;
+            ReplayUpdate: state_d = Compare;
             default:      state_d = Clear;
           endcase
         end
       end
 
-      Infer: state_d = Judge;
+      Infer: state_d = Compare;
+
+      Compare: state_d = Judge;
 
       Judge: begin
         state_d = Idle;
         done_d = 1'b1;
         accepted_d = accepted;
-        moved_d = op_q == ReplayUpdate && accepted && later;
-        far_d = onward >= sequence_t'(Window);
+        moved_d = op_q == ReplayUpdate && accepted && later_q;
+        far_d = far;
         if (far_d) begin
           // Nothing of what was seen is in the window now: clear all, ending with the new word.
           slot_d = wrapped(int'(slot_of(index)) + 1);
           left_d = slot_t'(Words - 1);
         end else begin
-          slot_d = slot_of(next_index);
-          left_d = wrapped(int'(slot_of(index)) + 2 * Words - int'(slot_of(next_index)) - 1);
+          slot_d = slot_of(next_index_q);
+          left_d = wrapped(int'(slot_of(index)) + 2 * Words - int'(slot_of(next_index_q)) - 1);
         end
         if (op_q == ReplayUpdate && accepted) begin
           write_slot = slot_of(index);
-          write_highest = later;
-          if (!later) begin
+          write_highest = later_q;
+          if (!later_q) begin
             write_word = 1'b1;
             write_word_data = word_q | mark;
           end else if (same_word) begin
@@ -263,7 +277,7 @@ module replay_window
 
       MoveRest: begin
         write_word = 1'b1;
-        write_word_data = word_q & ~from_place(from_q);
+        write_word_data = word_q & ~from_place(next_place);
         slot_d = wrapped(int'(slot_q) + 1);
         state_d = left_q == '0 ? MoveLastRead : MoveBetween;
       end
@@ -317,7 +331,6 @@ module replay_window
       sa_q <= sa_i;
       esn_q <= esn_i;
     end
-    if (state_q == Judge) from_q <= next_place;
     if (!rst_ni) begin
       state_q <= Idle;
       done_q <= 1'b0;
