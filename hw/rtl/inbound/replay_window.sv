@@ -47,6 +47,8 @@ module replay_window
   localparam int unsigned WordBits = $clog2(WordWidth);
   localparam int unsigned Words = Window / WordWidth;
   localparam int unsigned SlotWidth = Words > 1 ? $clog2(Words) : 1;
+  localparam int unsigned PartWidth = WordWidth < 16 ? WordWidth : 16;
+  localparam int unsigned Parts = WordWidth / PartWidth;
   localparam int unsigned AddressWidth = NSa * Words > 1 ? $clog2(NSa * Words) : 1;
 
   if (Window < 2 || 2 ** WindowBits != Window) begin : gen_bad_window
@@ -88,9 +90,11 @@ module replay_window
     Judge,
     // The right edge goes to another word: the rest of the one it is in, those between, the beginning of the new one.
     MoveRead,
+    MoveHold,
     MoveRest,
     MoveBetween,
     MoveLastRead,
+    MoveLastHold,
     MoveLast,
     Clear
   } state_e;
@@ -119,7 +123,8 @@ module replay_window
   logic [SaWidth-1:0] read_sa;
   slot_t read_slot, write_slot;
   sequence_t highest_q, write_highest_data;
-  word_t word_q, write_word_data;
+  // As it is read, and in a register where its place is near: what is written back is far enough from that.
+  word_t word_q, held_q, write_word_data;
 
   always_ff @(posedge clk_i) begin
     if (read_highest) highest_q <= highest_mem[read_sa];
@@ -128,6 +133,7 @@ module replay_window
 
   always_ff @(posedge clk_i) begin
     if (read_word) word_q <= window_mem[address(read_sa, read_slot)];
+    held_q <= word_q;
     if (write_word) window_mem[address(sa_q, write_slot)] <= write_word_data;
   end
 
@@ -172,7 +178,9 @@ module replay_window
 
   // How far the number is past the right edge, less one; the complement of that is how far it is short of the edge.
   sequence_t ahead_q;
-  logic later_q, seen_q, zero_q;
+  logic later_q, zero_q, seen;
+  // Whether the number's bit is set, by parts of the word.
+  logic [Parts-1:0] seen_q;
   index_t next_index_q;
   logic left, far, accepted, same_word;
   word_t mark;
@@ -188,15 +196,16 @@ module replay_window
     if (state_q == Compare) begin
       {later_q, ahead_q} <= {1'b0, sequence_q} + {1'b0, ~highest_q};
       next_index_q <= index_t'(highest_q) + 1'b1;
-      seen_q <= |(word_q & mark);
+      for (int i = 0; i < int'(Parts); i++) seen_q[i] <= |(word_q[PartWidth*i+:PartWidth] & mark[PartWidth*i+:PartWidth]);
       zero_q <= sequence_q == '0;
     end
   end
 
+  assign seen = |seen_q;
   assign left = !later_q && ahead_q[SequenceWidth-1:WindowBits] != '1;
   assign far = ahead_q[SequenceWidth-1:WindowBits] != '0 || ahead_q[WindowBits-1:0] == '1;
   // RFC 4303 §3.3.3: the first number is 1; 0 is never sent.
-  assign accepted = possible_q && !zero_q && (later_q || (!left && !seen_q));
+  assign accepted = possible_q && !zero_q && (later_q || (!left && !seen));
   // The first number that the edge passes over, or reaches, is in the word that it reaches.
   assign same_word = ahead_q[SequenceWidth-1:WordBits] == '0 && place >= next_place;
 
@@ -258,10 +267,10 @@ module replay_window
           write_highest = later_q;
           if (!later_q) begin
             write_word = 1'b1;
-            write_word_data = word_q | mark;
+            write_word_data = held_q | mark;
           end else if (same_word) begin
             write_word = 1'b1;
-            write_word_data = (word_q & (~from_place(next_place) | from_place(place))) | mark;
+            write_word_data = (held_q & (~from_place(next_place) | from_place(place))) | mark;
           end else begin
             done_d = 1'b0;
             if (!far_d) state_d = MoveRead;
@@ -272,12 +281,14 @@ module replay_window
 
       MoveRead: begin
         read_word = 1'b1;
-        state_d = MoveRest;
+        state_d = MoveHold;
       end
+
+      MoveHold: state_d = MoveRest;
 
       MoveRest: begin
         write_word = 1'b1;
-        write_word_data = word_q & ~from_place(next_place);
+        write_word_data = held_q & ~from_place(next_place);
         slot_d = wrapped(int'(slot_q) + 1);
         state_d = left_q == '0 ? MoveLastRead : MoveBetween;
       end
@@ -291,12 +302,14 @@ module replay_window
 
       MoveLastRead: begin
         read_word = 1'b1;
-        state_d = MoveLast;
+        state_d = MoveLastHold;
       end
+
+      MoveLastHold: state_d = MoveLast;
 
       MoveLast: begin
         write_word = 1'b1;
-        write_word_data = (far_q ? '0 : word_q & from_place(place)) | mark;
+        write_word_data = (far_q ? '0 : held_q & from_place(place)) | mark;
         done_d = 1'b1;
         state_d = Idle;
       end

@@ -90,6 +90,9 @@ module outbound_stream
   logic [1:0] shift;
   logic first_beat_q, first_beat_d;
 
+  // How many bytes of padding its trailer has.
+  logic [1:0] padding_q;
+
   // Words of the new header that are still to go.
   logic part_busy_q, part_busy_d;
   logic [511:0] words_q, words_d;
@@ -289,7 +292,6 @@ module outbound_stream
   end
 
   // Padding is 1, 2, 3, then its length and the next header (RFC 4303 §2.4); in front of it zeros, if there is TFC padding.
-  logic [1:0] padding_q;
   protocol_t next_header;
   always_comb begin
     if (job_q.form.transport) next_header = job_q.header.esp_protocol;
