@@ -188,6 +188,12 @@ async def every_pad_length_at_every_place(dut: HierarchyObject) -> None:
                 short = random.randrange(1, at)
                 padding[:at] = random.randbytes(at - short) + bytes(range(1, short + 1))
             await tb.packet(inner + bytes(padding) + bytes((pad, 4)), b"", 0, 1)
+    # A run that goes on from one packet into the next is none.
+    for _ in range(3):
+        await tb.packet(random.randbytes(13) + bytes((1, 2, 3)), b"", 0, 1)
+        await tb.packet(bytes((4, 5, 5, 4)) + random.randbytes(16) + bytes((0, 4, 0, 4)), b"", 0, 1)
+        await tb.packet(random.randbytes(13) + bytes((1, 2, 3)), b"", 0, 1)
+        await tb.packet(bytes((4, 5, 5, 4)), b"", 0, 1)
     for _ in range(600):
         await tb.tick()
     assert not tb.opened
