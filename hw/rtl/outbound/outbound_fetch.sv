@@ -60,7 +60,7 @@ module outbound_fetch
   output logic [SaWidth-1:0]  events_sa_o,
   output sa_events_t          events_o,
 
-  // Counters as they are between two packets: a request is answered as soon as there is a gap.
+  // Counters as they are between two packets. A request has its turn after the packet that is being looked at.
   input  logic                read_valid_i,
   output logic                read_ready_o,
   input  logic [SaWidth-1:0]  read_sa_i,
@@ -101,6 +101,9 @@ module outbound_fetch
   } state_e;
 
   state_e state_q, state_d;
+  // A request had its turn last; a packet that waits goes first then.
+  logic read_last_q;
+  logic start_read;
   // Where in the packet's, command's or request's nine steps.
   logic [3:0] step_q, step_d;
 
@@ -229,6 +232,8 @@ module outbound_fetch
   // Behind the decision a packet may have to wait, with its number spent.
   assign go = !job_valid_o || job_ready_i;
 
+  assign start_read = read_valid_i && !(packet_valid_i && read_last_q);
+
   always_comb begin
     state_d = state_q;
     step_d = step_q + 1'b1;
@@ -251,14 +256,14 @@ module outbound_fetch
           sa_d = command_sa_i;
           state_d = Command;
           step_d = 4'd0;
+        end else if (start_read) begin
+          sa_d = read_sa_i;
+          read = 1'b1;
+          state_d = Read;
         end else if (packet_valid_i) begin
           sa_d = packet_sa_i;
           read = 1'b1;
           state_d = Packet;
-        end else if (read_valid_i) begin
-          sa_d = read_sa_i;
-          read = 1'b1;
-          state_d = Read;
         end
       end
 
@@ -296,9 +301,9 @@ module outbound_fetch
     endcase
   end
 
-  assign packet_ready_o = state_q == Idle && !command_valid_i;
+  assign packet_ready_o = state_q == Idle && !command_valid_i && !(read_valid_i && !read_last_q);
   assign command_ready_o = state_q == Command && step_q == 4'(OutboundWords - 1) && go;
-  assign read_ready_o = state_q == Idle && !command_valid_i && !packet_valid_i;
+  assign read_ready_o = state_q == Idle && !command_valid_i && !(packet_valid_i && read_last_q);
 
   logic spent;
   assign spent = last_step && go && !bad;
@@ -346,8 +351,10 @@ module outbound_fetch
       drop_valid_o <= 1'b0;
       events_valid_o <= 1'b0;
       read_done_o <= 1'b0;
+      read_last_q <= 1'b0;
     end else begin
       state_q <= state_d;
+      if (state_q == Idle && state_d != Idle) read_last_q <= state_d == Read;
       if (go) job_valid_o <= last_step || command_ready_o;
       drop_valid_o <= last_step && go && bad;
       events_valid_o <= spent;

@@ -273,6 +273,33 @@ async def numbers_end_and_do_not_begin_again(dut: HierarchyObject) -> None:
 
 
 @cocotb.test()
+async def a_request_has_its_turn_among_packets_without_a_gap(dut: HierarchyObject) -> None:
+    """Those who flood an engine do not keep its owner from reading, nor from the command behind that."""
+    tb = TB(dut)
+    await tb.start()
+    config = some_config(generation=0, transport=0, tfc_length=0)
+    await tb.command(0, {**config, "hard_limits": {}, "soft_limits": {}})
+    await tb.settle()
+
+    async def flood() -> None:
+        for _ in range(60):
+            await tb.packet(0, 0, {"total_length": 46, "esp_at": 20})
+
+    flooding = cocotb.start_soon(flood())
+    for _ in range(5):
+        for _ in range(random.randrange(30)):
+            await RisingEdge(dut.clk_i)
+        begun = cocotb.simtime.get_sim_time("ns")
+        sequence, packets, _ = await tb.read(0)
+        assert cocotb.simtime.get_sim_time("ns") - begun <= 3 * 9 * 10
+        # The next packet was counted in the model when it was offered.
+        assert sequence == packets and sequence in (tb.models[0].sequence, tb.models[0].sequence - 1)
+    assert not flooding.done()
+    await flooding
+    await tb.settle()
+
+
+@cocotb.test()
 async def a_packet_takes_nine_cycles(dut: HierarchyObject) -> None:
     tb = TB(dut)
     await tb.start()
