@@ -47,7 +47,7 @@ def _records(module: Module, outcome: Outcome) -> list[dict[str, object]]:
             "module": module.name,
             "property": name,
             "text": text,
-            "result": "failed" if name in outcome.failed else outcome.status,
+            "result": "FAIL" if name in outcome.failed else "open" if outcome.status == "FAIL" else outcome.status,
             "kind": proof.kind,
             "unbounded": proof.unbounded,
             "parameters": dict(proof.parameters),
