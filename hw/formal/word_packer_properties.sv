@@ -90,8 +90,7 @@ module word_packer_properties
       held_is_the_rest : assert (inside_q == 4'(leaves) + 4'(dut.count_q));
       if (held) word_is_held : assert (held_at < 4'(dut.count_q) && dut.held_q[32*2'(held_at)+:32] == word_q &&
           end_q == (dut.end_q && held_at == 4'(dut.count_q) - 4'd1));
-      end_of_something : assert (!(dut.end_q && dut.count_q == '0) && dut.count_q <= 3'd4 &&
-          (dut.count_q != 3'd4 || dut.end_q));
+      end_of_something : assert (!(dut.end_q && dut.count_q == '0) && dut.count_q <= 3'd4);
       // What is still inside of the packet that ended is held as an end.
       if (until_end1_q > 4'(leaves)) end_is_held : assert (dut.end_q && until_end1_q - 4'(leaves) == 4'(dut.count_q));
       if (dut.count_q != '0) zeros_are_held : assert (dut.held_q >> (9'd32 * 9'(dut.count_q)) == '0);
