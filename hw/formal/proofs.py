@@ -74,6 +74,8 @@ class Module:
     name: str
     # The properties by name, in words.
     properties: Mapping[str, str]
+    # Those of them that are of the model alone, which no mistake in the RTL makes fail.
+    lemmas: frozenset[str]
     proofs: tuple[Proof, ...]
     mutations: tuple[Mutation, ...]
 
@@ -99,7 +101,7 @@ def load() -> list[Module]:
     for name, table in tomllib.loads((PROPERTIES / "proofs.toml").read_text()).items():
         proofs = tuple(_proof(name, entry) for entry in table["proofs"])
         # A mistake is looked for among the first cycles, with the parameters of the first proof.
-        usual = {"engine": "bounded", "parameters": proofs[0].parameters, **table.get("mutant", {})}
+        usual = {"engine": "bounded", "timeout": 200, "parameters": proofs[0].parameters, **table.get("mutant", {})}
         mutations = tuple(
             Mutation(
                 name,
@@ -111,7 +113,8 @@ def load() -> list[Module]:
             )
             for entry in table.get("mutations", [])
         )
-        modules.append(Module(name, table["properties"], proofs, mutations))
+        lemmas = table.get("lemmas", {})
+        modules.append(Module(name, {**table["properties"], **lemmas}, frozenset(lemmas), proofs, mutations))
     return modules
 
 
