@@ -243,6 +243,10 @@ module packet_buffer_properties
       if (stalled_q) offer_is_stable : assert (m_axis_tvalid && offered == offered_q);
       // What is reserved, and what is described and not yet all written, has its room.
       room_is_there : assert (wide(free_beats_o) + reserved_q - (ahead_q < 0 ? ahead_q : '0) <= wide_t'(Beats));
+      // Every beat of the buffer is free, reserved, on its way back, or inside: none is lost or counted twice.
+      room_adds_up : assert (CountWidth'(dut.free_q + dut.unneeded_q + dut.consumed_q + dut.stored_q
+          + CountWidth'(reserved_q) - CountWidth'(ahead_q)) == CountWidth'(Beats));
+      places_add_up : assert (dut.slots_q == dut.reserved_count + dut.descriptors_count);
       if (quiet_q >= 3'd5) room_comes_back : assert (32'(free_beats_o) == Beats);
       descriptor_first : cover (due && stage_q == Both && index_q == 1 && last_q && patched_q);
       full_ring : cover (ahead_q == wide_t'(Beats));

@@ -18,6 +18,7 @@ ENGINES = {
     "induction": ("prove", "smtbmc yices", True),
     "pdr": ("prove", "abc pdr", True),
     "bounded": ("bmc", "smtbmc yices", False),
+    "sat": ("bmc", "abc bmc3", False),
     "cover": ("cover", "smtbmc yices", False),
 }
 
