@@ -9,6 +9,7 @@ module packet_buffer_properties
   parameter int unsigned Descriptors = 2,
   parameter int unsigned UserWidth = 1,
   localparam int unsigned Beats = Bytes / BeatBytes,
+  localparam int unsigned AddrWidth = $clog2(Beats),
   localparam int unsigned CountWidth = $clog2(Beats + 1)
 ) (
   input logic                  clk_i,
@@ -48,10 +49,10 @@ module packet_buffer_properties
   );
 
   // Counts of beats and their differences.
-  typedef logic signed [CountWidth+2:0] wide_t;
+  typedef logic signed [15:0] wide_t;
 
   function automatic wide_t wide(input logic [CountWidth-1:0] count);
-    return wide_t'({3'b000, count});
+    return wide_t'({1'b0, count});
   endfunction
 
   logic started_q = 1'b0;
@@ -221,13 +222,133 @@ module packet_buffer_properties
   logic stalled_q;
   logic [BeatBytes*9+UserWidth:0] offered, offered_q;
   assign offered = {m_axis_tlast, m_axis_tuser, m_axis_tkeep, m_axis_tdata};
-  logic [2:0] quiet_q;
+  logic [7:0] quiet_q;
   always_ff @(posedge clk_i) begin
     stalled_q <= rst_ni && m_axis_tvalid && !m_axis_tready;
     offered_q <= offered;
     // Cycles in which nothing was inside.
     if (!rst_ni || reserve_i || reserved_q != 0 || owed_q != 0 || ahead_q != 0) quiet_q <= '0;
     else if (quiet_q != '1) quiet_q <= quiet_q + 1'b1;
+  end
+
+  // ---- of the state inside
+
+  // As in packet_buffer.
+  typedef struct packed {
+    logic                  drop;
+    logic [11:0]           last;
+    logic [3:0]            end_at;
+    logic [CountWidth-1:0] behind;
+    logic                  first_valid;
+    beat_t                 first;
+    length_t [1:0]         patch_at;
+    logic [1:0][7:0]       patch;
+    logic [1:0]            patch_mask;
+    logic [UserWidth-1:0]  user;
+  } descriptor_t;
+
+  function automatic logic [31:0] wrap(input logic [31:0] place);
+    return place >= Descriptors ? place - Descriptors : place;
+  endfunction
+
+  // The two queues from their heads, and sums over them.
+  descriptor_t [Descriptors-1:0] entry;
+  logic [Descriptors-1:0][CountWidth-1:0] reservation;
+  for (genvar i = 0; i < int'(Descriptors); i++) begin : gen_entry
+    assign entry[i] = dut.u_descriptors.mem[wrap(32'(dut.u_descriptors.read_q)+i)];
+    assign reservation[i] = dut.u_reserved.mem[wrap(32'(dut.u_reserved.read_q)+i)];
+  end
+
+  logic [7:0] place_q;
+  wide_t reserved_sum, part_sum, leaves_sum, part_before, leaves_before, progress, in_flight;
+  logic reservations_hold, entries_hold, progress_holds;
+  assign progress = wide_t'(dut.index_q);
+  assign in_flight = wide_t'({1'b0, dut.stage_valid_q}) + wide_t'({1'b0, dut.u_out.valid_q})
+      + wide_t'({1'b0, dut.u_out.skid_valid_q});
+
+  always_comb begin
+    wide_t out, part;
+    reserved_sum = '0;
+    part_sum = '0;
+    leaves_sum = '0;
+    part_before = '0;
+    leaves_before = '0;
+    reservations_hold = 1'b1;
+    entries_hold = 1'b1;
+    for (int i = 0; i < int'(Descriptors); i++) begin
+      if (i < int'(dut.reserved_count)) begin
+        reserved_sum += wide(reservation[i]);
+        if (reservation[i] == '0 || wide(reservation[i]) > wide_t'(Beats)) reservations_hold = 1'b0;
+      end
+      if (i < int'(dut.descriptors_count)) begin
+        out = entry[i].drop ? '0 : wide_t'(entry[i].last) + 1'b1;
+        part = out + wide(entry[i].behind);
+        if (part < 1 || part > wide_t'(Beats) || out > wide_t'(Beats)) entries_hold = 1'b0;
+        if (i < int'(place_q)) begin
+          part_before += part;
+          leaves_before += out;
+        end
+        part_sum += part;
+        leaves_sum += out;
+      end
+    end
+    // How far the head is read.
+    if (dut.descriptors_count == '0 || entry[0].drop) progress_holds = progress == 0 && !dut.rest_q;
+    else progress_holds = progress <= wide_t'(entry[0].last) + 1'b1
+        && dut.rest_q == (progress == wide_t'(entry[0].last) + 1'b1);
+  end
+
+  // The watched beat: how many were written since, with it; and how many descriptors are in front of its own.
+  wide_t back_q;
+  always_ff @(posedge clk_i) begin
+    if (stage_q == Written || stage_q == Both) back_q <= back_q + wide_t'({1'b0, write_valid_i});
+    else back_q <= wide_t'(1);
+    if (describes) place_q <= 8'(dut.descriptors_count) - 8'(dut.done);
+    else if (dut.done && place_q != '0) place_q <= place_q - 1'b1;
+  end
+
+  logic unread, in_ram, distance_is_right, entry_is_right, at_its_turn;
+  logic [7:0] in_memory, expected;
+  logic [$clog2(Beats)-1:0] address;
+  assign unread = before_q >= in_flight;
+  assign address = dut.write_q - back_q[$clog2(Beats)-1:0];
+  assign in_memory = dut.u_ram.mem[address][8*lane_i+:8];
+  assign in_ram = back_q >= 1 && back_q <= wide(dut.stored_q) && in_memory == byte_q;
+  assign distance_is_right = stage_q == Both ? in_ram : distance_q >= 0;
+  assign expected = !kept_q ? 8'd0 : patched_q ? instead_q : byte_q;
+
+  descriptor_t own;
+  length_t own_at;
+  assign own = entry[place_q];
+  assign own_at = length_t'({index_q, lane_i});
+  always_comb begin
+    entry_is_right = !own.drop && index_q >= 0 && index_q <= wide_t'(own.last) && own.user == user_q
+        && last_q == (index_q == wide_t'(own.last)) && kept_q == (!last_q || lane_i <= own.end_at);
+    if (own.patch_mask[1] && own_at == own.patch_at[1]) begin
+      if (!patched_q || instead_q != own.patch[1]) entry_is_right = 1'b0;
+    end else if (own.patch_mask[0] && own_at == own.patch_at[0]) begin
+      if (!patched_q || instead_q != own.patch[0]) entry_is_right = 1'b0;
+    end else if (own.first_valid && index_q == 0) begin
+      if (!patched_q || instead_q != own.first[8*lane_i+:8]) entry_is_right = 1'b0;
+    end else if (patched_q) begin
+      entry_is_right = 1'b0;
+    end
+  end
+
+  // Read, and beside the memory, in the skid register, or at the output.
+  typedef struct packed {
+    logic                 last;
+    logic [UserWidth-1:0] user;
+    logic [BeatBytes-1:0] keep;
+    beat_t                data;
+  } out_t;
+  out_t turn;
+  always_comb begin
+    if (before_q == 0 && dut.u_out.valid_q) turn = dut.u_out.data_q;
+    else if (dut.u_out.skid_valid_q && before_q == 1) turn = dut.u_out.skid_q;
+    else turn = dut.edited;
+    at_its_turn = turn.last == last_q && turn.user == user_q && turn.keep[lane_i] == kept_q
+        && turn.data[8*lane_i+:8] == expected;
   end
 
   always_comb begin
@@ -243,14 +364,42 @@ module packet_buffer_properties
       if (stalled_q) offer_is_stable : assert (m_axis_tvalid && offered == offered_q);
       // What is reserved, and what is described and not yet all written, has its room.
       room_is_there : assert (wide(free_beats_o) + reserved_q - (ahead_q < 0 ? ahead_q : '0) <= wide_t'(Beats));
-      // Every beat of the buffer is free, reserved, on its way back, or inside: none is lost or counted twice.
-      room_adds_up : assert (CountWidth'(dut.free_q + dut.unneeded_q + dut.consumed_q + dut.stored_q
-          + CountWidth'(reserved_q) - CountWidth'(ahead_q)) == CountWidth'(Beats));
-      places_add_up : assert (dut.slots_q == dut.reserved_count + dut.descriptors_count);
-      if (quiet_q >= 3'd5) room_comes_back : assert (32'(free_beats_o) == Beats);
+      // State. Every beat of the buffer is free, reserved, on its way back, or inside: none is lost or counted twice.
+      room_adds_up : assert (wide(dut.free_q) + wide(dut.unneeded_q) + wide(dut.consumed_q) + wide(dut.stored_q)
+          + reserved_q - ahead_q == wide_t'(Beats));
+      places_add_up : assert (32'(dut.slots_q) == 32'(dut.reserved_count) + 32'(dut.descriptors_count)
+          && 32'(dut.slots_q) <= Descriptors && 32'(dut.reserved_count) <= Descriptors
+          && 32'(dut.descriptors_count) <= Descriptors);
+      queues_are_right : assert (32'(dut.u_reserved.read_q) < Descriptors && 32'(dut.u_descriptors.read_q) < Descriptors
+          && wrap(32'(dut.u_reserved.read_q) + 32'(dut.reserved_count)) == 32'(dut.u_reserved.write_q)
+          && wrap(32'(dut.u_descriptors.read_q) + 32'(dut.descriptors_count)) == 32'(dut.u_descriptors.write_q));
+      reservations_add_up : assert (reserved_q == reserved_sum && reservations_hold);
+      writes_are_in_reservations : assert (ahead_q <= reserved_q && wide(dut.stored_q) <= wide_t'(Beats));
+      descriptors_hold : assert (entries_hold && progress_holds);
+      consumption_adds_up : assert (wide(dut.stored_q) - ahead_q == part_sum - progress);
+      debt_adds_up : assert (owed_q == leaves_sum - progress + in_flight);
+      pointers_apart : assert (AddrWidth'(dut.read_q + AddrWidth'(dut.stored_q)) == dut.write_q);
+      if (stage_q == Written) written_is_inside : assert (distance_q >= 0 && back_q >= 1 && back_q == ahead_q - distance_q
+          && in_ram);
+      if (stage_q == Both || stage_q == Described) begin
+        if (unread) begin
+          // Its descriptor is in the queue, and has the rest of what is known.
+          described_is_queued : assert (32'(place_q) < 32'(dut.descriptors_count) && entry_is_right
+              && (place_q != '0 || index_q >= progress));
+          position_is_right : assert (
+              (stage_q == Both ? wide(dut.stored_q) - back_q : wide(dut.stored_q) + distance_q)
+              == part_before + index_q - progress && distance_is_right);
+          turn_is_right : assert (before_q == leaves_before + index_q - progress + in_flight);
+        end else begin
+          on_its_way_out : assert (stage_q == Both && before_q >= 0 && at_its_turn);
+        end
+      end
+      if (quiet_q != '0) passes_on : assert (dut.descriptors_count == '0
+          || 32'(dut.descriptors_count) + 32'(quiet_q) <= Descriptors + 1);
+      if (32'(quiet_q) >= Descriptors + 3) room_comes_back : assert (32'(free_beats_o) == Beats);
       descriptor_first : cover (due && stage_q == Both && index_q == 1 && last_q && patched_q);
       full_ring : cover (ahead_q == wide_t'(Beats));
-      came_back : cover (quiet_q == 3'd6 && dut.read_q == 1);
+      came_back : cover (32'(quiet_q) == Descriptors + 4 && dut.read_q == 1);
     end
   end
 

@@ -102,7 +102,7 @@ def load() -> list[Module]:
     for name, table in tomllib.loads((PROPERTIES / "proofs.toml").read_text()).items():
         proofs = tuple(_proof(name, entry) for entry in table["proofs"])
         # A mistake is looked for among the first cycles, with the parameters of the first proof.
-        usual = {"engine": "bounded", "timeout": 200, "parameters": proofs[0].parameters, **table.get("mutant", {})}
+        usual = {"engine": "bounded", "timeout": 60, "parameters": proofs[0].parameters, **table.get("mutant", {})}
         mutations = tuple(
             Mutation(
                 name,

@@ -6,8 +6,8 @@ module spi_lookup_properties
 #(
   parameter int unsigned NSa = 2,
   parameter int unsigned MaxSteps = 2,
-  // The bits of keys that are not zero. The lowest 32 are the SPI's.
-  parameter logic [63:0] KeyBits = 64'h1_8000_1003,
+  // All bits of keys may differ, or only those of KeyBits.
+  parameter bit WholeKeys = 1'b0,
   localparam int unsigned SaWidth = NSa > 1 ? $clog2(NSa) : 1
 ) (
   input logic               clk_i,
@@ -43,8 +43,10 @@ module spi_lookup_properties
     watched_q <= watched_i;
   end
   // Which bits of a key differ among those that come: the hashes of all 32 bits of an SPI are too much for a proof.
+  // Of the SPI 4, and one of the destination.
+  localparam spi_key_t KeyBits = WholeKeys ? '1 : spi_key_t'(64'h1_8000_1003);
   function automatic logic narrow(input spi_key_t key);
-    return (key & ~spi_key_t'(KeyBits)) == '0;
+    return (key & ~KeyBits) == '0;
   endfunction
 
   always_comb begin
