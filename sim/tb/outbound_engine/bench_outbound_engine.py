@@ -92,7 +92,7 @@ class TB:
                 reason = self.intake_dropped.popleft()
                 assert DROP.unpack(int(dut.intake_drop_o.value))["reason"] == reason.value
                 self.seen.add(reason)
-            if dut.events_valid_o.value:
+            if dut.events_valid_o.value and dut.events_o.value:
                 sa, events = self.events.popleft()
                 got = EVENTS.unpack(int(dut.events_o.value))
                 assert int(dut.events_sa_o.value) == sa
@@ -121,6 +121,7 @@ class TB:
             assert model is not None
             traffic.outbound(sample(model, sent.data, self.pressure))
             self.expected.append((outcome, sa))
+        if any(events.values()):
             self.events.append((sa, events))
 
     async def install(self, sa: int, model: Outbound | None) -> None:
