@@ -305,9 +305,6 @@ module outbound_fetch
   assign command_ready_o = state_q == Command && step_q == 4'(OutboundWords - 1) && go;
   assign read_ready_o = state_q == Idle && !command_valid_i && !(packet_valid_i && read_last_q);
 
-  logic spent;
-  assign spent = last_step && go && !bad;
-
   always_ff @(posedge clk_i) begin
     step_q <= step_d;
     if (last_step && go) begin
@@ -337,13 +334,14 @@ module outbound_fetch
     drop_spi_o <= present_q ? id_q.spi : '0;
     drop_sequence_o <= numbered ? next_sequence_q : '0;
     events_sa_o <= sa_q;
+    // A packet that is too big has spent its number, but is not counted.
     events_o <= '{
       integrity: 1'b0,
       headroom: room == 64'(headroom_i),
-      hard_packets: reaches(usage_q.packets, next_packets_q, hard_q.packets),
-      hard_bytes: reaches(usage_q.bytes, next_bytes_q, hard_q.bytes),
-      soft_packets: reaches(usage_q.packets, next_packets_q, soft_q.packets),
-      soft_bytes: reaches(usage_q.bytes, next_bytes_q, soft_q.bytes)
+      hard_packets: !bad && reaches(usage_q.packets, next_packets_q, hard_q.packets),
+      hard_bytes: !bad && reaches(usage_q.bytes, next_bytes_q, hard_q.bytes),
+      soft_packets: !bad && reaches(usage_q.packets, next_packets_q, soft_q.packets),
+      soft_bytes: !bad && reaches(usage_q.bytes, next_bytes_q, soft_q.bytes)
     };
     if (!rst_ni) begin
       state_q <= Idle;
@@ -357,7 +355,7 @@ module outbound_fetch
       if (state_q == Idle && state_d != Idle) read_last_q <= state_d == Read;
       if (go) job_valid_o <= last_step || command_ready_o;
       drop_valid_o <= last_step && go && bad;
-      events_valid_o <= spent;
+      events_valid_o <= last_step && go && numbered;
       read_done_o <= state_q == Read && step_q == 4'd3;
     end
   end

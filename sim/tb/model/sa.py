@@ -130,12 +130,15 @@ class Outbound:
         try:
             made = encapsulate(self.golden, self.form, packet[: header.total_length])
         except Drop as drop:
-            return drop.reason, {}
-        if len(made) > self.largest:
-            return Reason.TOO_BIG, {}
+            made, dropped = b"", drop.reason
+        else:
+            dropped = Reason.TOO_BIG
+        # A number is spent also on what is too big.
+        events = {"headroom": int(self.golden.remaining == headroom)}
+        if not 0 < len(made) <= self.largest:
+            return dropped, events
         self.sent_packets += 1
         self.sent_bytes += inner
-        events = {"headroom": int(self.golden.remaining == headroom)}
         for kind in ("hard", "soft"):
             for unit, old in now.items():
                 limit = self.limits.get(f"{kind}_{unit}", 0)

@@ -56,12 +56,13 @@ class Model:
         size = outer + 8 * form["udp"] + LENGTHS.sealed_length(padded)
         said = {"sequence_number": self.sequence, "payload": payload, "padded": padded, "outer": outer, "total": size,
                 "kept": outer if transport else 0, "body": LENGTHS.sealed_length(padded) - 32}  # fmt: skip
+        # A number is spent also on what is too big.
+        events = {"headroom": int(last - self.sequence == HEADROOM)}
         if size > LARGEST:
-            return Reason.TOO_BIG, said, {}
+            return Reason.TOO_BIG, said, events
         old = {"packets": self.packets, "bytes": self.bytes}
         self.packets += 1
         self.bytes += payload
-        events = {"headroom": int(last - self.sequence == HEADROOM)}
         for name, limits in (("hard", hard), ("soft", soft)):
             for kind in ("packets", "bytes"):
                 events[f"{name}_{kind}"] = int(bool(limits[kind]) and old[kind] < limits[kind] <= getattr(self, kind))
@@ -114,8 +115,8 @@ class TB:
                 numbers = dut.drop_sa_o, dut.drop_spi_o, dut.drop_sequence_o
                 seen = (Reason(int(dut.drop_reason_o.value)), *(int(one.value) for one in numbers))
                 assert seen == self.drops.popleft()
-            if dut.events_valid_o.value:
-                events = {name: one for name, one in EVENTS.unpack(int(dut.events_o.value)).items() if one}
+            events = {name: one for name, one in EVENTS.unpack(int(dut.events_o.value)).items() if one}
+            if dut.events_valid_o.value and events:
                 assert (int(dut.events_sa_o.value), events) == self.events.popleft()
             await RisingEdge(dut.clk_i)
             dut.job_ready_i.value = random.random() >= self.patience
@@ -151,10 +152,11 @@ class TB:
                     **said,
                 }
             )
-            self.events.append((sa, {name: one for name, one in events.items() if one}))
         else:
             self.jobs.append({"kind": KIND["JobSkip"], "sa": sa, "tag": tag})
             self.drops.append((reason, sa, spi, said["sequence_number"]))
+        if any(events.values()):
+            self.events.append((sa, {name: one for name, one in events.items() if one}))
         dut.packet_header_i.value, dut.packet_tag_i.value = HEADER.pack(header), tag
         dut.packet_sa_i.value, dut.packet_generation_i.value = sa, generation
         await self._send(dut.packet_valid_i, dut.packet_ready_o)
@@ -270,6 +272,21 @@ async def numbers_end_and_do_not_begin_again(dut: HierarchyObject) -> None:
         await tb.settle()
         assert (await tb.read(0))[0] == last
     assert tb.seen == {None, "headroom", Reason.SEQUENCE_EXHAUSTED}
+
+
+@cocotb.test()
+async def the_last_numbers_are_told_of_whatever_they_were_spent_on(dut: HierarchyObject) -> None:
+    """The packet that reaches the headroom is too big: its number is spent, and the next one is behind the mark."""
+    tb = TB(dut)
+    await tb.start()
+    none = {"hard_limits": {"packets": 0, "bytes": 0}, "soft_limits": {"packets": 0, "bytes": 0}}
+    await tb.command(0, {**some_config(esn=0, transport=0, tfc_length=0, generation=7), **none})
+    await tb.settle()
+    dut.state_mem[0].value = tb.models[0].sequence = (1 << 32) - 1 - HEADROOM - 2
+    for length in (60, LARGEST + 1, 60):
+        await tb.packet(0, 7, {"total_length": length, "esp_at": 20})
+    await tb.settle()
+    assert tb.seen == {None, "headroom", Reason.TOO_BIG}
 
 
 @cocotb.test()
