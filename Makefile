@@ -28,7 +28,7 @@ demo: venv ## two gateways, traffic, a rekey under load, a link cut and repaired
 	@tools/setup.sh system lab $(if $(filter strongswan,$(PEER)),peer)
 	@$(NET) $(PY) -m demo --peer $(PEER)
 
-test: venv ## the tests, at most 15 minutes on two cores, with one boot of a virtual machine (TESTS=tests/ike for a part)
+test: venv ## the tests, about 15 minutes on two cores, with one boot of a virtual machine (TESTS=tests/ike for a part)
 	@tools/setup.sh system lab peer rtl
 	@$(VM)
 	@$(NET) $(PY) -m pytest -n $(WORKERS) $(TESTS)
