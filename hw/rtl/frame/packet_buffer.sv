@@ -86,6 +86,7 @@ module packet_buffer
   count_t unneeded_q, consumed_q;
   count_t consumed;
   logic done;  // with a packet
+  logic done_reading;  // a packet's last beat that leaves is read, and those behind it are passed over with it
 
   assign free_beats_o = slots_q == SlotWidth'(Descriptors) ? '0 : free_q;
 
@@ -124,22 +125,27 @@ module packet_buffer
 
   // ---- descriptors, with what can be computed in advance
 
+  // In two queues: what steers the ring stands in one of its own, whose few bits are near.
   typedef struct packed {
     logic                 drop;
     index_t               last;     // the last beat that leaves
-    logic [3:0]           end_at;   // the last byte in it
     count_t               behind;   // beats behind that one; of a dropped packet all
+  } descriptor_t;
+
+  typedef struct packed {
+    logic [3:0]           end_at;   // the last byte in the last beat
     logic                 first_valid;
     beat_t                first;
     length_t [1:0]        patch_at;
     logic [1:0][7:0]      patch;
     logic [1:0]           patch_mask;
     logic [UserWidth-1:0] user;
-  } descriptor_t;
+  } edit_t;
 
   descriptor_t made, head;
-  logic head_valid, descriptors_ready;
-  logic [SlotWidth-1:0] descriptors_count;
+  edit_t made_edit, edit;
+  logic head_valid, descriptors_ready, edit_valid, edits_ready;
+  logic [SlotWidth-1:0] descriptors_count, edits_count;
   length_t end_at;
 
   assign end_at = bytes_i - 1'b1;
@@ -147,14 +153,14 @@ module packet_buffer
   always_comb begin
     made.drop = bytes_i == '0;
     made.last = end_at[15:4];
-    made.end_at = end_at[3:0];
+    made_edit.end_at = end_at[3:0];
     made.behind = made.drop ? beats_i : beats_i - count_t'(end_at[15:4]) - 1'b1;
-    made.first_valid = first_valid_i;
-    made.first = first_i;
-    made.patch_at = {patch_at_i + 1'b1, patch_at_i};
-    made.patch = patch_i;
-    made.patch_mask = patch_mask_i;
-    made.user = user_i;
+    made_edit.first_valid = first_valid_i;
+    made_edit.first = first_i;
+    made_edit.patch_at = {patch_at_i + 1'b1, patch_at_i};
+    made_edit.patch = patch_i;
+    made_edit.patch_mask = patch_mask_i;
+    made_edit.user = user_i;
   end
 
   fifo #(
@@ -170,6 +176,21 @@ module packet_buffer
     .ready_i(done),
     .data_o (head),
     .count_o(descriptors_count)
+  );
+
+  fifo #(
+    .Width($bits(edit_t)),
+    .Depth(Descriptors)
+  ) u_edits (
+    .clk_i,
+    .rst_ni,
+    .valid_i(valid_i),
+    .ready_o(edits_ready),
+    .data_i (made_edit),
+    .valid_o(edit_valid),
+    .ready_i(done),
+    .data_o (edit),
+    .count_o(edits_count)
   );
 
   // ---- the ring
@@ -188,18 +209,26 @@ module packet_buffer
   assign read = head_valid && !head.drop && !rest_q && stored_q != '0 && stage_ready;
   // Beats of the next packet may be counted too, but they are behind.
   assign pass = head_valid && (head.drop || rest_q) && stored_q >= head.behind;
+  assign done_reading = read && is_last && stored_q > head.behind;
+  assign done = pass || done_reading;
+
+  // What is consumed is known late, so everything that it is taken from is there for each case.
+  count_t behind_read;
+  count_t stored_read, stored_passed, stored_done;
+  addr_t passed, done_at;
+
+  assign behind_read = head.behind + 1'b1;
+  assign stored_read = stored_q + count_t'(write_valid_i) - count_t'(1);
+  assign stored_passed = stored_q + count_t'(write_valid_i) - head.behind;
+  assign stored_done = stored_q + count_t'(write_valid_i) - head.behind - count_t'(1);
+  assign passed = read_q + addr_t'(head.behind);
+  assign done_at = read_q + addr_t'(head.behind) + addr_t'(1);
 
   always_comb begin
-    done = pass;
     consumed = '0;
-    if (pass) begin
-      consumed = head.behind;
-    end else if (read && is_last && stored_q > head.behind) begin
-      consumed = head.behind + 1'b1;
-      done = 1'b1;
-    end else if (read) begin
-      consumed = count_t'(1);
-    end
+    if (pass) consumed = head.behind;
+    else if (done_reading) consumed = behind_read;
+    else if (read) consumed = count_t'(1);
   end
 
   always_ff @(posedge clk_i) begin
@@ -211,8 +240,18 @@ module packet_buffer
       rest_q <= 1'b0;
     end else begin
       if (write_valid_i) write_q <= write_q + 1'b1;
-      read_q <= read_q + addr_t'(consumed);
-      stored_q <= stored_q + count_t'(write_valid_i) - consumed;
+      if (pass) begin
+        read_q <= passed;
+        stored_q <= stored_passed;
+      end else if (done_reading) begin
+        read_q <= done_at;
+        stored_q <= stored_done;
+      end else if (read) begin
+        read_q <= read_q + 1'b1;
+        stored_q <= stored_read;
+      end else begin
+        stored_q <= stored_q + count_t'(write_valid_i);
+      end
       if (done) index_q <= '0;
       else if (read) index_q <= index_q + 1'b1;
       if (done) rest_q <= 1'b0;
@@ -263,15 +302,15 @@ module packet_buffer
   always_ff @(posedge clk_i) begin
     if (read) begin
       stage_q.last <= is_last;
-      stage_q.end_at <= is_last ? head.end_at : '1;
-      stage_q.replace <= head.first_valid && index_q == '0;
-      stage_q.first <= head.first;
+      stage_q.end_at <= is_last ? edit.end_at : '1;
+      stage_q.replace <= edit.first_valid && index_q == '0;
+      stage_q.first <= edit.first;
       for (int i = 0; i < 2; i++) begin
-        stage_q.hit[i] <= head.patch_mask[i] && head.patch_at[i][15:4] == index_q;
-        stage_q.lane[i] <= head.patch_at[i][3:0];
+        stage_q.hit[i] <= edit.patch_mask[i] && edit.patch_at[i][15:4] == index_q;
+        stage_q.lane[i] <= edit.patch_at[i][3:0];
       end
-      stage_q.patch <= head.patch;
-      stage_q.user <= head.user;
+      stage_q.patch <= edit.patch;
+      stage_q.user <= edit.user;
     end
   end
 
@@ -328,10 +367,11 @@ module packet_buffer
       end
       if (valid_i) begin
         assert (reserved_valid) else $error("a descriptor of a packet that was not reserved for");
-        assert (descriptors_ready) else $error("no place for a descriptor: %0d inside", descriptors_count);
+        assert (descriptors_ready && edits_ready) else $error("no place for a descriptor: %0d inside", descriptors_count);
         assert (beats_i != '0 && beats_i <= reserved) else $error("%0d beats, %0d reserved", beats_i, reserved);
         assert (32'(bytes_i) <= BeatBytes * 32'(beats_i)) else $error("%0d bytes, %0d beats", bytes_i, beats_i);
       end
+      assert (edit_valid == head_valid && edits_count == descriptors_count) else $error("the queues are not in step");
       assert (32'(stored_q) + 32'(free_q) <= Beats) else $error("beats are written that were not reserved");
     end
   end

@@ -134,11 +134,11 @@ module packet_intake
   logic [Delay:1] valid_q;
   item_t [Delay:1] item_q;
   logic [BeatBytes-1:0] keep1_q;
-  // Of the third stage on.
+  // Of the second stage and of the third.
   logic keep_right_d, keep_right_q;
   logic [4:0] bytes_d, bytes_q;
-  logic [Delay:3] right_q;
-  logic [Delay:3][4:0] valid_bytes_q;
+  logic right_q;
+  logic [4:0] valid_bytes_q;
 
   // tkeep is a run of ones from bit 0; adding one to such a run carries out of it.
   always_comb begin
@@ -155,8 +155,8 @@ module packet_intake
     keep1_q <= s_axis_tkeep;
     keep_right_q <= keep_right_d;
     bytes_q <= bytes_d;
-    right_q <= {right_q[Delay-1:3], keep_right_q};
-    valid_bytes_q <= {valid_bytes_q[Delay-1:3], bytes_q};
+    right_q <= keep_right_q;
+    valid_bytes_q <= bytes_q;
     item_q[1] <= '{first: first_q, last: s_axis_tlast, store: store, user: s_axis_tuser, data: s_axis_tdata};
     item_q[Delay:2] <= item_q[Delay-1:1];
   end
@@ -175,46 +175,49 @@ module packet_intake
     .header_o(header)
   );
 
+  // ---- counting, a cycle before the verdict
+
+  logic begins_packet;  // the beat that is coming does
+  count_t in_front;  // beats of the packet that are stored in front of it
+  // Of the beat whose turn it is: its place in the packet, and how many are stored with it.
+  addr_t place_q;
+  count_t stored_q;
+  logic wrong_q;  // a tkeep was not right
+  logic over_q;  // a beat was not stored
+  logic [16:0] bytes_there_q;  // right if nothing is wrong, and used only then
+  logic [UserWidth-1:0] user_q;
+
+  assign begins_packet = item_q[Delay-1].first;
+  assign in_front = begins_packet ? '0 : stored_q;
+
+  always_ff @(posedge clk_i) begin
+    if (valid_q[Delay-1]) begin
+      place_q <= addr_t'(in_front);
+      stored_q <= in_front + count_t'(item_q[Delay-1].store);
+      wrong_q <= (!begins_packet && wrong_q) || !right_q;
+      over_q <= (!begins_packet && over_q) || !item_q[Delay-1].store;
+      bytes_there_q <= 17'({in_front, 4'd0}) + 17'(valid_bytes_q);
+      if (begins_packet) user_q <= item_q[Delay-1].user;
+    end
+  end
+
   // ---- storing, and the verdict
 
-  item_t item;
   logic valid;
-  addr_t base_q, base_d;  // where the packet that is being stored begins
-  count_t stored_q, stored;  // beats of it: before this one, and with it
-  logic wrong_q, wrong;  // a tkeep was not right
-  logic over_q, over_now;  // a beat was not stored
-  logic [UserWidth-1:0] user_q, user;
+  addr_t base_q;  // where the packet that is being stored begins
 
   assign valid = valid_q[Delay];
-  assign item = item_q[Delay];
-  assign stored = (item.first ? '0 : stored_q) + count_t'(item.store);
-  assign wrong = (!item.first && wrong_q) || !right_q[Delay];
-  assign over_now = (!item.first && over_q) || !item.store;
-  assign user = item.first ? item.user : user_q;
 
   logic decide, good, too_big;
-  logic [16:0] bytes;  // that are there
   count_t kept;
-  assign decide = valid && item.last;
-  // Right if nothing is wrong, and used only then.
-  assign bytes = 17'({stored - 1'b1, 4'd0}) + 17'(valid_bytes_q[Delay]);
-  assign too_big = over_now || bytes > 17'(LargestPacket);
-  assign good = decide && !too_big && !wrong && !header.malformed && {1'b0, header.total_length} <= bytes;
+  assign decide = valid && item_q[Delay].last;
+  assign too_big = over_q || bytes_there_q > 17'(LargestPacket);
+  assign good = decide && !too_big && !wrong_q && !header.malformed && {1'b0, header.total_length} <= bytes_there_q;
   assign kept = count_t'((17'(header.total_length) + 17'd15) >> 4);
-  assign base_d = good ? base_q + addr_t'(kept) : base_q;
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) base_q <= '0;
-    else base_q <= base_d;
-  end
-
-  always_ff @(posedge clk_i) begin
-    if (valid) begin
-      stored_q <= stored;
-      wrong_q <= wrong;
-      over_q <= over_now;
-      user_q <= user;
-    end
+    else if (good) base_q <= base_q + addr_t'(kept);
   end
 
   ram_1r1w #(
@@ -223,9 +226,9 @@ module packet_intake
     .ReadOld(1'b0)
   ) u_ram (
     .clk_i,
-    .write_i     (valid && item.store),
-    .write_addr_i(base_q + addr_t'(stored - 1'b1)),
-    .write_data_i(item.data),
+    .write_i     (valid && item_q[Delay].store),
+    .write_addr_i(base_q + place_q),
+    .write_data_i(item_q[Delay].data),
     .read_i,
     .read_addr_i,
     .read_data_o
@@ -237,7 +240,7 @@ module packet_intake
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) returned_q <= '0;
-    else returned_q <= decide ? stored - (good ? kept : '0) : '0;
+    else returned_q <= good ? stored_q - kept : decide ? stored_q : '0;
   end
 
   logic pop;
@@ -265,7 +268,7 @@ module packet_intake
   descriptor_t made, offered;
   logic fifo_ready;
   logic [SlotWidth-1:0] fifo_count;
-  assign made = '{header: header, first: base_q, beats: kept, user: user};
+  assign made = '{header: header, first: base_q, beats: kept, user: user_q};
 
   fifo #(
     .Width($bits(descriptor_t)),
@@ -290,7 +293,7 @@ module packet_intake
   assign drop_o = decide && !good;
   assign drop_reason_o = too_big ? ReasonTooBig : ReasonMalformedIp;
   assign drop_header_o = header;
-  assign drop_user_o = user;
+  assign drop_user_o = user_q;
 
 `ifndef SYNTHESIS
   logic stalled_q, tlast_q;
@@ -304,7 +307,7 @@ module packet_intake
       assert (header_valid == decide) else $error("the delay is not the parser's");
       assert (!good || fifo_ready) else $error("no place for a descriptor: %0d inside", fifo_count);
       assert (32'(taken_q) <= Beats) else $error("more beats are taken than there are");
-      assert (!(valid && item.store) || stored <= taken_q) else $error("a beat is stored that was not counted");
+      assert (!(valid && item_q[Delay].store) || stored_q <= taken_q) else $error("a beat is stored that was not counted");
       assert (!free_i || 32'(free_beats_i) <= 32'(taken_q)) else $error("more beats are freed than are taken");
       if (stalled_q) begin
         assert (s_axis_tvalid && {tdata_q, tkeep_q, tlast_q, tuser_q} ==

@@ -111,7 +111,7 @@ module ghash
 
   always_ff @(posedge clk_i) begin
     valid_q <= rst_ni && valid_i;
-    block_q <= block_i;
+    block_q <= rst_ni && valid_i ? block_i : '0;
     note_q.feeds <= following_i == FollowingWidth'(Powers);
     note_q.begins <= following_i == FollowingWidth'(Powers - 1) || first_i;
     note_q.ends <= following_i == '0;

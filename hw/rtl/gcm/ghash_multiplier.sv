@@ -2,7 +2,7 @@
 // factors (gcm_pkg::product_latency).
 //
 // Interval 1 and 2: a pipeline of four stages, Karatsuba three levels deep: 27 products of 16 by 16 bits.
-// Interval 7 and 14: a few bits of a_i each cycle, the most significant first, by the whole of b_i.
+// Interval 7 and 14: a digit of a_i each cycle, the most significant first, by the whole of b_i.
 
 module ghash_multiplier
   import aes_pkg::block_t;
@@ -16,6 +16,7 @@ module ghash_multiplier
   input  logic                 clk_i,
   input  logic                 rst_ni,
   input  logic                 valid_i,
+  // Zero while valid_i is low.
   input  block_t               a_i,
   // Must stay for `Interval` cycles from valid_i on.
   input  block_t               b_i,
@@ -119,40 +120,47 @@ module ghash_multiplier
     assign note_o = note_q[Latency-1];
     assign product_o = to_block(reduced_q);
   end else begin : gen_serial
-    localparam int unsigned Digit = (128 + Interval - 1) / Interval;
-    localparam int unsigned Padded = Digit * Interval;
+    // A digit of a is multiplied in one cycle, and the product added in the next, so the digits are one fewer than the
+    // cycles.
+    localparam int unsigned Digits = Interval - 1;
+    localparam int unsigned Digit = (128 + Digits - 1) / Digits;
+    localparam int unsigned Padded = Digit * Digits;
 
-    // x^Digit · sum + digit · b.
-    function automatic poly_t step(input poly_t sum, input logic [Digit-1:0] digit, input poly_t factor);
-      step = sum;
-      for (int i = int'(Digit) - 1; i >= 0; i--) step = times_x(step) ^ (digit[i] ? factor : '0);
+    // A product by one digit, and a sum times x^Digit.
+    typedef logic [127+Digit:0] wide_t;
+
+    function automatic wide_t multiply(input logic [Digit-1:0] digit, input poly_t factor);
+      multiply = '0;
+      for (int i = 0; i < int'(Digit); i++) if (digit[i]) multiply ^= wide_t'(factor) << i;
     endfunction
 
     logic [3:0] left_q;
-    logic busy;
     logic [Padded-1:0] padded;
-    logic [Padded-Digit-1:0] rest_q;
+    logic [Digit-1:0] digit;
+    // What is left of a, the next digit highest. Nothing is when the next factors come, so they are joined by an OR.
+    logic [Padded-1:0] rest_q;
+    wide_t partial_q, shifted;
+    logic starts_q;
     poly_t sum_q;
     logic [NoteWidth-1:0] note_q;
     logic valid_q;
 
-    assign padded = Padded'(a);
-    assign busy = left_q != 4'd0;
+    assign padded = Padded'(a) | rest_q;
+    assign digit = padded[Padded-1-:Digit];
+    assign shifted = starts_q ? '0 : {sum_q, Digit'(0)};
 
     always_ff @(posedge clk_i) begin
-      if (valid_i) begin
-        sum_q <= step('0, padded[Padded-1-:Digit], b);
-        rest_q <= padded[Padded-Digit-1:0];
-        note_q <= note_i;
-        left_q <= 4'(Interval - 1);
-      end else if (busy) begin
-        sum_q <= step(sum_q, rest_q[Padded-Digit-1-:Digit], b);
-        rest_q <= rest_q << Digit;
-        left_q <= left_q - 4'd1;
-      end
+      rest_q <= padded << Digit;
+      partial_q <= multiply(digit, b);
+      starts_q <= valid_i;
+      if (valid_i) note_q <= note_i;
+      if (left_q != 4'd0) sum_q <= reduce(255'(shifted ^ partial_q));
+      if (valid_i) left_q <= 4'(Interval - 1);
+      else if (left_q != 4'd0) left_q <= left_q - 4'd1;
       valid_q <= left_q == 4'd1;
       if (!rst_ni) begin
         left_q <= 4'd0;
+        rest_q <= '0;
         valid_q <= 1'b0;
       end
     end
@@ -181,6 +189,8 @@ module ghash_multiplier
 
   not_too_often :
   assert property (@(posedge clk_i) disable iff (off) valid_i |-> since_q == 4'(Interval - 1));
+  nothing_beside_factors :
+  assert property (@(posedge clk_i) disable iff (off) !valid_i |-> a_i == '0);
   latency_is_fixed :
   assert property (@(posedge clk_i) disable iff (off) valid_o == due_q[Latency-1]);
 `endif

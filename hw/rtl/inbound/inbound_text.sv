@@ -150,7 +150,7 @@ module inbound_text
   );
 
   // How it ends. The run 1, 2, 3, … is looked for up to every byte: a byte is of one if it is 1, or if it is one more than
-  // the byte before and that is of one. This is a carry.
+  // the byte before and that is of one. This is a carry. 255 may be followed by 0: a pad length of 0 asks for no run.
 
   typedef struct packed {
     logic [7:0] pad_length;
@@ -170,7 +170,7 @@ module inbound_text
       value = text_i[8*j+:8];
       previous = j == 0 ? data1_q[127:120] : text_i[8*((j+15)%16)+:8];
       is_one[j] = value == 8'd1;
-      follows[j] = value == previous + 8'd1 && value != 8'd0;
+      follows[j] = value == previous + 8'd1;
     end
   end
 

@@ -47,6 +47,8 @@ module replay_window
   localparam int unsigned WordBits = $clog2(WordWidth);
   localparam int unsigned Words = Window / WordWidth;
   localparam int unsigned SlotWidth = Words > 1 ? $clog2(Words) : 1;
+  localparam int unsigned PartWidth = WordWidth < 16 ? WordWidth : 16;
+  localparam int unsigned Parts = WordWidth / PartWidth;
   localparam int unsigned AddressWidth = NSa * Words > 1 ? $clog2(NSa * Words) : 1;
 
   if (Window < 2 || 2 ** WindowBits != Window) begin : gen_bad_window
@@ -84,12 +86,15 @@ module replay_window
   typedef enum logic [3:0] {
     Idle,
     Infer,
+    Compare,
     Judge,
     // The right edge goes to another word: the rest of the one it is in, those between, the beginning of the new one.
     MoveRead,
+    MoveHold,
     MoveRest,
     MoveBetween,
     MoveLastRead,
+    MoveLastHold,
     MoveLast,
     Clear
   } state_e;
@@ -102,7 +107,6 @@ module replay_window
   logic possible_q, possible_d;
   // The word that a move is at, and how many are to be cleared.
   slot_t slot_q, slot_d, left_q, left_d;
-  place_t from_q;
   logic far_q, far_d;
   logic done_q, done_d, accepted_q, accepted_d, moved_q, moved_d;
 
@@ -119,7 +123,8 @@ module replay_window
   logic [SaWidth-1:0] read_sa;
   slot_t read_slot, write_slot;
   sequence_t highest_q, write_highest_data;
-  word_t word_q, write_word_data;
+  // As it is read, and in a register where its place is near: what is written back is far enough from that.
+  word_t word_q, held_q, write_word_data;
 
   always_ff @(posedge clk_i) begin
     if (read_highest) highest_q <= highest_mem[read_sa];
@@ -128,20 +133,25 @@ module replay_window
 
   always_ff @(posedge clk_i) begin
     if (read_word) word_q <= window_mem[address(read_sa, read_slot)];
+    held_q <= word_q;
     if (write_word) window_mem[address(sa_q, write_slot)] <= write_word_data;
   end
 
   // The whole number (RFC 4303 appendix A2.2): the one in the window, or closest to the right of it.
 
-  low_t low, top_low, top_high, bottom;
-  logic one_subspace, not_left;
+  low_t low, top_low, top_high;
+  logic [LowWidth:0] reach;
+  logic one_subspace, low_reaches, not_left;
 
   assign low = sequence_q[LowWidth-1:0];
   assign {top_high, top_low} = highest_q;
-  assign bottom = top_low - low_t'(Window - 1);
   // Case A: the window lies in one subspace of 2^32 numbers. Case B: its left part lies in the one before.
   assign one_subspace = top_low >= low_t'(Window - 1);
-  assign not_left = low >= bottom;
+  // Not left of the window: top_low - (Window - 1) is not above it. What memory gives is late, so all else is on the other
+  // side; where the window's left edge has wrapped around, the sum has to.
+  assign reach = {1'b0, low} + (LowWidth + 1)'(Window - 1);
+  assign low_reaches = reach[LowWidth-1:0] >= top_low;
+  assign not_left = one_subspace ? reach[LowWidth] || low_reaches : reach[LowWidth] && low_reaches;
 
   always_comb begin
     sequence_d = sequence_q;
@@ -166,27 +176,38 @@ module replay_window
 
   // The verdict
 
-  sequence_t back, onward, next;
-  logic later, left, seen, accepted, same_word;
+  // How far the number is past the right edge, less one; the complement of that is how far it is short of the edge.
+  sequence_t ahead_q;
+  logic later_q, zero_q, seen;
+  // Whether the number's bit is set, by parts of the word.
+  logic [Parts-1:0] seen_q;
+  index_t next_index_q;
+  logic left, far, accepted, same_word;
   word_t mark;
-  index_t index, next_index;
+  index_t index;
   place_t place, next_place;
 
   assign index = index_t'(sequence_q);
-  assign next_index = index_t'(next);
   assign place = place_t'(index);
-  assign next_place = place_t'(next_index);
-  assign back = highest_q - sequence_q;
-  assign onward = sequence_q - highest_q;
-  assign next = highest_q + 1'b1;
-  assign later = sequence_q > highest_q;
-  assign left = !later && back >= sequence_t'(Window);
+  assign next_place = place_t'(next_index_q);
   assign mark = word_t'(1) << place;
-  assign seen = |(word_q & mark);
+
+  always_ff @(posedge clk_i) begin
+    if (state_q == Compare) begin
+      {later_q, ahead_q} <= {1'b0, sequence_q} + {1'b0, ~highest_q};
+      next_index_q <= index_t'(highest_q) + 1'b1;
+      for (int i = 0; i < int'(Parts); i++) seen_q[i] <= |(word_q[PartWidth*i+:PartWidth] & mark[PartWidth*i+:PartWidth]);
+      zero_q <= sequence_q == '0;
+    end
+  end
+
+  assign seen = |seen_q;
+  assign left = !later_q && ahead_q[SequenceWidth-1:WindowBits] != '1;
+  assign far = ahead_q[SequenceWidth-1:WindowBits] != '0 || ahead_q[WindowBits-1:0] == '1;
   // RFC 4303 §3.3.3: the first number is 1; 0 is never sent.
-  assign accepted = possible_q && sequence_q != '0 && (later || (!left && !seen));
+  assign accepted = possible_q && !zero_q && (later_q || (!left && !seen));
   // The first number that the edge passes over, or reaches, is in the word that it reaches.
-  assign same_word = (sequence_q >> WordBits) == (next >> WordBits);
+  assign same_word = ahead_q[SequenceWidth-1:WordBits] == '0 && place >= next_place;
 
   always_comb begin
     state_d = state_q;
@@ -217,37 +238,39 @@ module replay_window
           read_word = 1'b1;
           unique case (op_i)
             ReplayCheck:  state_d = Infer;
-            ReplayUpdate: state_d = Judge;
+            ReplayUpdate: state_d = Compare;
             default:      state_d = Clear;
           endcase
         end
       end
 
-      Infer: state_d = Judge;
+      Infer: state_d = Compare;
+
+      Compare: state_d = Judge;
 
       Judge: begin
         state_d = Idle;
         done_d = 1'b1;
         accepted_d = accepted;
-        moved_d = op_q == ReplayUpdate && accepted && later;
-        far_d = onward >= sequence_t'(Window);
+        moved_d = op_q == ReplayUpdate && accepted && later_q;
+        far_d = far;
         if (far_d) begin
           // Nothing of what was seen is in the window now: clear all, ending with the new word.
           slot_d = wrapped(int'(slot_of(index)) + 1);
           left_d = slot_t'(Words - 1);
         end else begin
-          slot_d = slot_of(next_index);
-          left_d = wrapped(int'(slot_of(index)) + 2 * Words - int'(slot_of(next_index)) - 1);
+          slot_d = slot_of(next_index_q);
+          left_d = wrapped(int'(slot_of(index)) + 2 * Words - int'(slot_of(next_index_q)) - 1);
         end
         if (op_q == ReplayUpdate && accepted) begin
           write_slot = slot_of(index);
-          write_highest = later;
-          if (!later) begin
+          write_highest = later_q;
+          if (!later_q) begin
             write_word = 1'b1;
-            write_word_data = word_q | mark;
+            write_word_data = held_q | mark;
           end else if (same_word) begin
             write_word = 1'b1;
-            write_word_data = (word_q & (~from_place(next_place) | from_place(place))) | mark;
+            write_word_data = (held_q & (~from_place(next_place) | from_place(place))) | mark;
           end else begin
             done_d = 1'b0;
             if (!far_d) state_d = MoveRead;
@@ -258,12 +281,14 @@ module replay_window
 
       MoveRead: begin
         read_word = 1'b1;
-        state_d = MoveRest;
+        state_d = MoveHold;
       end
+
+      MoveHold: state_d = MoveRest;
 
       MoveRest: begin
         write_word = 1'b1;
-        write_word_data = word_q & ~from_place(from_q);
+        write_word_data = held_q & ~from_place(next_place);
         slot_d = wrapped(int'(slot_q) + 1);
         state_d = left_q == '0 ? MoveLastRead : MoveBetween;
       end
@@ -277,12 +302,14 @@ module replay_window
 
       MoveLastRead: begin
         read_word = 1'b1;
-        state_d = MoveLast;
+        state_d = MoveLastHold;
       end
+
+      MoveLastHold: state_d = MoveLast;
 
       MoveLast: begin
         write_word = 1'b1;
-        write_word_data = (far_q ? '0 : word_q & from_place(place)) | mark;
+        write_word_data = (far_q ? '0 : held_q & from_place(place)) | mark;
         done_d = 1'b1;
         state_d = Idle;
       end
@@ -317,7 +344,6 @@ module replay_window
       sa_q <= sa_i;
       esn_q <= esn_i;
     end
-    if (state_q == Judge) from_q <= next_place;
     if (!rst_ni) begin
       state_q <= Idle;
       done_q <= 1'b0;

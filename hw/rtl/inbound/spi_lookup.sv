@@ -5,8 +5,8 @@
 // once; from there it moves into the table in cycles that lookups leave free, pushing others on where all four places are
 // taken. There are twice as many places as SAs, so that seldom takes a step and never, in practice, fails.
 //
-// A lookup reads the four places one after another: eight cycles from request to request. It is never in between two
-// steps of a change.
+// A lookup reads the four places one after another: seven cycles from request to request. It is never in between two
+// steps of a change. What was read is compared in two cycles, by parts first.
 
 module spi_lookup
   import spi_pkg::*;
@@ -74,8 +74,25 @@ module spi_lookup
     return remainder[31-:RowWidth];
   endfunction
 
-  function automatic place_t place_of(input logic [31:0] spi, input logic second, input logic way);
-    return '{second_hash: second, row: hash(spi, second), way: way};
+  // The rows that an SPI names, by both hashes.
+  typedef row_t [1:0] rows_t;
+
+  function automatic rows_t rows_of(input logic [31:0] spi);
+    return {hash(spi, 1'b1), hash(spi, 1'b0)};
+  endfunction
+
+  function automatic place_t place_of(input rows_t rows, input logic second, input logic way);
+    return '{second_hash: second, row: rows[second], way: way};
+  endfunction
+
+  // Whether two keys are the same, by parts of 8 bits: all are zero then.
+  localparam int unsigned KeyWidth = $bits(spi_key_t);
+  localparam int unsigned Parts = (KeyWidth + 7) / 8;
+
+  function automatic logic [Parts-1:0] differences(input spi_key_t one, input spi_key_t other);
+    logic [8*Parts-1:0] bits;
+    bits = (8 * Parts)'(one ^ other);
+    for (int i = 0; i < int'(Parts); i++) differences[i] = |bits[8*i+:8];
   endfunction
 
   entry_t mem [Places];
@@ -86,6 +103,8 @@ module spi_lookup
     Idle,
     // The four places of a key are read, for a lookup or for a change.
     Scan,
+    // The last of them is compared. A lookup has its answer then.
+    Settle,
     // What was found is acted on.
     Act,
     // The nest changes places with an entry.
@@ -101,7 +120,8 @@ module spi_lookup
   } purpose_e;
   purpose_e purpose_q, purpose_d;
   spi_key_t key_q, key_d;
-  // Reads are numbered 0 to 3; what is read comes a cycle later.
+  rows_t rows_q, rows_d;
+  // Reads are numbered 0 to 3; what is read comes a cycle later, and its comparison with the key another cycle later.
   logic [2:0] step_q, step_d;
   logic hit_q, hit_d, room_q, room_d;
   logic [SaWidth-1:0] hit_sa_q, hit_sa_d;
@@ -124,15 +144,31 @@ module spi_lookup
   logic read, write;
   place_t read_place, write_place, last_place_q;
   entry_t entry_q, write_entry;
+  // What was read in the cycle before the last.
+  logic [Parts-1:0] differences_q;
+  logic compared_valid_q, compared_hit, takes;
+  logic [SaWidth-1:0] compared_sa_q;
+  place_t compared_place_q;
+  // The nest beside the key, which is there for two cycles before the answer is used.
+  logic [Parts-1:0] nest_differences_q;
 
   always_ff @(posedge clk_i) begin
     if (read) entry_q <= mem[read_place];
     if (write) mem[write_place] <= write_entry;
   end
 
-  logic answer_valid_d, found_valid_d, found_d;
+  always_ff @(posedge clk_i) begin
+    differences_q <= differences(entry_q.key, key_q);
+    compared_valid_q <= entry_q.valid;
+    compared_sa_q <= entry_q.sa;
+    compared_place_q <= last_place_q;
+    nest_differences_q <= differences(nest_q.key, key_q);
+  end
+
+  assign compared_hit = compared_valid_q && differences_q == '0;
+
+  logic answer_valid_d, found_valid_d;
   spi_answer_e answer_d;
-  logic [SaWidth-1:0] found_sa_d;
 
   assign restless = nest_q.valid && pushes_q < 8'(MaxSteps);
 
@@ -140,6 +176,7 @@ module spi_lookup
     state_d = state_q;
     purpose_d = purpose_q;
     key_d = key_q;
+    rows_d = rows_q;
     step_d = step_q;
     hit_d = hit_q;
     hit_sa_d = hit_sa_q;
@@ -152,16 +189,15 @@ module spi_lookup
     turn_d = turn_q;
     empty_d = empty_q;
     read = 1'b0;
-    read_place = place_of(key_q.spi, step_q[1], step_q[0]);
+    read_place = place_of(rows_q, step_q[1], step_q[0]);
     write = 1'b0;
     write_place = hit_place_q;
     write_entry = '0;
     answer_valid_d = 1'b0;
     answer_d = SpiDone;
     found_valid_d = 1'b0;
-    found_d = hit_q;
-    found_sa_d = hit_sa_q;
     lookup_ready_o = 1'b0;
+    takes = 1'b0;
 
     unique case (state_q)
       Empty: begin
@@ -178,43 +214,42 @@ module spi_lookup
         // Lookups first. What is in the nest is where it can be found; a change waits for it to go, if it can.
         if (lookup_valid_i) begin
           key_d = lookup_key_i;
+          rows_d = rows_of(lookup_key_i.spi);
           purpose_d = ForLookup;
           state_d = Scan;
         end else if (restless) begin
           key_d = nest_q.key;
+          rows_d = rows_of(nest_q.key.spi);
           purpose_d = ForNest;
           state_d = Scan;
         end else if (pending_q) begin
           key_d = op_key_q;
+          rows_d = rows_of(op_key_q.spi);
           purpose_d = ForChange;
           state_d = Scan;
         end
-        hit_d = nest_q.valid && nest_q.key == key_d && purpose_d != ForNest;
-        hit_sa_d = nest_q.sa;
       end
 
       Scan: begin
         read = !step_q[2];
         step_d = step_q + 1'b1;
-        if (step_q != '0) begin
-          if (entry_q.valid && entry_q.key == key_q) begin
-            hit_d = 1'b1;
-            hit_sa_d = entry_q.sa;
-            hit_place_d = last_place_q;
-          end
-          if (!entry_q.valid && !room_q) begin
-            room_d = 1'b1;
-            room_place_d = last_place_q;
-          end
+        if (step_q == 3'd1) begin
+          hit_d = nest_q.valid && nest_differences_q == '0 && purpose_q != ForNest;
+          hit_sa_d = nest_q.sa;
         end
-        if (step_q[2]) state_d = Act;
+        takes = step_q >= 3'd2;
+        if (step_q[2]) state_d = Settle;
+      end
+
+      Settle: begin
+        takes = 1'b1;
+        found_valid_d = purpose_q == ForLookup;
+        state_d = purpose_q == ForLookup ? Idle : Act;
       end
 
       Act: begin
         state_d = Idle;
         unique case (purpose_q)
-          ForLookup: found_valid_d = 1'b1;
-
           ForChange: begin
             answer_valid_d = 1'b1;
             pending_d = 1'b0;
@@ -250,7 +285,7 @@ module spi_lookup
             end else begin
               // Take a place; whose it was is in the nest then.
               read = 1'b1;
-              read_place = place_of(key_q.spi, turn_q[1], turn_q[0]);
+              read_place = place_of(rows_q, turn_q[1], turn_q[0]);
               state_d = Swap;
             end
           end
@@ -270,6 +305,16 @@ module spi_lookup
       default: state_d = Idle;
     endcase
 
+    if (takes && compared_hit) begin
+      hit_d = 1'b1;
+      hit_sa_d = compared_sa_q;
+      hit_place_d = compared_place_q;
+    end
+    if (takes && !compared_valid_q && !room_q) begin
+      room_d = 1'b1;
+      room_place_d = compared_place_q;
+    end
+
     if (op_valid_i && op_ready_o) pending_d = 1'b1;
   end
 
@@ -277,6 +322,7 @@ module spi_lookup
 
   always_ff @(posedge clk_i) begin
     key_q <= key_d;
+    rows_q <= rows_d;
     step_q <= step_d;
     hit_q <= hit_d;
     hit_sa_q <= hit_sa_d;
@@ -286,8 +332,8 @@ module spi_lookup
     last_place_q <= read_place;
     purpose_q <= purpose_d;
     answer_o <= answer_d;
-    found_o <= found_d;
-    found_sa_o <= found_sa_d;
+    found_o <= hit_d;
+    found_sa_o <= hit_sa_d;
     if (op_valid_i && op_ready_o) begin
       op_q <= op_i;
       op_key_q <= op_key_i;

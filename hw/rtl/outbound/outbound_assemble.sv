@@ -99,7 +99,10 @@ module outbound_assemble
   beat_t piece;
 
   // The sum is over 16-bit words with their bytes exchanged, which gives the sum with its bytes exchanged (RFC 1071 §2 (B)).
+  // A block is added a cycle after it was taken.
   wide_sum_t sum_q, sum_d;
+  beat_t addend_q;
+  logic adding_q;
   logic [15:0] sum, checksum;
   assign sum = folded(sum_q);
   // RFC 768, RFC 8200 §8.1: a checksum that comes out as zero is sent as all ones.
@@ -109,7 +112,7 @@ module outbound_assemble
     state_d = state_q;
     told_d = told_q;
     left_d = left_q;
-    sum_d = sum_q;
+    sum_d = adding_q ? add_words(sum_q, addend_q) : sum_q;
     piece_valid = 1'b0;
     piece_last = 1'b0;
     piece_count = 3'd4;
@@ -141,7 +144,6 @@ module outbound_assemble
         if (text_valid) begin
           text_ready = 1'b1;
           piece_valid = 1'b1;
-          sum_d = add_words(sum_q, text);
           left_d = left_q - 16'd16;
           if (left_q <= 16'd16) state_d = Tag;
         end
@@ -154,17 +156,14 @@ module outbound_assemble
         if (tag_valid) begin
           tag_ready = 1'b1;
           piece_valid = 1'b1;
-          sum_d = add_words(sum_q, tag);
           state_d = Head;
           if (assembly.udp_checksum) state_d = Carry;
           else assembly_ready = 1'b1;
         end
       end
 
-      Carry: begin
-        sum_d = wide_sum_t'(folded(sum_q));
-        state_d = Checksum;
-      end
+      // The ICV is added.
+      Carry: state_d = Checksum;
 
       default: begin
         descriptor_valid_o = 1'b1;
@@ -184,6 +183,8 @@ module outbound_assemble
   always_ff @(posedge clk_i) begin
     left_q <= left_d;
     sum_q <= sum_d;
+    addend_q <= piece;
+    adding_q <= text_ready || tag_ready;
     if (!rst_ni) begin
       state_q <= Head;
       told_q <= 1'b0;

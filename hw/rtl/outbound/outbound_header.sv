@@ -55,11 +55,15 @@ module outbound_header
   assign v6 = form.transport ? header.v6 : form.v6;
   assign udp = form.udp;
 
-  length_t udp_length, length_field;
-  // What the UDP header counts: all behind the IP header.
-  assign udp_length = job_i.total - job_i.outer;
-  // IPv6's length field does not count the header, but it counts extension headers.
-  assign length_field = v6 ? job_i.total - 16'd40 : job_i.total;
+  // Of the job, which stays, so they are there from its second cycle on.
+  length_t udp_length_q, length_field_q;
+
+  always_ff @(posedge clk_i) begin
+    // What the UDP header counts: all behind the IP header.
+    udp_length_q <= job_i.total - job_i.outer;
+    // IPv6's length field does not count the header, but it counts extension headers.
+    length_field_q <= v6 ? job_i.total - 16'd40 : job_i.total;
+  end
 
   // The outer traffic class (RFC 4301 §5.1.2, RFC 6040 §4.1), and the DF bit.
   logic [7:0] traffic_class;
@@ -95,7 +99,7 @@ module outbound_header
     if (v6) begin
       // The length counts twice: in the pseudo-header and in UDP's own.
       rest = {
-        udp_length, udp_length, 8'h0, Udp, form.source_port, form.destination_port, job_i.id.spi, 16'h0
+        udp_length_q, udp_length_q, 8'h0, Udp, form.source_port, form.destination_port, job_i.id.spi, 16'h0
       };
     end else if (form.transport) begin
       rest[63:0] = {~header.total_length, job_i.total, ~{8'h0, header.esp_protocol}, {8'h0, protocol}};
@@ -134,7 +138,7 @@ module outbound_header
       outer = {
         sent128(job_i.destination),
         sent128(job_i.source),
-        form.hop_limit, protocol, sent16(length_field),
+        form.hop_limit, protocol, sent16(length_field_q),
         sent32({4'd6, traffic_class, flow_label})
       };
     end else begin
@@ -150,7 +154,7 @@ module outbound_header
   end
 
   // A checksum of UDP is zero over IPv4 (RFC 3948 §2.1), and put in behind over IPv6.
-  assign udp_header = {16'h0, sent16(udp_length), sent16(form.destination_port), sent16(form.source_port)};
+  assign udp_header = {16'h0, sent16(udp_length_q), sent16(form.destination_port), sent16(form.source_port)};
   assign esp_header = {
     sent32(job_i.sequence_number[31:0]),
     sent32(job_i.sequence_number[63:32]),
@@ -201,7 +205,7 @@ module outbound_header
   assign head_o = '{
     words: words,
     count: count,
-    length_field: length_field,
+    length_field: length_field_q,
     protocol: protocol,
     checksum: folded(sum_q),
     udp_checksum: v6 && udp,

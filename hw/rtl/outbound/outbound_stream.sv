@@ -90,6 +90,9 @@ module outbound_stream
   logic [1:0] shift;
   logic first_beat_q, first_beat_d;
 
+  // How many bytes of padding its trailer has.
+  logic [1:0] padding_q;
+
   // Words of the new header that are still to go.
   logic part_busy_q, part_busy_d;
   logic [511:0] words_q, words_d;
@@ -226,6 +229,7 @@ module outbound_stream
       head_q <= head_i;
       sa_q <= job_sa_i;
       beats_q <= beats;
+      padding_q <= 2'(job_i.body - job_i.padded - 16'd2);
     end
     if (!rst_ni) begin
       state_q <= Idle;
@@ -247,14 +251,17 @@ module outbound_stream
     OpKey
   } op_e;
   op_e op_q;
-  length_t op_payload_q, op_body_q, op_kept_q;
+  // As far as they matter: up to a block of payload; and the trailer has at most five bytes, so farther from the end than
+  // 24 there is none of it.
+  logic [4:0] op_payload_q, op_body_q;
+  length_t op_kept_q;
   logic op_first_beat_q;
   logic [127:32] previous_q;
 
   always_ff @(posedge clk_i) begin
     if (move) begin
-      op_payload_q <= payload_left_q;
-      op_body_q <= body_left_q;
+      op_payload_q <= payload_left_q > 16'd16 ? 5'd16 : payload_left_q[4:0];
+      op_body_q <= body_left_q > 16'd24 ? 5'd24 : body_left_q[4:0];
       op_kept_q <= kept_left_q;
       op_first_beat_q <= first_beat_q;
       if (op_q == OpFirst || op_q == OpText) previous_q <= read_beat_i[127:32];
@@ -285,29 +292,23 @@ module outbound_stream
   end
 
   // Padding is 1, 2, 3, then its length and the next header (RFC 4303 §2.4); in front of it zeros, if there is TFC padding.
-  logic [1:0] padding;
   protocol_t next_header;
-  assign padding = 2'(job_q.body - job_q.padded - 16'd2);
   always_comb begin
     if (job_q.form.transport) next_header = job_q.header.esp_protocol;
     else next_header = job_q.header.v6 ? Ipv6 : Ipv4;
   end
 
   beat_t text;
-  logic [4:0] op_payload, op_body;
-  assign op_payload = op_payload_q > 16'd16 ? 5'd16 : op_payload_q[4:0];
-  // The trailer has at most five bytes: farther from the end there is none of it.
-  assign op_body = op_body_q > 16'd24 ? 5'd24 : op_body_q[4:0];
 
   always_comb begin
     for (int j = 0; j < 16; j++) begin
       logic [4:0] behind;
       // How many bytes of the body come behind this one; wraps around for what is behind the body.
-      behind = op_body - 5'(j + 1);
-      if (5'(j) < op_payload) text[8*j+:8] = block[8*j+:8];
+      behind = op_body_q - 5'(j + 1);
+      if (5'(j) < op_payload_q) text[8*j+:8] = block[8*j+:8];
       else if (behind == 5'd0) text[8*j+:8] = next_header;
-      else if (behind == 5'd1) text[8*j+:8] = {6'd0, padding};
-      else if (behind <= 5'd1 + 5'(padding)) text[8*j+:8] = {6'd0, padding} + 8'd2 - {3'd0, behind};
+      else if (behind == 5'd1) text[8*j+:8] = {6'd0, padding_q};
+      else if (behind <= 5'd1 + 5'(padding_q)) text[8*j+:8] = {6'd0, padding_q} + 8'd2 - {3'd0, behind};
       else text[8*j+:8] = 8'd0;
     end
   end
@@ -340,7 +341,7 @@ module outbound_stream
       slot_q.following <= text_slots + 1'b1;
       // RFC 4106 §4: salt and IV.
       slot_q.nonce <= {low, high, job_q.id.salt};
-      slot_q.bytes <= op_body_q > 16'd16 ? 5'd16 : op_body_q[4:0];
+      slot_q.bytes <= op_body_q > 5'd16 ? 5'd16 : op_body_q;
       unique case (op_q)
         OpFirst: begin
           slot_q.kind <= SlotFirst;

@@ -37,6 +37,8 @@ module fifo #(
     return addr == Last ? '0 : addr + 1'b1;
   endfunction
 
+  // Else it may be taken for a block RAM whose address is read_q, with a bypass around it: slow, and few blocks are there.
+  (* ram_style = "distributed" *)
   logic [Width-1:0] mem [Depth];
   addr_t write_q, read_q;
   logic [CountWidth-1:0] count_q;

@@ -64,11 +64,19 @@ module selector_check
   assign any_port = selector_q.port_start == '0 && selector_q.port_end == '1;
   assign opaque = selector_q.port_start == '1 && selector_q.port_end == '0;
 
-  // What stands for itself in registers, so that the comparisons have a cycle of their own.
-  logic same_kind_q, above_q, below_q, port_q, remote_q;
+  // What stands for itself in registers, so that the comparisons have a cycle of their own. Addresses are compared in four
+  // parts; a carry through all 128 bits takes too long.
+  logic same_kind_q, port_q, remote_q;
+  logic [3:0] above_q, from_q, below_q, to_q;  // part by part: >, >=, <, <=
+
+  // Two numbers compared, out of comparisons of their parts: with equality if all parts are equal.
+  function automatic logic joined(input logic [3:0] strictly, input logic [3:0] or_equal);
+    joined = 1'b1;
+    for (int i = 0; i < 4; i++) joined = strictly[i] || (or_equal[i] && joined);
+  endfunction
 
   logic local_inside_q, remote_inside_q, match;
-  assign match = compared_valid_q && same_kind_q && above_q && below_q && port_q;
+  assign match = compared_valid_q && same_kind_q && joined(above_q, from_q) && joined(below_q, to_q) && port_q;
 
   always_ff @(posedge clk_i) begin
     if (start) begin
@@ -86,8 +94,12 @@ module selector_check
     remote_q <= selector_q.remote;
     same_kind_q <= selector_q.v6 == flow_q.v6
         && (selector_q.protocol == '0 || selector_q.protocol == flow_q.protocol);
-    above_q <= address >= selector_q.start;
-    below_q <= address <= selector_q.last;
+    for (int i = 0; i < 4; i++) begin
+      above_q[i] <= address[32*i+:32] > selector_q.start[32*i+:32];
+      from_q[i] <= address[32*i+:32] >= selector_q.start[32*i+:32];
+      below_q[i] <= address[32*i+:32] < selector_q.last[32*i+:32];
+      to_q[i] <= address[32*i+:32] <= selector_q.last[32*i+:32];
+    end
     port_q <= any_port || (flow_q.has_ports ? port >= selector_q.port_start && port <= selector_q.port_end : opaque);
     if (!rst_ni) begin
       busy_q <= 1'b0;

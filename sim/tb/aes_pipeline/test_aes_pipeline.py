@@ -11,7 +11,7 @@ from sim.tb.simulation import simulate
     ("interval", "sbox", "sas"),
     [
         (1, 0, 5),
-        (7, 1, 1),
+        pytest.param(7, 1, 1, marks=pytest.mark.verify),
         pytest.param(2, 1, 8, marks=pytest.mark.verify),
         pytest.param(7, 0, 5, marks=pytest.mark.verify),
         pytest.param(14, 1, 3, marks=pytest.mark.verify),

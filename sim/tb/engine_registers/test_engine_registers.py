@@ -9,8 +9,11 @@ from sim.tb.simulation import simulate
 
 @pytest.mark.parametrize("parameters", [
     {"NSa": 4, "NSelectors": 6, "MaxPerSa": 2, "EventDepth": 3, "DropDepth": 4},
-    {"NSa": 5, "NSelectors": 16, "MaxPerSa": 8, "EventDepth": 8, "DropDepth": 8, "Window": 128, "Interval": 1,
-     "MaxPacket": 2000, "InputBytes": 4096, "OutputBytes": 8192},
+    pytest.param(
+        {"NSa": 5, "NSelectors": 16, "MaxPerSa": 8, "EventDepth": 8, "DropDepth": 8, "Window": 128, "Interval": 1,
+         "MaxPacket": 2000, "InputBytes": 4096, "OutputBytes": 8192},
+        marks=pytest.mark.verify,
+    ),
 ])  # fmt: skip
 def test_engine_registers(parameters: dict[str, int]) -> None:
     simulate(

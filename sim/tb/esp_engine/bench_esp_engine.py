@@ -269,6 +269,8 @@ async def an_sa_goes_under_traffic(dut: Any) -> None:
     assert await software.command(Operation.REMOVE, 1, Direction.OUTBOUND) is Answer.DONE
     assert await software.command(Operation.REMOVE, 1, Direction.INBOUND) is Answer.DONE
     assert await software.command(Operation.REMOVE, 1, Direction.INBOUND) is Answer.ABSENT
+    while tb.plain_in.queue:
+        await tb.rest(1)
     await tb.rest(6000)
     gone = False
     passed: Counter[int] = Counter()

@@ -112,7 +112,7 @@ async def packets_of_the_golden_model_rfc4106(dut: object) -> None:
     # The next key is made while packets run, and delivered among packets of its SA.
     key, commands = random_key(), 0
     staged, load = plan.stage(key), 1.0
-    while plan.tags < 2500:
+    while plan.tags < 3500:
         if random.random() < 0.02:
             load = random.choice((1.0, 0.7, 0.2))
         packet(random.choice(sas))

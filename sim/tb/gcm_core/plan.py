@@ -71,7 +71,7 @@ class Plan:
     def stage(self, key: bytes | None) -> int:
         """Have a key's material, or zeros, made as soon as that is possible; returns the cycle that it is there in."""
         start = self._staging_free
-        words = 0 if key is None else 1 + 2 * (60 if len(key) == 32 else 44) + 129 * (self.powers - 1)
+        words = 0 if key is None else 1 + 6 * (60 if len(key) == 32 else 44) + 129 * (self.powers - 1)
         done = start + 18 + words
         self.stages[start] = key
         self.checks[done].append(_done)

@@ -74,7 +74,7 @@ class TB:
         dut.item_room_i.value = random.random() >= self.lazy
         dut.part_ready_i.value = random.random() >= self.lazy
         if self.room < ROOM and random.random() < 0.2:
-            self.room = min(ROOM, self.room + 20)
+            self.room = min(ROOM, self.room + random.choice((1, 1, 20)))
         dut.room_i.value = self.room
 
     def sample(self) -> None:

@@ -13,6 +13,6 @@ def test_key_unit(interval: int, sbox: int) -> None:
         "key_unit",
         "sim.tb.key_unit.bench_key_unit",
         parameters={"Interval": interval, "SboxImpl": f"1'd{sbox}"},
-        visible=["key_unit.words_q", "key_unit.block_q", "key_unit.columns_q"],
+        visible=[f"key_unit.{name}_q" for name in ("words", "block", "columns", "to_substitute", "substituted")],
         environment={"INTERVAL": str(interval)},
     )
