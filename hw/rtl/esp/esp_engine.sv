@@ -274,10 +274,24 @@ module esp_engine
   // ---- the two directions
 
   logic plain_ready, esp_ready, plain_valid, esp_valid;
-  assign plain_valid = s_axis_plain_tvalid && traffic_enable;
-  assign esp_valid = s_axis_esp_tvalid && traffic_enable;
-  assign s_axis_plain_tready = plain_ready && traffic_enable;
-  assign s_axis_esp_tready = esp_ready && traffic_enable;
+  // A packet that was offered to its intake or begun comes in whole, also when software stops traffic meanwhile.
+  logic plain_begun_q, esp_begun_q, plain_open, esp_open;
+  assign plain_open = traffic_enable || plain_begun_q;
+  assign esp_open = traffic_enable || esp_begun_q;
+  assign plain_valid = s_axis_plain_tvalid && plain_open;
+  assign esp_valid = s_axis_esp_tvalid && esp_open;
+  assign s_axis_plain_tready = plain_ready && plain_open;
+  assign s_axis_esp_tready = esp_ready && esp_open;
+
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) begin
+      plain_begun_q <= 1'b0;
+      esp_begun_q <= 1'b0;
+    end else begin
+      if (plain_valid) plain_begun_q <= !(plain_ready && s_axis_plain_tlast);
+      if (esp_valid) esp_begun_q <= !(esp_ready && s_axis_esp_tlast);
+    end
+  end
 
   outbound_engine #(
     .NSa(NSa),

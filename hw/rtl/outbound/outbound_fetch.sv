@@ -222,8 +222,8 @@ module outbound_fetch
     else begin
       numbered = 1'b1;
       reason = ReasonTooBig;
-      // A body of 64 KiB has wrapped around.
-      bad = total_q > 17'(MaxPacket) || padded_q > 16'(MaxPacket);
+      // A body of 64 KiB has wrapped around; with ESP's own bytes it is longer than any packet.
+      bad = total_q > 17'(MaxPacket) || padded_q > 16'(MaxPacket) - EspHeader - Icv;
     end
   end
 

@@ -254,6 +254,26 @@ async def packets_wait_until_software_lets_them_in(dut: Any) -> None:
 
 
 @cocotb.test()
+async def traffic_stops_between_two_packets(dut: Any) -> None:
+    """Software stops it while packets come in as fast as they can: none is cut, and it goes on with the next one."""
+    tb = TB(dut)
+    await tb.start()
+    await tb.install(0, some_tunnel(tfc_length=0))
+    made = [tb.send(tb.packet(0, 300), 0) for _ in range(100)]
+    leaving: list[Packet] = []
+    control = tb.software.registers.control.control
+    for _ in range(4):
+        await tb.rest(random.randrange(10, 900))
+        await tb.software.master.write_dword(control.address, 0)
+        await tb.rest(4000)
+        leaving += [tb.esp_out.packets.popleft() for _ in range(len(tb.esp_out.packets))]
+        assert await tb.software.number(tb.software.registers.counters.outbound_packets_in) == len(leaving)
+        await tb.software.master.write_dword(control.address, 1)
+    leaving += await tb.until(tb.esp_out, len(made) - len(leaving))
+    assert [one.data for one in leaving] == made
+
+
+@cocotb.test()
 async def an_sa_goes_under_traffic(dut: Any) -> None:
     """Packets of one are dropped from some packet on, those of the others pass all; the next ones fare as well."""
     tb = TB(dut)

@@ -18,8 +18,7 @@ from appliance.esp.transform import AES_GCM_16, transform
 from appliance.reasons import Reason
 from sim.tb.structs import layout
 
-SAS = int(os.environ["SAS"])
-LARGEST, HEADROOM = 2000, 5
+SAS, LARGEST, HEADROOM = int(os.environ["SAS"]), int(os.environ["LARGEST"]), 5
 HEADER, SA, JOB, EVENTS = (layout(f"{name}_t") for name in ("ip_header", "outbound_sa", "outbound_job", "sa_events"))
 KIND = layout("job_kind_e")
 # Lengths do not depend on the key.
@@ -220,7 +219,7 @@ def some_config(**form: int) -> dict[str, Any]:
 
 
 def some_header() -> dict[str, int]:
-    total = random.choice((random.randint(20, 300), random.randint(1900, 2000), 1500, random.randint(40, 65535)))
+    total = random.choice((random.randint(20, 300), random.randint(40, 65535), LARGEST - random.randint(0, 100), 1500))
     return {
         "total_length": total,
         "esp_at": random.choice((20, 24, 40, 48)) if total > 60 else 20,
@@ -283,10 +282,22 @@ async def the_last_numbers_are_told_of_whatever_they_were_spent_on(dut: Hierarch
     await tb.command(0, {**some_config(esn=0, transport=0, tfc_length=0, generation=7), **none})
     await tb.settle()
     dut.state_mem[0].value = tb.models[0].sequence = (1 << 32) - 1 - HEADROOM - 2
-    for length in (60, LARGEST + 1, 60):
+    for length in (60, LARGEST, 60):
         await tb.packet(0, 7, {"total_length": length, "esp_at": 20})
     await tb.settle()
     assert tb.seen == {None, "headroom", Reason.TOO_BIG}
+
+
+@cocotb.test()
+async def what_does_not_fit_16_bits_is_too_big(dut: HierarchyObject) -> None:
+    tb = TB(dut)
+    await tb.start()
+    none = {"hard_limits": {}, "soft_limits": {}}
+    for fill in (0, 1):
+        await tb.command(0, {**some_config(transport=0, tfc_length=65533 * fill, generation=0), **none})
+        for length in range(65440, 65536):
+            await tb.packet(0, 0, {"total_length": length, "esp_at": 20})
+    await tb.settle()
 
 
 @cocotb.test()
