@@ -3,8 +3,8 @@
 module aes_sbox
   import aes_pkg::*;
 #(
-  // A table or arithmetic; both are proved equal to the definition. On ECP5 the table is half as large again, and much
-  // faster.
+  // A table or arithmetic; both are proved equal to the definition. On ECP5 the table makes a round half as
+  // large again, and faster.
   parameter sbox_impl_e Impl = SboxTable
 ) (
   input  byte_t data_i,

@@ -38,9 +38,9 @@ module aes_unit
 
   logic [AddrWidth-1:0] addr;
   block_t round_key, state, state_q, round_out;
-  logic [3:0] step_q;
   logic [4:0] round;
-  logic key256_q, bypass;
+  // Of the round that is made in this cycle. They choose for whole blocks, so they are registers and not decoded here.
+  logic starts_q, last_q, bypass_q;
 
   assign addr = AddrWidth'({sa_i, 4'b0} >> (4 - StepWidth)) | AddrWidth'(step_i);
 
@@ -58,26 +58,26 @@ module aes_unit
     .read_data_o(round_key)
   );
 
-  // The round is a constant where a unit has one only, and last is a constant in all units but the last.
-  assign round = 5'(Index * Interval + 1) + (Interval > 1 ? 5'(step_q) : 5'd0);
-  assign state = (Interval == 1 || step_q == 4'd0) ? state_i : state_q;
+  // The round whose key is read in this cycle: a constant where a unit has one only. Whether it is the last one is a constant
+  // in all units but the last.
+  assign round = 5'(Index * Interval + 1) + (Interval > 1 ? 5'(step_i) : 5'd0);
+  assign state = (Interval == 1 || starts_q) ? state_i : state_q;
 
   aes_round #(
     .SboxImpl(SboxImpl)
   ) u_round (
     .state_i(state),
     .key_i(round_key),
-    .last_i((Index + 1) * Interval == 14 && round == 5'd14),
+    .last_i((Index + 1) * Interval == 14 && last_q),
     .state_o(round_out)
   );
 
-  // A key of 128 bits has ten rounds; it takes the last ten, so that the last one is in one place.
-  assign bypass = Index * Interval < 4 && round <= 5'd4 && !key256_q;
-
   always_ff @(posedge clk_i) begin
-    step_q <= step_i;
-    key256_q <= key256_i;
-    state_q <= bypass ? state : round_out;
+    starts_q <= step_i == 4'd0;
+    last_q <= round == 5'd14;
+    // A key of 128 bits has ten rounds; it takes the last ten, so that the last one is in one place.
+    bypass_q <= Index * Interval < 4 && round <= 5'd4 && !key256_i;
+    state_q <= bypass_q ? state : round_out;
   end
 
   assign state_o = state_q;
