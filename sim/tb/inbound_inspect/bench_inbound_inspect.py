@@ -254,6 +254,28 @@ async def every_ecn_comes_out_as_rfc_6040_has_it(dut: HierarchyObject) -> None:
     assert tb.seen[Reason.ECN_NOT_CAPABLE, False] == 4 and tb.seen[None, False] == 60
 
 
+@cocotb.test()
+async def a_checksum_that_carries_twice_is_right(dut: HierarchyObject) -> None:
+    """RFC 1624 §3 with sums whose first fold overflows again, which is one in thousands of packets."""
+    await reset(dut, "selector_write_i", "opened_valid_i", started=False)
+    tb = TB(dut)
+    await tb.tick()
+    selectors = [(everything(4), remote) for remote in (False, True)]
+    await tb.write(0, selectors)
+    plaintext = append_trailer(bytes(40), packets.TCP, 4)
+    found = 0
+    packet = bytearray(packets.ipv4(50, bytes(60)))
+    for identification in range(1 << 16):
+        packet[4:6] = identification.to_bytes(2, "big")
+        outer = packets.with_right_checksum(bytes(packet))
+        old, length = (0xFFFF ^ int.from_bytes(outer[at : at + 2], "big") for at in (10, 2))
+        total = old + length + (0xFFFF ^ 50) + 60 + packets.TCP
+        if (total & 0xFFFF) + (total >> 16) > 0xFFFF:
+            found += 1
+            await tb.packet(outer, plaintext, True, 0, selectors)
+    assert found and tb.seen[None, True] == found
+
+
 def ecn(packet: bytes, field: int) -> bytes:
     at, shift = (1, 4) if packet[0] >> 4 == 6 else (1, 0)
     edited = bytearray(packet)
