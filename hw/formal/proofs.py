@@ -8,7 +8,7 @@ import subprocess
 import time
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hw.formal.tools import BUILD, PROPERTIES, environment, lay_sources
@@ -110,13 +110,19 @@ def load() -> list[Module]:
                 entry["file"],
                 entry["old"],
                 entry["new"],
-                _proof(name, {**usual, **entry.get("proof", {}), "only": [entry["catches"]]}),
+                _mutant(name, {**usual, **entry.get("proof", {})}, entry["catches"]),
             )
             for entry in table.get("mutations", [])
         )
         lemmas = table.get("lemmas", {})
         modules.append(Module(name, {**table["properties"], **lemmas}, frozenset(lemmas), proofs, mutations))
     return modules
+
+
+def _mutant(module: str, entry: Mapping[str, object], catches: str) -> Proof:
+    proof = _proof(module, entry)
+    # Induction needs the properties of the state beside the one that is looked at.
+    return proof if proof.unbounded else replace(proof, only=(catches,))
 
 
 def _proof(module: str, entry: Mapping[str, object]) -> Proof:
