@@ -48,8 +48,8 @@ class Answer(IntEnum):
     DONE = 0
     # There is no such SA or place in the pool. Nothing was changed.
     BAD_INDEX = 1
-    # What is staged cannot be: SPI 0, DF 3, or selectors that are more than an SA may have or not all in the
-    # pool. Nothing was changed.
+    # What is staged cannot be: no key (or zeros), SPI 0, DF 3, or selectors that are more than an SA may have or
+    # not all in the pool. Nothing was changed.
     BAD_FIELDS = 2
     # Inbound: the index has an SA. Nothing was changed.
     IN_USE = 3
@@ -495,7 +495,8 @@ class Control:
     def __init__(self, bus: RegisterBus, base: int = 0) -> None:
         self.control = ReadWriteNumber(bus, base + 0x0, 1)
         self.status = Readable(bus, base + 0x4, ControlStatus)
-        # Outbound: so many sequence numbers before the last one, an SA's `headroom` event comes.
+        # Outbound: so many sequence numbers before the last one, an SA's `headroom` event comes: once, when it
+        # has exactly so many left.
         self.headroom = ReadWriteNumber(bus, base + 0x8)
         # Which of `interrupt_status` raise the interrupt. It is a level.
         self.interrupt_enable = ReadWrite(bus, base + 0xC, ControlInterruptEnable)
@@ -512,7 +513,9 @@ class Command:
 
 
 class Key:
-    """Key. Staged for the next installation and cleared by it, whatever its answer. Never readable."""
+    """Key. Staged for the next installation and cleared by it, whatever its answer. Never readable. A key is for one
+    SA: sequence numbers, which are the IVs, begin at 1 with each installation, so installing an outbound key twice
+    breaks it."""
 
     def __init__(self, bus: RegisterBus, base: int = 0) -> None:
         # A word of the key, its first byte lowest. A key of 128 bits has the first four.
@@ -534,8 +537,9 @@ class Sa:
     def __init__(self, bus: RegisterBus, base: int = 0) -> None:
         self.form = ReadWrite(bus, base + 0x0, SaForm)
         self.spi = ReadWriteNumber(bus, base + 0x4)
-        # The last four bytes of the keying material (RFC 4106 section 8.1), first byte lowest.
-        self.salt = ReadWriteNumber(bus, base + 0x8)
+        # The last four bytes of the keying material (RFC 4106 section 8.1), first byte lowest. Staged for the
+        # next installation and cleared by it, as a key is. Never readable.
+        self.salt = WritableNumber(bus, base + 0x8)
         # Outbound, of tunnel mode but for `udp`.
         self.outer = ReadWrite(bus, base + 0xC, SaOuter)
         # Outbound.

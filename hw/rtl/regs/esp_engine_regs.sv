@@ -398,9 +398,9 @@ module esp_engine_regs (
         decoded_reg_strb.sa.spi = cpuif_req_masked & (cpuif_addr == 11'h104);
         is_valid_addr |= cpuif_req_masked & (cpuif_addr == 11'h104);
         is_valid_rw |= cpuif_req_masked & (cpuif_addr == 11'h104);
-        decoded_reg_strb.sa.salt = cpuif_req_masked & (cpuif_addr == 11'h108);
+        decoded_reg_strb.sa.salt = cpuif_req_masked & (cpuif_addr == 11'h108) & cpuif_req_is_wr;
         is_valid_addr |= cpuif_req_masked & (cpuif_addr == 11'h108);
-        is_valid_rw |= cpuif_req_masked & (cpuif_addr == 11'h108);
+        is_valid_rw |= cpuif_req_masked & (cpuif_addr == 11'h108) & cpuif_req_is_wr;
         decoded_reg_strb.sa.outer = cpuif_req_masked & (cpuif_addr == 11'h10c);
         is_valid_addr |= cpuif_req_masked & (cpuif_addr == 11'h10c);
         is_valid_rw |= cpuif_req_masked & (cpuif_addr == 11'h10c);
@@ -1585,6 +1585,9 @@ module esp_engine_regs (
         if(decoded_reg_strb.sa.salt && decoded_req_is_wr && !(hwif_in.locked)) begin // SW write
             next_c = (field_storage.sa.salt.value.value & ~decoded_wr_biten[31:0]) | (decoded_wr_data[31:0] & decoded_wr_biten[31:0]);
             load_next_c = '1;
+        end else if(hwif_in.salt_clear) begin // HW Clear
+            next_c = '0;
+            load_next_c = '1;
         end
         field_combo.sa.salt.value.next = next_c;
         field_combo.sa.salt.value.load_next = load_next_c;
@@ -2617,9 +2620,6 @@ module esp_engine_regs (
         end
         if(ad_low(rd_mux_addr) == ad_low(11'h104)) begin
             readback_data_var[ad_hi(11'h104)][31:0] = field_storage.sa.spi.value.value;
-        end
-        if(ad_low(rd_mux_addr) == ad_low(11'h108)) begin
-            readback_data_var[ad_hi(11'h108)][31:0] = field_storage.sa.salt.value.value;
         end
         if(ad_low(rd_mux_addr) == ad_low(11'h10c)) begin
             readback_data_var[ad_hi(11'h10c)][0] = field_storage.sa.outer.dscp_copy.value;

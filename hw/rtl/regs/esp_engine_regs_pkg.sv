@@ -412,6 +412,7 @@ package esp_engine_regs_pkg;
         logic locked;
         logic busy;
         logic key_clear;
+        logic salt_clear;
         esp_engine__identity__in_t identity;
         esp_engine__control__in_t control;
         esp_engine__command__in_t command;

@@ -361,6 +361,8 @@ module engine_registers
   assign regs_in.busy = busy || go;
   assign regs_in.locked = (busy && ready) || go;
   assign regs_in.key_clear = key_clear;
+  // The salt is needed until the command has left the last stage.
+  assign regs_in.salt_clear = done && command_e'(regs_out.command.command.operation.value) == CommandInstall;
   assign regs_in.command.answer.answer.we = done;
   assign regs_in.command.answer.answer.next = answer;
   assign regs_in.command.answer.done.hwset = done;

@@ -169,7 +169,7 @@ module sa_control
 
   // ---- what can be said of a command from its numbers alone
 
-  logic no_sa_q, no_place_q, no_spi_q, bad_df_q, many_q, behind_q, bad_index_q, bad_fields_q;
+  logic no_sa_q, no_place_q, no_spi_q, no_key_q, bad_df_q, many_q, behind_q, bad_index_q, bad_fields_q;
   logic [16:0] selector_end_q;
 
   always_ff @(posedge clk_i) begin
@@ -177,6 +177,8 @@ module sa_control
     no_sa_q <= index_q > 16'(NSa - 1);
     no_place_q <= index_q > 16'(NSelectors - 1);
     no_spi_q <= (inbound ? inbound_sa_i.id.spi : outbound_sa_i.id.spi) == '0;
+    // What is left of a key that was used, or nobody wrote one: an SA with a key that all know.
+    no_key_q <= {key_i[255:128] & {128{key256_o}}, key_i[127:0]} == '0;
     bad_df_q <= !(outbound_sa_i.form.df inside {DfCopy, DfSet, DfClear});
     many_q <= inbound_sa_i.form.selector_count > 8'(MaxPerSa);
     selector_end_q <= 17'(inbound_sa_i.form.selector_first) + 17'(inbound_sa_i.form.selector_count);
@@ -184,7 +186,7 @@ module sa_control
     behind_q <= selector_end_q > 17'(NSelectors);
     bad_index_q <= command_q == CommandSelector ? no_place_q : no_sa_q;
     // Begin looks at these, and at behind_q.
-    bad_fields_q <= no_spi_q || (inbound ? many_q : bad_df_q);
+    bad_fields_q <= no_spi_q || no_key_q || (inbound ? many_q : bad_df_q);
   end
 
   // ---- what is known of inbound SAs

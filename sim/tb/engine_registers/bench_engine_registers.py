@@ -259,7 +259,8 @@ async def what_is_written_is_read(dut: Any) -> None:
     await tb.begin()
     engine = tb.engine
     blocks = (engine.sa, engine.selector)
-    masks = {address: mask for block in blocks for one in every(block) for address, mask in words(one)}
+    readable = [one for block in blocks for one in every(block) if isinstance(one, Readable | ReadableNumber)]
+    masks = {address: mask for one in readable for address, mask in words(one)}
     for one in (engine.control.headroom, engine.control.interrupt_enable, engine.events.select):
         masks |= dict(words(one))
     model = dict.fromkeys(masks, 0)
@@ -312,7 +313,7 @@ def commands(tb: TB) -> None:
             head = engine.events.head.read()
             assert head == names.EventsHead(index, names.Direction(direction), key_ready=1, valid=1)
             engine.events.pop.write(1)
-        # It is as it was staged, but for the key.
+        # It is as it was staged, but for key and salt.
         assert engine.sa.destination.read() == config["destination"]
         assert tb.command(names.Operation.READ, direction, index) is names.Answer.DONE
         usage = USAGE.unpack(World.usage(name, index))
@@ -351,10 +352,16 @@ def keys(tb: TB) -> None:
         answer = tb.command(names.Operation.INSTALL, 0, index)
         assert answer is (names.Answer.BAD_INDEX if refused else names.Answer.DONE)
         # Nobody wrote another one, and the one before is gone.
-        assert tb.command(names.Operation.INSTALL, 0, 1) is names.Answer.DONE
-        assert side.keys[1] == 0
-        assert refused or index or side.keys[0] == (1 << 256) - 1
-    for address in engine.key.word.addresses:
+        assert tb.command(names.Operation.INSTALL, 0, 1) is names.Answer.BAD_FIELDS
+        assert refused or side.keys[index] == (1 << 256) - 1
+    # Nor is the salt for another one.
+    config = {**some_config(), "key256": 0}
+    tb.stage(config)
+    for salt in (config["salt"], 0):
+        engine.key.word.write(1)
+        assert tb.command(names.Operation.INSTALL, 0, 0) is names.Answer.DONE
+        assert side.table[0] == as_sa("outbound", {**config, "salt": salt})
+    for address in (*engine.key.word.addresses, *engine.sa.salt.addresses):
         value, good = resume(tb.load)(address)
         assert (value, good) == (0, False)
 

@@ -144,7 +144,7 @@ async def commands_do_what_they_say_and_nothing_else(dut: Any) -> None:
         direction = random.choice(DIRECTIONS)
         name = random.choice(("Install", "Install", "Remove", "Read", "Selector"))
         index = random.randrange(SAS) if random.random() < 0.9 else random.choice((SAS, SAS + 1, 0x8000, 0xFFFF))
-        staged, key = some_sa(direction), random.getrandbits(256)
+        staged, key = some_sa(direction), random.getrandbits(256) << random.choice((0, 0, 0, 128, 256)) & (1 << 256) - 1
         tb.world.full = random.random() < 0.1
         number = SA[direction].pack(staged[direction])
         log: list[str] | None = None
@@ -169,7 +169,10 @@ async def commands_do_what_they_say_and_nothing_else(dut: Any) -> None:
                     del spis[owner[0]]
         else:
             made = [f"{direction} {index} set", "zero"]
-            if direction == "inbound" and index in spis.values():
+            used = key if staged[direction]["form"]["key256"] else key & (1 << 128) - 1
+            if not used:
+                wanted, log = "BadFields", []
+            elif direction == "inbound" and index in spis.values():
                 wanted, log = "InUse", []
             elif direction == "inbound" and (staged["spi_key"] in spis or tb.world.full):
                 wanted = "SpiExists" if staged["spi_key"] in spis else "SpiFull"
@@ -177,7 +180,7 @@ async def commands_do_what_they_say_and_nothing_else(dut: Any) -> None:
             else:
                 wanted = "Done"
                 tables[direction][index] = number
-                keys[direction][index] = key if staged[direction]["form"]["key256"] else key & (1 << 128) - 1
+                keys[direction][index] = used
                 insertion = ["insert"] if direction == "inbound" else []
                 log = ["key", *made, *insertion, f"event {direction} {index}"]
                 if direction == "inbound":
@@ -196,7 +199,9 @@ async def commands_do_what_they_say_and_nothing_else(dut: Any) -> None:
         assert tb.world.spis == spis
         for _ in range(random.choice((0, 0, 1, 5))):
             await tb.tick()
-    wanted_kinds = {("Install", "inbound", one) for one in ("Done", "InUse", "SpiExists", "SpiFull", "BadIndex")}
+    wanted_kinds = {
+        ("Install", "inbound", one) for one in ("Done", "InUse", "SpiExists", "SpiFull", "BadIndex", "BadFields")
+    }
     wanted_kinds |= {("Remove", "inbound", one) for one in ("Done", "Absent", "BadIndex")}
     wanted_kinds |= {(one, "outbound", answer) for one in ("Install", "Remove", "Read", "Selector")
                      for answer in ("Done", "BadIndex")}  # fmt: skip
