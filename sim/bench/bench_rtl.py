@@ -21,9 +21,9 @@ from cocotb.triggers import FallingEdge
 from appliance.datapath.engine.registers import Answer
 from appliance.esp.encapsulation import encapsulate
 from appliance.esp.tunnel import Tunnel
-from sim.tb.inbound_engine.model import Sa, everything
+from sim.tb.model.inbound import Sa, everything
+from sim.tb.model.outbound import Outbound
 from sim.tb.model.programmer import Programmer
-from sim.tb.model.sa import Outbound
 from sim.tb.traffic import packets
 from sim.tb.traffic.reset import reset
 from sim.tb.traffic.stream import Sink, Source

@@ -9,8 +9,8 @@ from collections import deque
 import cocotb
 from cocotb.triggers import FallingEdge, ReadOnly
 
-from sim.tb.gcm_core.clock import begin
 from sim.tb.model import gcm
+from sim.tb.traffic.reset import reset
 
 INTERVAL, SAS = int(os.environ["INTERVAL"]), int(os.environ["SAS"])
 LATENCY = 16
@@ -29,9 +29,7 @@ class TB:
         self.blocks = 0
 
     async def begin(self) -> None:
-        self.dut.valid_i.value = self.dut.command_i.value = 0
-        self.dut.round_key_i.value = 0
-        await begin(self.dut)
+        await reset(self.dut, "valid_i", "command_i", "round_key_i", started=False)
         for _ in range(3):  # the first place is there before a command comes
             await self.step()
 

@@ -18,11 +18,11 @@ from appliance.esp.encapsulation import Transport, encapsulate
 from appliance.esp.tunnel import Tunnel
 from appliance.reasons import Reason
 from appliance.sa.selector import TrafficSelector
-from sim.tb.inbound_engine.model import Sa, everything
 from sim.tb.model.aes import expand
 from sim.tb.model.gcm import hash_key, powers_of
+from sim.tb.model.inbound import Sa, everything
+from sim.tb.model.outbound import Outbound, some_address, some_outbound, some_tunnel
 from sim.tb.model.programmer import Programmer
-from sim.tb.model.sa import Outbound, some_address, some_outbound, some_tunnel
 from sim.tb.traffic import packets
 from sim.tb.traffic.reset import reset
 from sim.tb.traffic.stream import Packet, Sink, Source, in_bursts, sometimes

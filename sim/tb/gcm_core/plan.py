@@ -17,8 +17,8 @@ from cocotb.triggers import Timer
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from sim.tb.gcm_core.clock import begin
 from sim.tb.model import gcm
+from sim.tb.traffic.reset import CYCLE, reset
 
 TEXT_LATENCY = 17
 KEY_LATENCY = 17
@@ -121,14 +121,12 @@ class Plan:
 
     async def play(self, dut: object) -> int:
         """All of it, from reset on. Returns the cycle that the last result was in."""
-        for port in ("slot_valid_i", "start_i", "zero_i"):
-            getattr(dut, port).value = 0
-        await begin(dut)
+        await reset(dut, "slot_valid_i", "start_i", "zero_i", started=False)
         ends = {cycle + 1 for cycle in self.stages}
         now = 0
         for cycle in sorted({*self.gives, *self.checks, *self.stages, *ends}):
             if cycle > now:
-                await Timer(2 * (cycle - now), "ns")
+                await Timer(CYCLE * (cycle - now), "ns")
                 now = cycle
             for check in self.checks.get(cycle, ()):
                 check(dut)

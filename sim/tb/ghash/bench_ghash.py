@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import cocotb
 from cocotb.triggers import FallingEdge, ReadOnly
 
-from sim.tb.gcm_core.clock import begin
 from sim.tb.model import gcm
+from sim.tb.traffic.reset import reset
 
 INTERVAL, SAS = int(os.environ["INTERVAL"]), int(os.environ["SAS"])
 POWERS = gcm.powers(INTERVAL)
@@ -52,9 +52,7 @@ class Plan:
 
 async def play(dut: object, plan: Plan) -> None:
     """Everything that is planned, from reset on."""
-    for port in ("valid_i", "command_i", "power_i"):
-        getattr(dut, port).value = 0
-    await begin(dut)
+    await reset(dut, "valid_i", "command_i", "power_i", started=False)
     staging = [bytes(16)] * POWERS
     hashes = 0
     for cycle in range(plan.cycle + LATENCY + 20):

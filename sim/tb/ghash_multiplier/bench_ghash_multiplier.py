@@ -9,8 +9,8 @@ from collections import deque
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from sim.tb.gcm_core.clock import begin
 from sim.tb.model.gcm import latency, multiply, packed
+from sim.tb.traffic.reset import reset
 
 
 def corners() -> list[tuple[bytes, bytes]]:
@@ -25,8 +25,7 @@ def corners() -> list[tuple[bytes, bytes]]:
 @cocotb.test()
 async def products_are_the_standards_after_a_fixed_time(dut: object) -> None:
     interval = int(os.environ["INTERVAL"])
-    dut.valid_i.value = 0
-    await begin(dut)
+    await reset(dut, "valid_i", started=False)
     factors = deque(corners() + [(random.randbytes(16), random.randbytes(16)) for _ in range(600)])
     due: deque[tuple[int, int, int]] = deque()
     cycle, free, done = 0, 0, 0

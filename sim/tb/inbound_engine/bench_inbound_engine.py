@@ -20,7 +20,7 @@ from appliance.esp.transport import joined, split_to_protect
 from appliance.esp.tunnel import Tunnel
 from appliance.reasons import Reason
 from appliance.sa.selector import TrafficSelector
-from sim.tb.inbound_engine.model import (
+from sim.tb.model.inbound import (
     KEY,
     Key,
     Outcome,

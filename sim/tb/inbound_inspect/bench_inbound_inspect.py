@@ -16,7 +16,7 @@ from appliance.esp.trailer import append_trailer
 from appliance.esp.transport import split_received
 from appliance.reasons import Reason
 from appliance.sa.selector import TrafficSelector
-from sim.tb.inbound_engine.model import content, everything, selector_packed
+from sim.tb.model.inbound import content, everything, selector_packed
 from sim.tb.structs import layout
 from sim.tb.traffic import packets
 from sim.tb.traffic.header import expected

@@ -10,7 +10,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from sim.tb.traffic import packets
-from sim.tb.traffic.header import differences, expected, unpacked
+from sim.tb.traffic.header import HEADER, differences, expected
 from sim.tb.traffic.reset import reset
 
 LATENCY = 4  # cycles from a packet's last beat to its header
@@ -89,7 +89,7 @@ class TB:
 
 def upper_differences(packet: bytes, value: int) -> dict[str, tuple[int, int]]:
     """The same for an answer that counts from the end of the IPv6 header, and knows no length."""
-    got, want = unpacked(value), expected(packet)
+    got, want = HEADER.unpack(value), expected(packet)
     if want is None or got["malformed"]:
         return {} if (want is None) == bool(got["malformed"]) else {"malformed": (got["malformed"], int(want is None))}
     names = ["protocol", "upper_at", "later_fragment", "fragment", "headers"]

@@ -8,17 +8,11 @@ import random
 import cocotb
 from cocotb.triggers import FallingEdge, RisingEdge
 
-from sim.tb.gcm_core.clock import begin
 from sim.tb.model import gcm
+from sim.tb.traffic.reset import reset
 
 INTERVAL = int(os.environ["INTERVAL"])
 POWERS = gcm.powers(INTERVAL)
-
-
-async def reset(dut: object) -> None:
-    for port in ("start_i", "zero_i", "round_key_addr_i", "power_addr_i"):
-        getattr(dut, port).value = 0
-    await begin(dut)
 
 
 async def run(dut: object, *, key: bytes | None) -> int:
@@ -62,7 +56,7 @@ async def staged(dut: object) -> tuple[list[bytes], list[bytes]]:
 
 @cocotb.test()
 async def staged_keys_are_the_standards_in_a_fixed_time(dut: object) -> None:
-    await reset(dut)
+    await reset(dut, "start_i", "zero_i", "round_key_addr_i", "power_addr_i", started=False)
     # FIPS 197 appendix A.1 and A.3, and random ones; a short key behind a long one finds nothing of it.
     keys = [
         bytes.fromhex("2b7e151628aed2a6abf7158809cf4f3c"),
@@ -79,7 +73,7 @@ async def staged_keys_are_the_standards_in_a_fixed_time(dut: object) -> None:
 
 @cocotb.test()
 async def zeros_take_the_place_of_keys(dut: object) -> None:
-    await reset(dut)
+    await reset(dut, "start_i", "zero_i", "round_key_addr_i", "power_addr_i", started=False)
     for _ in range(3):
         await run(dut, key=random.randbytes(32))
         assert await run(dut, key=None) == 17

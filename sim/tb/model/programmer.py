@@ -12,8 +12,8 @@ from appliance.datapath.engine import registers as names
 from appliance.datapath.engine.bus import Fields, Number, Readable, unpacked
 from appliance.esp.tunnel import Df, Dscp, Tunnel
 from appliance.sa.selector import TrafficSelector
-from sim.tb.inbound_engine.model import Sa
-from sim.tb.model.sa import Outbound
+from sim.tb.model.inbound import Sa
+from sim.tb.model.outbound import Outbound
 
 F = TypeVar("F", bound=Fields)
 _DF = {Df.COPY: names.Df.COPY, Df.SET: names.Df.SET, Df.CLEAR: names.Df.CLEAR}

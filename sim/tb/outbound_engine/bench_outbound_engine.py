@@ -21,7 +21,7 @@ from appliance.esp.tunnel import Tunnel
 from appliance.esp.upper import upper_layer
 from appliance.reasons import Reason
 from sim.coverage import traffic
-from sim.tb.model.sa import Outbound, sample, some_outbound, some_tunnel
+from sim.tb.model.outbound import Outbound, sample, some_outbound, some_tunnel
 from sim.tb.structs import layout
 from sim.tb.traffic import packets
 from sim.tb.traffic.reset import reset

@@ -13,7 +13,7 @@ from cocotb.triggers import FallingEdge
 
 from appliance.reasons import Reason
 from sim.tb.traffic import packets
-from sim.tb.traffic.header import differences, expected, unpacked
+from sim.tb.traffic.header import HEADER, differences, expected
 from sim.tb.traffic.reset import reset
 
 BYTES, LARGEST = int(os.environ["BYTES"]), int(os.environ["LARGESTPACKET"])
@@ -139,7 +139,7 @@ class TB:
         header = dut.header_o.value.to_unsigned()
         wrong = differences(item.packet, header)
         assert not wrong, f"{wrong} (RTL, golden) of {item.packet.hex()}"
-        length = unpacked(header)["total_length"]
+        length = HEADER.unpack(header)["total_length"]
         beats = -(-length // 16)
         assert dut.begin_o.value.to_unsigned() == self.base
         assert dut.beats_o.value.to_unsigned() == beats

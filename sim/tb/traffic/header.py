@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from appliance.datapath.soft.packet import _ports
 from appliance.esp.drop import Drop
 from appliance.esp.extension import walk
@@ -11,35 +9,10 @@ from appliance.esp.ip import ESP, UDP, Ipv6Header, parse
 from appliance.esp.transport import _behind, split_received, split_to_protect
 from appliance.esp.udp import Datagram, classify, udp_payload
 from appliance.esp.upper import upper_layer
-from sim.tb.simulation import RTL
+from sim.tb.structs import layout
 
-_TYPES = {"logic": 1, "length_t": 16, "protocol_t": 8}
 ESP_HEADER = 16  # SPI, sequence number and IV
-
-
-def _layout() -> list[tuple[str, int]]:
-    """The fields of ip_header_t with their widths, the leftmost first, from esp_pkg itself."""
-    text = (RTL / "esp" / "esp_pkg.sv").read_text()
-    body = re.search(r"typedef struct packed \{((?:(?!typedef).)*)\} ip_header_t;", text, re.DOTALL)
-    assert body is not None
-    found = []
-    for kind, high, name in re.findall(r"^\s*(\w+)\s*(?:\[(\d+):0\])?\s+(\w+);", body[1], re.MULTILINE):
-        found.append((name, int(high) + 1 if high else _TYPES[kind]))
-    return found
-
-
-LAYOUT = _layout()
-WIDTH = sum(width for _, width in LAYOUT)
-
-
-def unpacked(value: int) -> dict[str, int]:
-    """A packed ip_header_t as its fields."""
-    fields = {}
-    for name, width in reversed(LAYOUT):
-        fields[name] = value & ((1 << width) - 1)
-        value >>= width
-    assert not value, "more bits than ip_header_t has"
-    return fields
+HEADER = layout("ip_header_t")
 
 
 def expected(packet: bytes) -> dict[str, int] | None:
@@ -111,7 +84,7 @@ def _esp(packet: bytes) -> dict[str, int]:
 
 def differences(packet: bytes, value: int) -> dict[str, tuple[int, int]]:
     """Where the RTL's header is not the golden model's, as (RTL, golden). Who has counted the bytes is the caller."""
-    got, want = unpacked(value), expected(packet)
+    got, want = HEADER.unpack(value), expected(packet)
     malformed = got["malformed"] or got["total_length"] > len(packet)
     if want is None:
         return {} if malformed else {"malformed": (0, 1)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, Timer
 
+CYCLE = 10  # ns
+
 
 async def reset(dut: object, *low: str, started: bool) -> None:
     """Two cycles of reset with these inputs low, and the clock before if it does not run yet.
@@ -18,7 +20,7 @@ async def reset(dut: object, *low: str, started: bool) -> None:
         getattr(dut, name).value = 0
     if not started:
         await Timer(1, "ns")
-        Clock(dut.clk_i, 10, "ns").start()
+        Clock(dut.clk_i, CYCLE, "ns").start()
     for _ in range(2):
         await FallingEdge(dut.clk_i)
     dut.rst_ni.value = 1
