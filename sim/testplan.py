@@ -131,10 +131,14 @@ def without(points: Iterable[Testpoint], passed: Mapping[str, bool], proved: Map
     return missing
 
 
-def _proved(path: Path) -> dict[str, bool]:
-    if not path.exists():
-        return {}
-    return {f"{one['module']}.{one['name']}": bool(one["passed"]) for one in json.loads(path.read_text())["proofs"]}
+def proved(path: Path) -> dict[str, bool]:
+    """What make formal wrote there, as "module.property", and whether every proof of it holds; empty if it did not run."""
+    held: dict[str, bool] = {}
+    if path.exists():
+        for one in json.loads(path.read_text())["properties"]:
+            name = f"{one['module']}.{one['property']}"
+            held[name] = held.get(name, True) and one["result"] == "PASS"
+    return held
 
 
 def main(words: Sequence[str]) -> int:
@@ -147,7 +151,7 @@ def main(words: Sequence[str]) -> int:
         if not arguments.results:
             README.write_text(with_plan(README.read_text(), points))
             return 0
-        missing = without(points, results(ROOT / "build" / "sim"), _proved(ROOT / "build" / "formal" / "formal.json"))
+        missing = without(points, results(ROOT / "build" / "sim"), proved(ROOT / "build" / "formal" / "formal.json"))
     except PlanError as error:
         print(error, file=sys.stderr)
         return 2

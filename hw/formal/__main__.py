@@ -33,8 +33,8 @@ def _mistakes(module: Module, outcome: Outcome) -> list[str]:
     return said
 
 
-def _records(module: Module, outcome: Outcome) -> list[dict[str, object]]:
-    """A proof as records, one a property; the assertions of the RTL itself are one."""
+def records(module: Module, outcome: Outcome) -> list[dict[str, object]]:
+    """A proof as the records of formal.json, one a property; the assertions of the RTL itself are one."""
     proof = outcome.proof
     own = sum(name.startswith("$") for name in outcome.properties)
     texts = {name: text for name, text in module.properties.items() if not proof.only or name in proof.only}
@@ -99,7 +99,7 @@ def prove(modules: Sequence[Module], quick: bool, jobs: int) -> bool:
     well = _each(work, proofs, jobs)
     order = {proof: number for number, proof in enumerate(map(id, proofs))}
     outcomes.sort(key=lambda outcome: order[id(outcome.proof)])
-    records = [record for outcome in outcomes for record in _records(by_name[outcome.proof.module], outcome)]
+    records = [record for outcome in outcomes for record in records(by_name[outcome.proof.module], outcome)]
     head = ["module", "property", "result", "kind", "parameters", "seconds", "what it says"]
     rows = [
         [

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from sim.testplan import README, PlanError, Testpoint, load, results, unknown, with_plan, without
+from hw.formal.__main__ import records
+from hw.formal.proofs import Module, Outcome, Proof
+from sim.testplan import README, PlanError, Testpoint, load, proved, results, unknown, with_plan, without
 
 
 def test_every_bench_and_proof_of_the_plan_is_there() -> None:
@@ -34,8 +37,21 @@ def test_a_testpoint_is_shown_only_by_what_passed(tmp_path: Path) -> None:
         Testpoint("not run", "", "", ("fifo.not_run",)),
         Testpoint("proved", "", "", (), ("fifo.count_is_right",)),
     ]
-    proved = {"fifo.count_is_right": True}
-    assert without(points, passed, proved) == ["failed: failed: fifo.bad", "not run: nothing that shows it has run"]
+    held = {"fifo.count_is_right": True}
+    assert without(points, passed, held) == ["failed: failed: fifo.bad", "not run: nothing that shows it has run"]
+
+
+def test_a_property_holds_if_each_of_its_proofs_does(tmp_path: Path) -> None:
+    path = tmp_path / "formal.json"
+    assert proved(path) == {}
+    module = Module("fifo", {"count": "", "word": ""}, frozenset(), (), ())
+    runs = [("PASS", ()), ("FAIL", ("word",))]
+    outcomes = [Outcome(Proof("fifo", "bounded", 4), status, 1.0, failed, tmp_path, ()) for status, failed in runs]
+    written = [one for outcome in outcomes for one in records(module, outcome)]
+    path.write_text(json.dumps({"properties": written[:2]}))
+    assert proved(path) == {"fifo.count": True, "fifo.word": True}
+    path.write_text(json.dumps({"properties": written}))
+    assert proved(path) == {"fifo.count": False, "fifo.word": False}
 
 
 @pytest.mark.parametrize(
