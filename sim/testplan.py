@@ -132,7 +132,7 @@ def without(points: Iterable[Testpoint], passed: Mapping[str, bool], proved: Map
 
 
 def proved(path: Path) -> dict[str, bool]:
-    """What make formal wrote there, as "module.property", and whether every proof of it holds; empty if it did not run."""
+    """What `make formal` wrote, as "module.property", and whether every proof of it holds; empty if it did not run."""
     held: dict[str, bool] = {}
     if path.exists():
         for one in json.loads(path.read_text())["properties"]:
