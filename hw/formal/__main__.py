@@ -99,7 +99,7 @@ def prove(modules: Sequence[Module], quick: bool, jobs: int) -> bool:
     well = _each(work, proofs, jobs)
     order = {proof: number for number, proof in enumerate(map(id, proofs))}
     outcomes.sort(key=lambda outcome: order[id(outcome.proof)])
-    records = [record for outcome in outcomes for record in records(by_name[outcome.proof.module], outcome)]
+    listed = [record for outcome in outcomes for record in records(by_name[outcome.proof.module], outcome)]
     head = ["module", "property", "result", "kind", "parameters", "seconds", "what it says"]
     rows = [
         [
@@ -111,11 +111,11 @@ def prove(modules: Sequence[Module], quick: bool, jobs: int) -> bool:
             str(record["seconds"]),
             str(record["text"]),
         ]
-        for record in records
+        for record in listed
     ]
     print("\n" + _table([head, *rows]))
-    path = _write("formal.json", {"passed": well, "seconds": round(time.monotonic() - begin, 1), "properties": records})
-    forever = len({(record["module"], record["property"]) for record in records if record["unbounded"]})
+    path = _write("formal.json", {"passed": well, "seconds": round(time.monotonic() - begin, 1), "properties": listed})
+    forever = len({(record["module"], record["property"]) for record in listed if record["unbounded"]})
     print(f"\n{forever} properties proved for ever, in {len(outcomes)} proofs" if well else "\nNOT PROVED", "->", path)
     return well
 
