@@ -327,25 +327,27 @@ module drop_unit
 
 `ifndef SYNTHESIS
   // Nothing holds before the first reset.
-  logic reset_seen_q, off;
+  logic reset_seen_q;
   initial reset_seen_q = 1'b0;
-  always_ff @(posedge clk_i) if (!rst_ni) reset_seen_q <= 1'b1;
-  assign off = !rst_ni || !reset_seen_q;
-
-  outbound_drops_are_apart :
-  assert property (@(posedge clk_i) disable iff (off) outbound_pipe_valid_i |-> outbound_room);
-  inbound_drops_are_apart :
-  assert property (@(posedge clk_i) disable iff (off) inbound_pipe_valid_i |-> inbound_room);
-  outbound_intake_has_two_reasons :
-  assert property (@(posedge clk_i) disable iff (off)
-      outbound_intake_valid_i |-> outbound_intake_reason_i inside {ReasonTooBig, ReasonMalformedIp});
-  inbound_intake_has_two_reasons :
-  assert property (@(posedge clk_i) disable iff (off)
-      inbound_intake_valid_i |-> inbound_intake_reason_i inside {ReasonTooBig, ReasonMalformedIp});
-  reasons_fit_their_counters :
-  assert property (@(posedge clk_i) disable iff (off)
-      (outbound_pipe_valid_i |-> outbound_pipe_drop_i.reason < 32)
-      and (inbound_pipe_valid_i |-> inbound_pipe_drop_i.reason < 32));
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) reset_seen_q <= 1'b1;
+    if (rst_ni && reset_seen_q) begin
+      if (outbound_pipe_valid_i) begin
+        assert (outbound_room) else $error("no place for an outbound drop");
+        assert (outbound_pipe_drop_i.reason < 32) else $error("no counter for an outbound drop");
+      end
+      if (inbound_pipe_valid_i) begin
+        assert (inbound_room) else $error("no place for an inbound drop");
+        assert (inbound_pipe_drop_i.reason < 32) else $error("no counter for an inbound drop");
+      end
+      if (outbound_intake_valid_i)
+        assert (outbound_intake_reason_i == ReasonTooBig || outbound_intake_reason_i == ReasonMalformedIp)
+        else $error("an intake has two reasons");
+      if (inbound_intake_valid_i)
+        assert (inbound_intake_reason_i == ReasonTooBig || inbound_intake_reason_i == ReasonMalformedIp)
+        else $error("an intake has two reasons");
+    end
+  end
 `else
   logic unused_room;
   assign unused_room = outbound_room ^ inbound_room;

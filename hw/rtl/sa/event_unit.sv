@@ -273,15 +273,15 @@ module event_unit
 
 `ifndef SYNTHESIS
   // Nothing holds before the first reset.
-  logic reset_seen_q, off;
+  logic reset_seen_q;
   initial reset_seen_q = 1'b0;
-  always_ff @(posedge clk_i) if (!rst_ni) reset_seen_q <= 1'b1;
-  assign off = !rst_ni || !reset_seen_q;
-
-  outbound_events_are_apart :
-  assert property (@(posedge clk_i) disable iff (off) outbound_come |-> outbound_room);
-  inbound_events_are_apart :
-  assert property (@(posedge clk_i) disable iff (off) inbound_come |-> inbound_room);
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) reset_seen_q <= 1'b1;
+    if (rst_ni && reset_seen_q) begin
+      if (outbound_come) assert (outbound_room) else $error("no place for an outbound event");
+      if (inbound_come) assert (inbound_room) else $error("no place for an inbound event");
+    end
+  end
 `else
   logic unused_room;
   assign unused_room = outbound_room ^ inbound_room;
