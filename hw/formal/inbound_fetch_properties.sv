@@ -237,7 +237,7 @@ module inbound_fetch_properties
       if (new_q) own_item : assert (job_sa_o == came_sa_q && job_spi_o == came_spi_q && job_place_o == came_place_q
           && job_beats_o == came_beats_q && (came_q == ItemPacket || job_kind_o == came_q)
           && (came_q != ItemSkip || (job_reason_o == came_reason_q && !job_has_sa_o)));
-      each_comes_once : assert (new_q ? job_valid_o : job_valid_o == offered_q);
+      each_comes_once : assert (job_valid_o == (new_q || offered_q) && !(take && busy_q));
       if (offered_q) offer_is_stable : assert (job_valid_o && offer == offer_q);
       if (check_valid_o) check_is_its_own : assert (busy_q && kind_q == ItemPacket && check_sa_o == sa_q
           && check_sequence_o == item_q.sequence_low && (!mine || check_esn_o == form_q.esn));
