@@ -233,12 +233,12 @@ module packet_buffer_properties
 
   // ---- of the state inside
 
-  // As in packet_buffer.
+  // As in packet_buffer, where they stand in two queues.
   typedef struct packed {
     logic                  drop;
     logic [11:0]           last;
-    logic [3:0]            end_at;
     logic [CountWidth-1:0] behind;
+    logic [3:0]            end_at;
     logic                  first_valid;
     beat_t                 first;
     length_t [1:0]         patch_at;
@@ -251,11 +251,12 @@ module packet_buffer_properties
     return place >= Descriptors ? place - Descriptors : place;
   endfunction
 
-  // The two queues from their heads, and sums over them.
+  // The queues from their heads, and sums over them.
   descriptor_t [Descriptors-1:0] entry;
   logic [Descriptors-1:0][CountWidth-1:0] reservation;
   for (genvar i = 0; i < int'(Descriptors); i++) begin : gen_entry
-    assign entry[i] = dut.u_descriptors.mem[wrap(32'(dut.u_descriptors.read_q)+i)];
+    assign entry[i] = {dut.u_descriptors.mem[wrap(32'(dut.u_descriptors.read_q)+i)],
+        dut.u_edits.mem[wrap(32'(dut.u_edits.read_q)+i)]};
     assign reservation[i] = dut.u_reserved.mem[wrap(32'(dut.u_reserved.read_q)+i)];
   end
 
@@ -372,7 +373,9 @@ module packet_buffer_properties
           && 32'(dut.descriptors_count) <= Descriptors);
       queues_are_right : assert (32'(dut.u_reserved.read_q) < Descriptors && 32'(dut.u_descriptors.read_q) < Descriptors
           && wrap(32'(dut.u_reserved.read_q) + 32'(dut.reserved_count)) == 32'(dut.u_reserved.write_q)
-          && wrap(32'(dut.u_descriptors.read_q) + 32'(dut.descriptors_count)) == 32'(dut.u_descriptors.write_q));
+          && wrap(32'(dut.u_descriptors.read_q) + 32'(dut.descriptors_count)) == 32'(dut.u_descriptors.write_q)
+          && dut.edits_count == dut.descriptors_count && dut.u_edits.read_q == dut.u_descriptors.read_q
+          && dut.u_edits.write_q == dut.u_descriptors.write_q);
       reservations_add_up : assert (reserved_q == reserved_sum && reservations_hold);
       writes_are_in_reservations : assert (ahead_q <= reserved_q && wide(dut.stored_q) <= wide_t'(Beats));
       descriptors_hold : assert (entries_hold && progress_holds);
