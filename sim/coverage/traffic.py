@@ -68,6 +68,21 @@ class Sample:
     pressure: str = "none"
     replay: str = "next"
 
+    @property
+    def transport(self) -> bool:
+        """Or it is a tunnel."""
+        return self.form.startswith("transport")
+
+    @property
+    def inner(self) -> int:
+        """The version of IP inside."""
+        return _inner(self.form)
+
+    @property
+    def outer(self) -> int:
+        """The version of IP outside."""
+        return int(self.form.split()[-1])
+
 
 def every_cross(largest: int = _LIMITS[-1]) -> Iterator[Sample]:
     """Packets that hit all bins of all crosses, whatever the random numbers, of up to ``largest`` bytes.

@@ -277,17 +277,16 @@ async def every_kind_of_packet_is_protected(dut: HierarchyObject) -> None:
             tb.source.pause, tb.sink.pause = pauses[cell.pressure]
         if len(numbers) == SAS:
             numbers.clear()
-        mode, inner, *_, outer = cell.form.split()
-        kind = mode, outer, cell.udp, cell.key, cell.esn, cell.tfc
+        kind = cell.transport, cell.outer, cell.udp, cell.key, cell.esn, cell.tfc
         if kind not in numbers:
             ports = (4500, 4500) if cell.udp else None
             form: Tunnel | Transport = Transport(ports=ports)
-            if mode == "tunnel":
+            if not cell.transport:
                 longer = cell.size + 1 - (cell.size + 3 + cell.padding) % 4 + 4 * random.randint(1, 50)
-                form = some_tunnel(int(outer), ports=ports, tfc_length=longer if cell.tfc else 0)
+                form = some_tunnel(cell.outer, ports=ports, tfc_length=longer if cell.tfc else 0)
             number = numbers[kind] = len(numbers)
             await tb.install(number, some_outbound(number, form, key=random.randbytes(cell.key // 8), esn=cell.esn))
-        tb.send(plain(int(inner), cell.size - (20 if inner == "4" else 40)), numbers[kind])
+        tb.send(plain(cell.inner, cell.size - (20 if cell.inner == 4 else 40)), numbers[kind])
         tb.planned.append(cell)
     await tb.settle()
     missed = traffic.missed(*(f"outbound.{name}" for name in ("form", "udp", "key", "esn", "size", "padding", "tfc")))
