@@ -158,10 +158,8 @@ def outbound_drop(reason: Reason) -> None:
     """A packet that was not protected."""
 
 
-@coverage_section(
-    CoverPoint("inbound.drop", xf=lambda reason, esn: reason.name, bins=[reason.name for reason in INBOUND_DROPS])
-)
-def inbound_drop(reason: Reason, esn: bool = False) -> None:
+@CoverPoint("inbound.drop", xf=lambda reason: reason.name, bins=[reason.name for reason in INBOUND_DROPS])
+def inbound_drop(reason: Reason) -> None:
     """A packet that was not released."""
 
 

@@ -12,6 +12,10 @@ from ipaddress import IPv4Address, IPv6Address
 
 import cocotb
 from cocotb.triggers import FallingEdge
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrRouting
+from scapy.layers.ipsec import ESP, SecurityAssociation
+from scapy.packet import Packet, Raw
 
 from appliance.esp.encapsulation import Transport, encapsulate, encapsulate_dummy
 from appliance.esp.ip import with_traffic_class
@@ -285,6 +289,7 @@ class TB:
         self.events: deque[Outcome] = deque()
         self.settled: deque[bytes] = deque(maxlen=40)  # packets whose number is in the window
         self.got = bytearray()
+        self.left: deque[bytes] = deque(maxlen=1000)
         self.left_at: list[int] = []  # when packets' last beats did
         self.history: dict[int, list[dict[str, int]]] = {}  # of what was counted, since an SA was installed
         self.table: dict[Key, int] = {}
@@ -415,6 +420,7 @@ class TB:
         self.got += int(dut.m_axis_tdata.value).to_bytes(16, "little")[:count]
         if last:
             self.left_at.append(self.cycle)
+            self.left.append(bytes(self.got))
             outcome = self.leaving.popleft()
             assert self.got.hex() == outcome.leaves.hex(), outcome.sent.hex()
             assert outcome.sa is not None and int(dut.m_axis_tuser.value) == outcome.sa.index
@@ -598,6 +604,10 @@ async def what_leaves_is_what_the_golden_model_opens(dut: object) -> None:
     assert tb.seen["compared"] >= 50
 
 
+def some_address(version: int) -> IPv4Address | IPv6Address:
+    return IPv4Address(random.randbytes(4)) if version == 4 else IPv6Address(random.randbytes(16))
+
+
 def plain(version: int, size: int) -> bytes:
     """A packet of so many bytes without options and extension headers."""
     if version == 4:
@@ -743,6 +753,53 @@ async def every_part_of_a_packet_is_authenticated(dut: object) -> None:
     assert (tb.seen[Reason.INTEGRITY], tb.seen[None]) == (20, 4)
     missed = traffic.missed("inbound.damaged")
     assert not missed, missed
+
+
+def made_by_scapy(sa: Sa, inner: Packet, sequence: int, *, udp: bool) -> bytes:
+    """What another implementation makes of a packet."""
+    kind = IPv6 if sa.destination.version == 6 else IP
+    association = SecurityAssociation(
+        ESP, sa.spi, crypt_algo="AES-GCM", crypt_key=sa.key + sa.salt, esn_en=sa.esn,
+        tunnel_header=None if sa.transport else kind(src=str(sa.source), dst=str(sa.destination)),
+        nat_t_header=UDP(sport=4500, dport=sa.udp_port) if udp else None,
+    )  # fmt: skip
+    return bytes(association.encrypt(inner, sequence & 0xFFFFFFFF, esn=sequence >> 32))
+
+
+def some_by_scapy(sa: Sa, version: int) -> Packet:
+    """A packet of Scapy's, as it is read from its own bytes; in transport mode between the SA's ends."""
+    ends = (sa.source, sa.destination) if sa.transport else (some_address(version), some_address(version))
+    head = (IP if version == 4 else IPv6)(src=str(ends[0]), dst=str(ends[1]))
+    if version == 6 and random.random() < 0.4:
+        head /= random.choice((IPv6ExtHdrDestOpt, IPv6ExtHdrRouting))()
+    upper = random.choice((TCP(), UDP(), ICMP() if version == 4 else TCP(flags="R")))
+    packet = head / upper / Raw(random.randbytes(random.randrange(1, 400)))
+    return type(head.firstlayer())(bytes(packet))
+
+
+@cocotb.test()
+async def what_scapy_makes_is_opened(dut: object) -> None:
+    """Both modes and families, in UDP, with ESN on both sides of 2^32."""
+    tb = TB(dut)
+    await tb.reset()
+    numbers = [1, 2, 1 << 31, (1 << 32) - 5, *range((1 << 32) - 2, (1 << 32) + 3)]
+    wanted: list[bytes] = []
+    for turn, (transport, v6, esn, key) in enumerate(
+        itertools.product((False, True), (False, True), (False, True), (16, 32))
+    ):
+        sa = some_sa(turn % SAS, transport=transport, v6=v6, esn=esn, key=key)
+        await tb.install(sa)
+        for sequence in numbers:
+            if sequence >> 32 and not esn:
+                continue
+            version = (6 if v6 else 4) if transport else random.choice((4, 6))
+            inner = some_by_scapy(sa, version)
+            wanted.append(bytes(inner))
+            tb.send(made_by_scapy(sa, inner, sequence, udp=random.getrandbits(1) == 1))
+        await tb.drain()
+        await tb.remove(sa)
+    assert list(tb.left) == wanted
+    assert len(wanted) == 8 * 9 + 8 * 5
 
 
 @cocotb.test()
