@@ -779,6 +779,31 @@ def some_by_scapy(sa: Sa, version: int) -> Packet:
 
 
 @cocotb.test()
+async def a_fragment_header_behind_esp_is_passed_by_its_protocol(dut: object) -> None:
+    """In transport mode over IPv6: what follows it has no ports, and it has to be whole."""
+    tb = TB(dut)
+    await tb.reset()
+    sa = some_sa(0, transport=True, v6=True, esn=False)
+    kind = everything(6)
+    only = TrafficSelector(kind.start, kind.end, packets.UDP, 0, 65535)
+    sa.selectors = [(only, False), (only, True)]
+    await tb.install(sa)
+    outer = joined(split_to_protect(addressed(sa, plain(6, 40))), 253, b"")
+    counts = Counter[Reason | None]()
+    for _ in range(60):
+        protocol = random.choice((packets.UDP, packets.TCP))
+        header = packets.extension(packets.FRAGMENT, protocol, offset=random.choice((0, 9)), more=random.random() < 0.5)
+        text = header + random.randbytes(random.randrange(60))
+        if random.random() < 0.3:
+            text = text[: random.randrange(8)]
+        tb.send(sa.wrap(outer, sa.seal(next_sequence(sa), append_trailer(text, packets.FRAGMENT, 4)), sa.form))
+        mismatch = None if protocol == packets.UDP else Reason.SELECTOR_MISMATCH
+        counts[Reason.MALFORMED_IP if len(text) < 8 else mismatch] += 1
+    await tb.drain()
+    assert {one: tb.seen[one] for one in counts} == counts and len(counts) == 3
+
+
+@cocotb.test()
 async def what_scapy_makes_is_opened(dut: object) -> None:
     """Both modes and families, in UDP, with ESN on both sides of 2^32."""
     tb = TB(dut)
