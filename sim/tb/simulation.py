@@ -34,7 +34,7 @@ _VERILATOR = ("--cc", "--exe", "--vpi", "-Wall", "--assert", "--x-initial", "uni
               "--no-timing", "--timescale", "1ns/1ps", "--prefix", "Vtop", "--autoflush")  # fmt: skip
 # Counters of lines keep Verilator from taking an always_comb apart, and then it sees loops between its parts: the lint
 # is that of a build without them.
-_COVERAGE = ("--coverage-line", "--coverage-toggle", "--coverage-max-width", "1024", "-Wno-UNOPTFLAT")
+_COVERAGE = ("--coverage-line", "--coverage-toggle", "--coverage-max-width", "2048", "-Wno-UNOPTFLAT")
 # The package of the index was built without looking for a compiler: how a precompiled header is read is not in it.
 _MAKE = ("CFG_CXXFLAGS_PCH_I=-include", "OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1")
 
