@@ -50,7 +50,8 @@ test-rtl: venv ## the benches of the RTL, under Verilator (WAVES=1 writes FST fi
 
 coverage: venv ## what the benches cover of the RTL and of what traffic can be like; writes build/coverage/index.html
 	@tools/setup.sh system rtl
-	@RTL_COVERAGE=1 $(PY) -m pytest -n $(WORKERS) --verify sim
+	@$(PY) -m sim.coverage.report --forget
+	@RTL_COVERAGE=1 $(PY) -m pytest -n $(WORKERS) --verify sim/tb
 	@$(PY) -m sim.coverage.report
 
 regs: venv ## the register block, classes, C header and page that are made of hw/regs/esp_engine.rdl

@@ -116,10 +116,11 @@ class Module:
 
 @dataclass
 class Coverage:
-    """All of it, and the exclusions that excluded nothing."""
+    """All of it, the exclusions that excluded nothing, and modules that nothing has run."""
 
     modules: list[Module]
     idle: list[Exclusion]
+    absent: list[str]  # modules of which no run says anything
 
     def share(self, kind: str) -> float:
         """Over all modules, of 1."""
@@ -150,4 +151,5 @@ def merged(paths: Iterable[Path], but: Iterable[Exclusion]) -> Coverage:
             module.reached[point.kind] += 1
         else:
             module.missed.append(point)
-    return Coverage(list(modules.values()), sorted(idle, key=lambda entry: entry.module))
+    absent = {path.stem for path in RTL.rglob("*.sv") if not path.stem.endswith("_pkg")} - modules.keys()
+    return Coverage(list(modules.values()), sorted(idle, key=lambda entry: entry.module), sorted(absent))

@@ -1,6 +1,8 @@
 """``make coverage``: reads what the benches left in build/sim, and writes build/coverage/index.html and summary.json.
 
-Returns 1 if a goal is missed: every bin of the traffic, 95 % of lines and of branches, 90 % of toggles.
+Returns 1 if a goal is missed: every bin of the traffic, 95 % of lines and of branches, 90 % of toggles; or if there is
+a module that nothing has run, or an exclusion that excludes nothing. With ``--forget`` what earlier runs left is
+removed instead, since what a bench reached that is no longer there does not count.
 """
 
 from __future__ import annotations
@@ -73,13 +75,19 @@ def main(words: Sequence[str]) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m sim.coverage.report", description=__doc__)
     parser.add_argument("--build", type=Path, default=BUILD, help="where the benches were run")
+    parser.add_argument("--forget", action="store_true", help="remove what was left there")
     arguments = parser.parse_args(words)
     data = sorted(arguments.build.glob("*-coverage/*/coverage.dat"))
+    bins_hit = sorted(arguments.build.glob("*-coverage/*/traffic.yml"))
+    if arguments.forget:
+        for path in (*data, *bins_hit):
+            path.unlink()
+        return 0
     if not data:
         print(f"no coverage data under {arguments.build}: run the benches with RTL_COVERAGE=1", file=sys.stderr)
         return 2
     code = merged(data, exclusions())
-    traffic = bins_of(sorted(arguments.build.glob("*-coverage/*/traffic.yml")))
+    traffic = bins_of(bins_hit)
     OUTPUT.mkdir(parents=True, exist_ok=True)
     (OUTPUT / "index.html").write_text(page(code, traffic))
     shares = {kind: code.share(kind) for kind in KINDS}
@@ -95,12 +103,15 @@ def main(words: Sequence[str]) -> int:
         low = [f"{kind} {100 * module.share(kind):.1f} %" for kind in KINDS if module.share(kind) < GOALS[kind]]
         if low:
             print(f"  {module.name}: {', '.join(low)}")
+    for name in code.absent:
+        print(f"  {name}: no run of it", file=sys.stderr)
     for entry in code.idle:
         print(f"  an exclusion of {entry.module} excludes nothing: {entry.what or entry.text}", file=sys.stderr)
     for point in traffic:
         if point.missed:
             print(f"  {point.name}: {len(point.missed)} not hit: {', '.join(point.missed[:3])}", file=sys.stderr)
-    good = hit == bins and bins and not code.idle and all(shares[kind] >= GOALS[kind] for kind in KINDS)
+    goals = all(shares[kind] >= GOALS[kind] for kind in KINDS)
+    good = hit == bins and bins and goals and not code.idle and not code.absent
     return 0 if good else 1
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from itertools import product
 from pathlib import Path
 
 import pytest
 
+from sim.coverage import report
 from sim.coverage.code import Exclusion, Point, exclusions, merged, read
-from sim.coverage.traffic import SIZES, Sample, bins_of, outbound, size_class, write
+from sim.coverage.traffic import FORMS, PRESSURE, SIZES, Bins, Sample, bins_of, every_cross, outbound, size_class, write
 from sim.tb.simulation import RTL
 
 FIFO = RTL / "prim" / "fifo.sv"
@@ -83,3 +86,68 @@ def test_bins_are_those_that_were_hit(tmp_path: Path) -> None:
 
 def test_sizes_have_classes() -> None:
     assert [size_class(size) for size in (20, 40, 41, 64, 9000, 9500)] == [SIZES[i] for i in (0, 0, 1, 1, 5, 5)]
+
+
+@pytest.mark.parametrize("largest", [9000, 1900])
+def test_planned_packets_hit_every_cross_with_any_seed(largest: int) -> None:
+    both = (False, True)
+    for seed in range(20):
+        random.seed(seed)
+        cells = list(every_cross(largest))
+        assert {(cell.form, cell.udp, cell.key, cell.esn) for cell in cells} == set(
+            product(FORMS, both, (128, 256), both)
+        )
+        assert {(cell.form, size_class(cell.size)) for cell in cells} == set(product(FORMS, SIZES))
+        assert {(cell.form, cell.padding) for cell in cells} == set(product(FORMS, range(4)))
+        assert {(size_class(cell.size), cell.pressure) for cell in cells} == set(product(SIZES, PRESSURE))
+        assert {cell.tfc for cell in cells} == set(both)
+        assert all(cell.tfc or -(cell.size + 2) % 4 == cell.padding for cell in cells)
+
+
+HIT = Bins("a point", ("a bin",), ())
+
+
+def ran(build: Path, *, without: str = "", count: int = 1) -> None:
+    """As if benches had run every module but one, each with one line."""
+    for path in RTL.rglob("*.sv"):
+        if path.stem != without:
+            run = build / f"{path.stem}-coverage" / "run"
+            run.mkdir(parents=True)
+            data(run / "coverage.dat", line(1, "line", "block", count, path))
+            (run / "traffic.yml").write_text("{}\n")
+
+
+def reported(monkeypatch: pytest.MonkeyPatch, build: Path, bins: Bins = HIT, *entries: Exclusion) -> int:
+    monkeypatch.setattr(report, "OUTPUT", build / "report")
+    monkeypatch.setattr(report, "exclusions", lambda: list(entries))
+    monkeypatch.setattr(report, "bins_of", lambda _: [bins])
+    # Of toggles and branches there are none here.
+    monkeypatch.setattr(report, "KINDS", ("line",))
+    return report.main(["--build", str(build)])
+
+
+def test_a_report_is_good_where_all_was_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran(tmp_path)
+    assert reported(monkeypatch, tmp_path) == 0
+
+
+def test_what_was_missed_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bin, a module, a goal, and an exclusion of what is not there."""
+    assert reported(monkeypatch, tmp_path) == 2
+    ran(tmp_path / "all")
+    assert reported(monkeypatch, tmp_path / "all", Bins("a point", ("a bin",), ("another",))) == 1
+    assert reported(monkeypatch, tmp_path / "all", HIT, Exclusion("no_module", "a reason", text="x")) == 1
+    ran(tmp_path / "one", without="packet_meter")
+    capsys.readouterr()
+    assert reported(monkeypatch, tmp_path / "one") == 1
+    assert "packet_meter: no run of it" in capsys.readouterr().err
+    ran(tmp_path / "none", count=0)
+    assert reported(monkeypatch, tmp_path / "none") == 1
+
+
+def test_what_earlier_runs_left_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran(tmp_path)
+    assert report.main(["--build", str(tmp_path), "--forget"]) == 0
+    assert reported(monkeypatch, tmp_path) == 2

@@ -167,8 +167,8 @@ module replay_window
         // There is nothing behind the last number,
         possible_d = not_left || top_high != '1;
       end else begin
-        sequence_d = {not_left ? top_high - 1'b1 : top_high, low};
-        // and nothing before the first.
+        // and nothing before the first; what is told of a packet without a number is its lower half.
+        sequence_d = {not_left && top_high != '0 ? top_high - 1'b1 : top_high, low};
         possible_d = !not_left || top_high != '0;
       end
     end

@@ -12,6 +12,10 @@ from ipaddress import IPv4Address, IPv6Address
 
 import cocotb
 from cocotb.triggers import FallingEdge
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrRouting
+from scapy.layers.ipsec import ESP, SecurityAssociation
+from scapy.packet import Packet, Raw
 
 from appliance.esp.encapsulation import Transport, encapsulate, encapsulate_dummy
 from appliance.esp.ip import with_traffic_class
@@ -20,6 +24,8 @@ from appliance.esp.transport import joined, split_to_protect
 from appliance.esp.tunnel import Tunnel
 from appliance.reasons import Reason
 from appliance.sa.selector import TrafficSelector
+from sim.coverage import traffic
+from sim.tb.inbound_engine.sampling import sampled
 from sim.tb.model.inbound import (
     KEY,
     Key,
@@ -276,11 +282,14 @@ class TB:
         self.valid = False
         self.coming: deque[bytes] = deque()  # not yet looked up
         self.bad: deque[Reason] = deque()  # dropped by intake
+        self.changed: dict[bytes, str] = {}  # which part of a packet is not as its sender made it
+        self.planned: deque[traffic.Sample] = deque()  # what the next that leave have to be, if that is planned
         self.leaving: deque[Outcome] = deque()
         self.drops: deque[Outcome] = deque()
         self.events: deque[Outcome] = deque()
         self.settled: deque[bytes] = deque(maxlen=40)  # packets whose number is in the window
         self.got = bytearray()
+        self.left: deque[bytes] = deque(maxlen=1000)
         self.left_at: list[int] = []  # when packets' last beats did
         self.history: dict[int, list[dict[str, int]]] = {}  # of what was counted, since an SA was installed
         self.table: dict[Key, int] = {}
@@ -348,7 +357,10 @@ class TB:
             table = {one: index for one, index in table.items() if one != key}
         sa = self.installed.get(self.table.get(key, -1))
         before = copied(sa.window) if sa is not None and random.random() < 0.1 else None
+        edge = sa.window.highest if sa is not None else 0
         outcome = judge(packet, table, self.installed)
+        kind = sampled(outcome, edge, self.pressure, self.changed.get(packet))
+        assert kind is None or not self.planned or kind == replace(self.planned.popleft(), replay=kind.replay)
         if before is not None and outcome.sa is not None and outcome.reason is not Reason.LIFETIME_EXPIRED:
             self.seen["compared"] += 1
             assert agrees(packet[: header["total_length"]], before, outcome), packet.hex()
@@ -375,6 +387,7 @@ class TB:
                 "sequence_number": 0,
             }
         if dut.drop_valid_o.value:
+            assert self.drops, f"{DROP.unpack(int(dut.drop_o.value))} is not expected"
             outcome = self.drops.popleft()
             assert outcome.reason is not None
             drop = DROP.unpack(int(dut.drop_o.value))
@@ -408,6 +421,7 @@ class TB:
         self.got += int(dut.m_axis_tdata.value).to_bytes(16, "little")[:count]
         if last:
             self.left_at.append(self.cycle)
+            self.left.append(bytes(self.got))
             outcome = self.leaving.popleft()
             assert self.got.hex() == outcome.leaves.hex(), outcome.sent.hex()
             assert outcome.sa is not None and int(dut.m_axis_tuser.value) == outcome.sa.index
@@ -416,7 +430,15 @@ class TB:
 
     # What a test does
 
-    def send(self, packet: bytes) -> None:
+    @property
+    def pressure(self) -> str:
+        """Who makes pauses now."""
+        names = {(0, 0): "none", (1, 0): "source", (0, 1): "sink", (1, 1): "both"}
+        return names[self.pause > 0, self.patience > 0]
+
+    def send(self, packet: bytes, changed: str | None = None) -> None:
+        if changed:
+            self.changed[packet] = changed
         padded = packet + random.randbytes(-len(packet) % 16)
         for at in range(0, len(packet), 16):
             count = min(16, len(packet) - at)
@@ -428,6 +450,8 @@ class TB:
             self.bad.append(Reason.MALFORMED_IP)
         else:
             self.coming.append(packet)
+            return
+        traffic.inbound_drop(self.bad[-1])
 
     async def until(self, few: int) -> None:
         """Until no more than so many beats are still to be sent."""
@@ -443,6 +467,7 @@ class TB:
             assert self.cycle < limit, f"stuck: {len(self.leaving)} should leave, {len(self.drops)} be dropped"
         for _ in range(60):
             await FallingEdge(self.dut.clk_i)
+        traffic.write()
 
     async def stage(self, key: bytes | None) -> None:
         dut = self.dut
@@ -580,6 +605,235 @@ async def what_leaves_is_what_the_golden_model_opens(dut: object) -> None:
     assert tb.seen["compared"] >= 50
 
 
+def some_address(version: int) -> IPv4Address | IPv6Address:
+    return IPv4Address(random.randbytes(4)) if version == 4 else IPv6Address(random.randbytes(16))
+
+
+def plain(version: int, size: int) -> bytes:
+    """A packet of so many bytes without options and extension headers."""
+    if version == 4:
+        return packets.ipv4(253, random.randbytes(size - 20))
+    return packets.ipv6((), 253, random.randbytes(size - 40))
+
+
+@cocotb.test()
+async def every_kind_of_packet_is_opened(dut: object) -> None:
+    """The crosses of sim.coverage.traffic: every form with every size, padding, algorithm and back-pressure."""
+    tb = TB(dut)
+    await tb.reset()
+    sas: dict[tuple[object, ...], Sa] = {}
+    for cell in traffic.every_cross(LARGEST - 100):
+        kind = cell.transport, cell.outer, cell.key, cell.esn
+        if tb.pressure != cell.pressure or (kind not in sas and len(sas) == min(SAS, 4)):
+            await tb.drain()
+            tb.pause = 0.3 if cell.pressure in ("source", "both") else 0.0
+            tb.patience = 0.3 if cell.pressure in ("sink", "both") else 0.0
+        if kind not in sas:
+            if len(sas) == min(SAS, 4):
+                for old in sas.values():
+                    await tb.remove(old)
+                sas.clear()
+            sas[kind] = some_sa(len(sas), transport=cell.transport, v6=cell.outer == 6, esn=cell.esn, key=cell.key // 8)
+            await tb.install(sas[kind])
+        sa = sas[kind]
+        form = replace(sa.form, ports=(4500, sa.udp_port) if cell.udp else None)
+        if cell.tfc:
+            assert isinstance(form, Tunnel)
+            longer = cell.size + 1 - (cell.size + 3 + cell.padding) % 4 + 4 * random.randint(1, 50)
+            form = replace(form, tfc_length=longer)
+        inner = plain(cell.inner, cell.size)
+        tb.planned.append(cell)
+        tb.send(encapsulate(sa.sender, form, addressed(sa, inner) if cell.transport else inner))
+    await tb.drain()
+    assert not tb.planned
+    missed = traffic.missed(*(f"inbound.{name}" for name in ("form", "udp", "key", "esn", "size", "padding", "tfc")))
+    assert not missed, missed
+
+
+@cocotb.test()
+async def padding_of_every_length_is_cut(dut: object) -> None:
+    """0 to 255 bytes (RFC 4303 §2.4), which are the sender's to choose."""
+    tb = TB(dut)
+    await tb.reset()
+    sas = [some_sa(one, transport=bool(one), v6=bool(random.getrandbits(1)), esn=False) for one in range(2)]
+    for sa in sas:
+        await tb.install(sa)
+    for pad in range(256):
+        sa = random.choice(sas)
+        version = sa.destination.version
+        inner = plain(version, 80 + -(pad + 2) % 4)
+        payload, protocol = inner, 4 if version == 4 else 41
+        if sa.transport:
+            parts = split_to_protect(addressed(sa, inner))
+            inner, payload, protocol = joined(parts, 253, b""), parts.payload, parts.protocol
+        plaintext = payload + bytes(range(1, pad + 1)) + bytes((pad, protocol))
+        tb.send(sa.wrap(inner, sa.seal(next_sequence(sa), plaintext), sa.ported()))
+    await tb.drain()
+    assert tb.seen[None] == 256
+    missed = traffic.missed("inbound.pad length")
+    assert not missed, missed
+
+
+@cocotb.test()
+async def there_is_a_reason_for_every_drop(dut: object) -> None:
+    """One packet after another that is dropped, each for another reason; and good ones among them."""
+    tb = TB(dut)
+    await tb.reset()
+    sa = some_sa(0, transport=False, v6=False, esn=False)
+    sa.selectors = [(everything(4), False), (everything(4), True)]
+    await tb.install(sa)
+    inner = plain(4, 100)
+
+    def made(plaintext: bytes) -> bytes:
+        return sa.wrap(inner, sa.seal(next_sequence(sa), plaintext), sa.form)
+
+    def sealed(inner: bytes) -> bytes:
+        return encapsulate(sa.sender, sa.form, inner)
+
+    first, last = sealed(inner), sealed(inner)
+    unmarked = with_traffic_class(inner, 0)
+    wrong: list[tuple[Reason, bytes]] = [
+        (Reason.REPLAYED, first),
+        (Reason.UNKNOWN_SPI, encapsulate(sa.sender, replace(sa.form, ports=(4500, sa.udp_port ^ 1)), inner)),
+        (Reason.INTEGRITY, bytes((*last[:-1], last[-1] ^ 1))),
+        (Reason.MALFORMED_ESP, made(append_trailer(inner, 6, 4))),
+        (Reason.MALFORMED_ESP, packets.ipv4(50, random.randbytes(15))),
+        (Reason.MALFORMED_IP, made(append_trailer(inner[:-1], 4, 4))),
+        (Reason.MALFORMED_IP, first[:-1]),
+        (Reason.SELECTOR_MISMATCH, sealed(plain(6, 100))),
+        (Reason.DUMMY, encapsulate_dummy(sa.sender, sa.form, 20)),
+        (Reason.ECN_NOT_CAPABLE, with_traffic_class(sealed(unmarked), 3)),
+        (Reason.ESP_FRAGMENT, fragment(sa)),
+        (Reason.TOO_BIG, plain(4, LARGEST + 1)),
+    ]
+    tb.send(first)
+    for _, packet in wrong:
+        tb.send(packet)
+        tb.send(sealed(inner))
+    await tb.drain()
+    assert tb.seen[None] == len(wrong) + 1
+    sa = some_sa(1, transport=False, v6=True, esn=False)
+    sa.hard = {"packets": 1, "bytes": 0}
+    await tb.install(sa)
+    for _ in range(2):
+        tb.send(encapsulate(sa.sender, sa.form, inner))
+    await tb.drain()
+    missed = traffic.missed("inbound.drop")
+    assert not missed, missed
+
+
+@cocotb.test()
+async def every_part_of_a_packet_is_authenticated(dut: object) -> None:
+    """The SPI too: changed to that of another SA (RFC 4106 §5)."""
+    tb = TB(dut)
+    await tb.reset()
+    for esn in (False, True):
+        sa, other = (some_sa(one, transport=False, v6=False, esn=esn) for one in range(2))
+        other.destination, other.spi = sa.destination, sa.spi ^ 1 << random.randrange(8)
+        other.form = replace(other.form, destination=sa.destination)
+        other.udp_port, other.key, other.salt = sa.udp_port, sa.key, sa.salt  # so that nothing but the SPI is another
+        other = replace(other)
+        for one in (sa, other):
+            await tb.install(one)
+        for udp in (False, True):
+            form = replace(sa.form, ports=(1024, sa.udp_port) if udp else None)
+            packet = encapsulate(sa.sender, form, plain(4, 100))
+            at = expected(packet)["esp_begin"]
+            begins = dict(zip(traffic.ICV_PLACES, (at, at + 4, at + 8, at + 16, len(packet) - 16), strict=True))
+            for place, begin in begins.items():
+                edited = bytearray(packet)
+                if place == "SPI":
+                    edited[at : at + 4] = other.spi.to_bytes(4, "big")
+                else:
+                    edited[begin + random.randrange(3)] ^= 1 << random.randrange(8)  # no number gets less by it
+                tb.send(bytes(edited), place)
+            tb.send(packet)
+        await tb.drain()
+        for one in (sa, other):
+            await tb.remove(one)
+    assert (tb.seen[Reason.INTEGRITY], tb.seen[None]) == (20, 4)
+    missed = traffic.missed("inbound.damaged")
+    assert not missed, missed
+
+
+def made_by_scapy(sa: Sa, inner: Packet, sequence: int, *, udp: bool) -> bytes:
+    """What another implementation makes of a packet."""
+    kind = IPv6 if sa.destination.version == 6 else IP
+    association = SecurityAssociation(
+        ESP, sa.spi, crypt_algo="AES-GCM", crypt_key=sa.key + sa.salt, esn_en=sa.esn,
+        tunnel_header=None if sa.transport else kind(src=str(sa.source), dst=str(sa.destination)),
+        nat_t_header=UDP(sport=4500, dport=sa.udp_port) if udp else None,
+    )  # fmt: skip
+    association.seq_num = sequence & 0xFFFFFFFF  # given to encrypt, 0 would be taken for none
+    return bytes(association.encrypt(inner, esn=sequence >> 32))
+
+
+def some_by_scapy(sa: Sa, version: int) -> Packet:
+    """A packet of Scapy's, as it is read from its own bytes; in transport mode between the SA's ends."""
+    ends = (sa.source, sa.destination) if sa.transport else (some_address(version), some_address(version))
+    head = (IP if version == 4 else IPv6)(src=str(ends[0]), dst=str(ends[1]))
+    if version == 6 and random.random() < 0.4:
+        head /= random.choice((IPv6ExtHdrDestOpt, IPv6ExtHdrRouting))()
+    upper = random.choice((TCP(), UDP(), ICMP() if version == 4 else TCP(flags="R")))
+    packet = head / upper / Raw(random.randbytes(random.randrange(1, 400)))
+    return type(head.firstlayer())(bytes(packet))
+
+
+@cocotb.test()
+async def a_fragment_header_behind_esp_is_passed_by_its_protocol(dut: object) -> None:
+    """In transport mode over IPv6: what follows it has no ports, and it has to be whole."""
+    tb = TB(dut)
+    await tb.reset()
+    sa = some_sa(0, transport=True, v6=True, esn=False)
+    kind = everything(6)
+    only = TrafficSelector(kind.start, kind.end, packets.UDP, 0, 65535)
+    sa.selectors = [(only, False), (only, True)]
+    await tb.install(sa)
+    outer = joined(split_to_protect(addressed(sa, plain(6, 40))), 253, b"")
+    counts = Counter[Reason | None]()
+    for _ in range(60):
+        protocol = random.choice((packets.UDP, packets.TCP))
+        header = packets.extension(packets.FRAGMENT, protocol, offset=random.choice((0, 9)), more=random.random() < 0.5)
+        text = header + random.randbytes(random.randrange(60))
+        if random.random() < 0.3:
+            text = text[: random.randrange(8)]
+        tb.send(sa.wrap(outer, sa.seal(next_sequence(sa), append_trailer(text, packets.FRAGMENT, 4)), sa.form))
+        mismatch = None if protocol == packets.UDP else Reason.SELECTOR_MISMATCH
+        counts[Reason.MALFORMED_IP if len(text) < 8 else mismatch] += 1
+    await tb.drain()
+    assert {one: tb.seen[one] for one in counts} == counts and len(counts) == 3
+
+
+@cocotb.test()
+async def what_scapy_makes_is_opened(dut: object) -> None:
+    """Both modes and families, in UDP, with ESN on both sides of 2^32."""
+    tb = TB(dut)
+    await tb.reset()
+    numbers = [1, 2, 1 << 31, (1 << 32) - 5, *range((1 << 32) - 2, (1 << 32) + 3)]
+    wanted: list[bytes] = []
+    for turn, (transport, v6, esn, key) in enumerate(
+        itertools.product((False, True), (False, True), (False, True), (16, 32))
+    ):
+        sa = some_sa(turn % SAS, transport=transport, v6=v6, esn=esn, key=key)
+        await tb.install(sa)
+        for sequence in numbers:
+            if sequence >> 32 and not esn:
+                continue
+            version = (6 if v6 else 4) if transport else random.choice((4, 6))
+            inner = some_by_scapy(sa, version)
+            wanted.append(bytes(inner))
+            # Behind an extension header that stays in front, Scapy leaves the number of ESP in it where UDP follows.
+            udp = random.getrandbits(1) == 1 and not (transport and inner.haslayer(IPv6) and inner.nh in (43, 60))
+            tb.send(made_by_scapy(sa, inner, sequence, udp=udp))
+            if sequence == 1 << 31:
+                # The upper half is inferred from where the window is when the packet comes.
+                await tb.drain()
+        await tb.drain()
+        await tb.remove(sa)
+    assert list(tb.left) == wanted
+    assert len(wanted) == 8 * 9 + 8 * 6
+
+
 @cocotb.test()
 async def a_wrong_byte_anywhere_is_noticed(dut: object) -> None:
     """Each byte of a packet in turn; what is not authenticated does no harm, and the packet itself is good then."""
@@ -652,6 +906,8 @@ async def numbers_are_taken_once(dut: object) -> None:
             tb.send(numbered(top))
             tb.send(numbered(top))  # at once, before the first one is known to be good
             await tb.drain()
+            if esn and top < WINDOW - 1:
+                tb.send(numbered((1 << 32) - 1 - random.randrange(WINDOW - 1 - top)))  # its upper half would be -1
             for back in (0, 1, WINDOW // 3, WINDOW - 2, WINDOW - 1, WINDOW, WINDOW + 1, random.randrange(WINDOW)):
                 if top - back >= 0:
                     tb.send(numbered(top - back))
@@ -661,6 +917,8 @@ async def numbers_are_taken_once(dut: object) -> None:
         assert sa.window.highest >> 32 == int(esn) or not esn
         await tb.remove(sa)
     assert tb.seen[None] > 300 and tb.seen[Reason.REPLAYED] > 400
+    missed = traffic.missed("inbound.replay")
+    assert not missed, missed
 
 
 @cocotb.test()
@@ -691,7 +949,7 @@ async def commands_take_effect_between_two_packets(dut: object) -> None:
     sas = await every_kind(tb)
     running = True
 
-    async def traffic() -> None:
+    async def packets_come() -> None:
         while running:
             for _ in range(random.randrange(30)):
                 await FallingEdge(dut.clk_i)
@@ -712,7 +970,7 @@ async def commands_take_effect_between_two_packets(dut: object) -> None:
             if stable is not None and tb.history.get(index) is stable and tb.next is None:
                 assert got in stable, f"{got} after {stable[max(0, before - 5) :]}"
 
-    tasks = [cocotb.start_soon(traffic()), cocotb.start_soon(requests())]
+    tasks = [cocotb.start_soon(packets_come()), cocotb.start_soon(requests())]
     for _ in range(30):
         number = random.randrange(len(sas))
         old = sas[number]

@@ -57,6 +57,7 @@ class TB:
         self.lengths: list[tuple[int, int]] = []  # what left: bytes, cycle of its end
         self.commanding: tuple[int, Outbound | None] | None = None
         self.seen: set[object] = set()
+        self.planned: deque[traffic.Sample] = deque()  # what the next packets have to be, if that is planned
 
     async def start(self, *, started: bool = False) -> None:
         """Reset, and remove every SA, as is to be done then."""
@@ -119,7 +120,9 @@ class TB:
             self.dropped.append((outcome, sa))
         else:
             assert model is not None
-            traffic.outbound(sample(model, sent.data, self.pressure))
+            kind = sample(model, sent.data, self.pressure)
+            assert not self.planned or kind == self.planned.popleft()
+            traffic.outbound(kind)
             self.expected.append((outcome, sa))
         if any(events.values()):
             self.events.append((sa, events))
@@ -257,6 +260,69 @@ async def random_traffic_over_changing_sas(dut: HierarchyObject) -> None:
     events = {"headroom", "soft_packets", "hard_packets", "soft_bytes", "hard_bytes"}
     wanted = {*reasons, Reason.SEQUENCE_EXHAUSTED, *events}
     assert wanted <= tb.seen, wanted - tb.seen
+
+
+@cocotb.test()
+async def every_kind_of_packet_is_protected(dut: HierarchyObject) -> None:
+    """The crosses of sim.coverage.traffic: every form with every size, padding, algorithm and back-pressure."""
+    tb = TB(dut)
+    await tb.start()
+    numbers: dict[tuple[object, ...], int] = {}
+    pauses = {"source": (sometimes(0.3), never), "sink": (never, sometimes(0.3)), "none": (never, never)}
+    pauses["both"] = sometimes(0.3), in_bursts(30, 30)
+    for cell in traffic.every_cross():
+        pressed = tb.pressure != cell.pressure
+        if pressed or len(numbers) == SAS:
+            await tb.settle()
+            tb.source.pause, tb.sink.pause = pauses[cell.pressure]
+        if len(numbers) == SAS:
+            numbers.clear()
+        kind = cell.transport, cell.outer, cell.udp, cell.key, cell.esn, cell.tfc
+        if kind not in numbers:
+            ports = (4500, 4500) if cell.udp else None
+            form: Tunnel | Transport = Transport(ports=ports)
+            if not cell.transport:
+                longer = cell.size + 1 - (cell.size + 3 + cell.padding) % 4 + 4 * random.randint(1, 50)
+                form = some_tunnel(cell.outer, ports=ports, tfc_length=longer if cell.tfc else 0)
+            number = numbers[kind] = len(numbers)
+            await tb.install(number, some_outbound(number, form, key=random.randbytes(cell.key // 8), esn=cell.esn))
+        tb.send(plain(cell.inner, cell.size - (20 if cell.inner == 4 else 40)), numbers[kind])
+        tb.planned.append(cell)
+    await tb.settle()
+    missed = traffic.missed(*(f"outbound.{name}" for name in ("form", "udp", "key", "esn", "size", "padding", "tfc")))
+    assert not missed, missed
+
+
+@cocotb.test()
+async def there_is_a_reason_for_every_drop(dut: HierarchyObject) -> None:
+    """One packet after another that is dropped, each for another reason."""
+    tb = TB(dut)
+    await tb.start()
+    model = some_outbound(1, Transport(), limits={"hard_packets": 2})
+    packet = plain(4, 60)
+    await tb.install(0, model)
+    tb.send(packet, 0, 2)
+    tb.send(packet[:-1], 0)
+    tb.send(packets.with_right_checksum(packet[:6] + b"\x20" + packet[7:]), 0)
+    tb.send(plain(4, LARGEST - 19), 0)
+    for _ in range(3):
+        tb.send(packet, 0)
+    # The longest that is taken; and shorter ones that TFC padding, or a body of 64 KiB, make too long.
+    for sa, tfc_length in enumerate((0, LARGEST + 100, 65535), 1):
+        await tb.install(sa, some_outbound(1, some_tunnel(6, ports=(4500, 4500), tfc_length=tfc_length)))
+        tb.send(plain(6, LARGEST - 40), sa)
+        tb.send(plain(4, 0), sa)
+    for sa, last in enumerate(((1 << 32) - 1, (1 << 64) - 1), 4):
+        await tb.install(sa, some_outbound(1, Transport(), esn=last >> 32 != 0))
+        taken = tb.models[sa]
+        assert taken
+        tb_set_sequence(dut, sa, last - 1)
+        taken.golden.sequence = last - 1
+        tb.send(packet, sa)
+        tb.send(packet, sa)
+    await tb.settle()
+    missed = traffic.missed("outbound.drop")
+    assert not missed, missed
 
 
 def tb_set_sequence(dut: HierarchyObject, sa: int, number: int) -> None:
