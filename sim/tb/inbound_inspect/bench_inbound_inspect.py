@@ -267,6 +267,22 @@ async def every_ecn_comes_out_as_rfc_6040_has_it(dut: HierarchyObject) -> None:
 
 
 @cocotb.test()
+async def a_fragment_header_in_the_text_is_passed_by_its_protocol(dut: HierarchyObject) -> None:
+    await reset(dut, "selector_write_i", "opened_valid_i", started=False)
+    tb = TB(dut)
+    await tb.tick()
+    every = everything(6)
+    only = TrafficSelector(every.start, every.end, packets.UDP, 0, 65535)
+    selectors = [(only, remote) for remote in (False, True)]
+    await tb.write(0, selectors)
+    for protocol in (packets.UDP, packets.TCP) * 10:
+        header = packets.extension(packets.FRAGMENT, protocol, offset=random.choice((0, 5)))
+        plaintext = append_trailer(header + random.randbytes(20), packets.FRAGMENT, 4)
+        await tb.packet(packets.ipv6((), packets.ESP, bytes(60)), plaintext, True, 0, selectors)
+    assert tb.seen[None, True] == tb.seen[Reason.SELECTOR_MISMATCH, True] == 10
+
+
+@cocotb.test()
 async def a_checksum_that_carries_twice_is_right(dut: HierarchyObject) -> None:
     """RFC 1624 §3 with sums whose first fold overflows again, which is one in thousands of packets."""
     await reset(dut, "selector_write_i", "opened_valid_i", started=False)

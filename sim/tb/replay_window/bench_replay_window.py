@@ -69,15 +69,19 @@ class TB:
     async def check(self, sa: int, low: int) -> int | None:
         """Check a number on both sides; returns the whole one if it may be new."""
         model = self.models[sa]
+        expected: int | None = None
+        told = low  # without a whole number, the half that is known
         try:
-            expected: int | None = model.infer(low)
-            model.check(expected)
+            told = model.infer(low)
+            model.check(told)
+            expected = told
         except Drop:
-            expected = None
+            pass
         junk = random.getrandbits(32) << 32
         accepted, sequence, highest, _ = await self.ask(CHECK, sa, junk | low, esn=model.esn)
         assert highest == model.highest
         assert (sequence if accepted else None) == expected, (low, model.highest)
+        assert sequence == told, (low, model.highest)
         return expected
 
     async def update(self, sa: int, sequence: int) -> int:
@@ -135,6 +139,13 @@ async def extended_numbers_go_on_across_subspaces(dut: HierarchyObject) -> None:
     tb = TB(dut)
     await tb.start()
     sa = 0
+    for edge in (0, 1, WINDOW - 2):
+        await tb.clear(sa, esn=True)
+        if edge:
+            await tb.update(sa, edge)
+        # Left of the first number: the upper half would be -1.
+        for back in range(1, WINDOW - edge):
+            assert await tb.check(sa, (1 << 32) - back) is None
     for high in (1, 2, 77, 1 << 31, LOW, 1 << 32):
         await tb.clear(sa, esn=True)
         edge = high << 32
