@@ -101,25 +101,36 @@ module outbound_stream
   // A packet occupies what is behind for as many cycles as it has parts, blocks and a tag. It may not come faster.
   length_t pace_q, pace_d;
 
-  // Beats of the packet in the buffers.
-  logic [BeatsWidth-1:0] beats, total_beats, kept_parts;
-  assign beats = BeatsWidth'((17'(job_i.header.total_length) + 17'd15) >> 4);
-  assign total_beats = BeatsWidth'((17'(job_i.total) + 17'd15) >> 4);
-  assign kept_parts = BeatsWidth'((17'(job_i.kept) + 17'd15) >> 4);
+  // What is made of a job before it is begun has registers: it is there when the job was offered for two cycles, which its
+  // head takes longer for.
+  logic [1:0] settled_q;
+  logic fits_q;
+  // Beats of the packet in the buffers, and its pace but for the new header.
+  logic [BeatsWidth-1:0] beats_q, total_beats_q;
+  length_t own_pace_q;
 
   logic begin_packet, begin_skip, begin_key;
   // What is under way is described by registers that the next packet takes over: so its last operation has to move too.
   logic free;
-  assign free = state_q == Idle && move && job_valid_i;
+  assign free = state_q == Idle && move && settled_q[1];
   assign begin_packet = free && job_kind_i == JobPacket && head_valid_i && pace_q == '0
-      && 32'(room_i) >= 32'(total_beats) && text_room_i && assembly_room_i && !part_busy_q;
+      && fits_q && text_room_i && assembly_room_i && !part_busy_q;
   assign begin_skip = free && job_kind_i == JobSkip;
   assign begin_key = free && job_kind_i == JobCommand;
+
+  always_ff @(posedge clk_i) begin
+    beats_q <= BeatsWidth'((17'(job_i.header.total_length) + 17'd15) >> 4);
+    total_beats_q <= BeatsWidth'((17'(job_i.total) + 17'd15) >> 4);
+    own_pace_q <= ((job_i.kept + 16'd15) >> 4) + ((job_i.body + 16'd15) >> 4);
+    // Of room there is only more until a packet is begun.
+    fits_q <= 32'(room_i) >= 32'(total_beats_q);
+    settled_q <= rst_ni && job_valid_i && !job_ready_o ? {settled_q[0], 1'b1} : '0;
+  end
 
   assign head_ready_o = begin_packet;
   assign job_ready_o = begin_packet || begin_skip || begin_key;
   assign reserve_o = begin_packet;
-  assign reserve_beats_o = RoomWidth'(total_beats);
+  assign reserve_beats_o = RoomWidth'(total_beats_q);
   assign assembly_valid_o = begin_packet;
   assign assembly_o = '{
     body: job_i.body,
@@ -130,10 +141,10 @@ module outbound_stream
   };
   // A packet is read before the next one begins, so its beats may go with its beginning as far as order is concerned;
   // they go when the last of them was read.
-  logic [BeatsWidth-1:0] beats_q;
+  logic [BeatsWidth-1:0] begun_beats_q;
   logic done;
   assign free_o = begin_skip || done;
-  assign free_beats_o = begin_skip ? beats : beats_q;
+  assign free_beats_o = begin_skip ? beats_q : begun_beats_q;
 
   // How far the payload is from the beginning of a beat, in words.
   assign shift = job_q.kept[3:2];
@@ -170,7 +181,7 @@ module outbound_stream
         end else if (begin_packet) begin
           state_d = job_i.kept == '0 ? First : Kept;
           // Parts of the header that is kept and of the new one, and blocks; the tag's cycle is the one that begins.
-          pace_d = 16'(kept_parts) + ((16'(head_i.count) + 16'd3) >> 2) + ((job_i.body + 16'd15) >> 4);
+          pace_d = own_pace_q + ((16'(head_i.count) + 16'd3) >> 2);
         end
       end
 
@@ -224,11 +235,12 @@ module outbound_stream
     payload_left_q <= payload_left_d;
     body_left_q <= body_left_d;
     first_beat_q <= first_beat_d;
-    if (begin_packet || begin_key) begin
+    // Whether anything is begun or not: nobody looks at these until then, and it would be known late for so many registers.
+    if (state_q == Idle && move) begin
       job_q <= job_i;
       head_q <= head_i;
       sa_q <= job_sa_i;
-      beats_q <= beats;
+      begun_beats_q <= beats_q;
       padding_q <= 2'(job_i.body - job_i.padded - 16'd2);
     end
     if (!rst_ni) begin
@@ -418,11 +430,11 @@ module outbound_stream
         part_busy_d = !part_o.last;
       end
     end
-    if (begin_packet) begin
-      part_busy_d = 1'b1;
+    if (!part_busy_q) begin
       words_d = head_i.words;
       words_left_d = head_i.count;
     end
+    if (begin_packet) part_busy_d = 1'b1;
   end
 
   always_ff @(posedge clk_i) begin
