@@ -66,11 +66,14 @@ def synthesize(build: Build, target: str, folder: Path) -> dict[str, Any]:
     top, synth, memories = build.module, _SYNTH[target], _MEMORIES_AT[target]
     before: list[str] = []
     after: list[str] = []
+    constants: list[str] = []
     if target == "ecp5":
         if build.wide:
             # S-boxes by themselves, since it is all of a design or nothing that uses these multiplexers.
+            sbox = Build(_SBOX, _SBOX, {"Impl": build.parameters["SboxImpl"]})
+            constants = re.findall(r"(?:parameter|localparam) [^=;]*?(\w+) =", source(sbox).read_text())
             before = [
-                _read(Build(_SBOX, _SBOX, {"Impl": build.parameters["SboxImpl"]})),
+                _read(sbox),
                 f"{synth} -top {_SBOX}",
                 f"write_rtlil {_SBOX}.il",
                 "design -reset",
@@ -81,7 +84,8 @@ def synthesize(build: Build, target: str, folder: Path) -> dict[str, Any]:
     script = [
         *before,
         _read(build, f"--blackboxed-module {_SBOX}" if before else ""),
-        f"setparam -unset Impl t:{_SBOX}",
+        # The frontend has given each instance all constants of the module, which a black box has no use for.
+        *(f"setparam -unset {name} t:{_SBOX}" for name in constants),
         f"hierarchy -check -top {top}",
         f"{synth} -top {top} -run begin:{memories}",
         "tee -q -o memories.txt dump t:$mem*",
