@@ -503,6 +503,14 @@ module inbound_engine
     .read_usage_o
   );
 
+  // The next packet looks at what room there is later than in the cycle behind this one.
+  logic reserve_q;
+  logic [RoomWidth-1:0] reserve_beats_q;
+  always_ff @(posedge clk_i) begin
+    reserve_q <= rst_ni && reserve;
+    reserve_beats_q <= reserve_beats;
+  end
+
   packet_buffer #(
     .Bytes(ReleaseBytes),
     .Descriptors(ReleaseDescriptors),
@@ -510,8 +518,8 @@ module inbound_engine
   ) u_release (
     .clk_i,
     .rst_ni,
-    .reserve_i(reserve),
-    .reserve_beats_i(reserve_beats),
+    .reserve_i(reserve_q),
+    .reserve_beats_i(reserve_beats_q),
     .free_beats_o(room),
     .write_valid_i(write_valid),
     .write_data_i(write_data),

@@ -93,7 +93,7 @@ module inbound_stream
   state_e state_q, state_d;
 
   // All stages move on together, when the last of them can.
-  logic move;
+  logic move, slot_moves;
 
   // The packet under way.
   inbound_job_t job_q;
@@ -108,15 +108,16 @@ module inbound_stream
 
   // What is made of a job before it is begun has registers: it is there when the job was offered for two cycles.
   logic [1:0] settled_q;
-  logic fits_q, keeps_q;
+  logic has_room_q, fits_q, keeps_q;
   logic [11:0] out_beats_q;
   logic [12:0] esp_beats_q;
   logic [PlaceWidth-1:0] esp_place_q;
 
   logic begin_packet, begin_skip, begin_key;
-  // What is under way is described by registers that the next packet takes over: so its last operation has to move too.
+  // What is under way is described by registers that the next packet takes over: so its last operation has to move too. That
+  // is no part, which would have to wait.
   logic free;
-  assign free = state_q == Idle && move && settled_q[1] && item_room_i;
+  assign free = state_q == Idle && slot_moves && settled_q[1] && has_room_q;
   assign begin_packet = free && job_kind_i == ItemPacket && fits_q;
   assign begin_skip = free && job_kind_i == ItemSkip;
   assign begin_key = free && job_kind_i == ItemCommand;
@@ -127,7 +128,8 @@ module inbound_stream
     esp_beats_q <= 13'((17'(job_i.esp_begin[3:0]) + 17'(job_i.body) + Around + 17'd15) >> 4);
     esp_place_q <= job_place_i + PlaceWidth'(job_i.esp_begin[15:4]);
     keeps_q <= job_i.kept != '0;
-    // Of room there is only more until a packet is begun.
+    // Of room there is only more until one is begun.
+    has_room_q <= item_room_i;
     fits_q <= 32'(room_i) >= 32'(out_beats_q);
     settled_q <= rst_ni && job_valid_i && !job_ready_o ? {settled_q[0], 1'b1} : '0;
   end
@@ -135,6 +137,14 @@ module inbound_stream
   assign job_ready_o = begin_packet || begin_skip || begin_key;
   assign reserve_o = begin_packet;
   assign reserve_beats_o = RoomWidth'(out_beats_q);
+  // The last beat of a packet is read.
+  logic done;
+
+  // What is free again may be known a cycle later.
+  always_ff @(posedge clk_i) begin
+    free_o <= rst_ni && (begin_skip || done);
+    free_beats_o <= begin_skip ? job_beats_i : beats_q;
+  end
   assign item_valid_o = job_ready_o;
   assign item_sa_o = job_sa_i;
   assign item_o = '{
@@ -161,10 +171,8 @@ module inbound_stream
 
   // First stage: what to read.
 
-  logic read_esp, done;
+  logic read_esp;
   assign done = read_esp && state_q != Idle && esp_left_q == 13'd1;
-  assign free_o = begin_skip || done;
-  assign free_beats_o = begin_skip ? job_beats_i : beats_q;
 
   always_comb begin
     state_d = state_q;
@@ -247,7 +255,7 @@ module inbound_stream
     body_left_q <= body_left_d;
     esp_left_q <= esp_left_d;
     // Whether anything is begun or not: nobody looks at these until then, and it would be known late for so many registers.
-    if (state_q == Idle && move) begin
+    if (state_q == Idle && slot_moves) begin
       job_q <= job_i;
       sa_q <= job_sa_i;
       beats_q <= job_beats_i;
@@ -305,7 +313,7 @@ module inbound_stream
   end
 
   assign part_o = read_beat_i;
-  assign part_valid_o = op_q == OpKept && (!slot_valid_o || slot_ready_i);
+  assign part_valid_o = op_q == OpKept && slot_moves;
 
   // The ICV out of the block that ends the text and the one behind it.
   assign icv_valid_o = op_q == OpLast && move;
@@ -334,7 +342,8 @@ module inbound_stream
   assign aad_bits = job_q.esn ? 64'd96 : 64'd64;
 
   // Parts that have to wait do so between two packets.
-  assign move = (!slot_valid_q || slot_ready_i) && !(op_q == OpKept && !part_ready_i);
+  assign slot_moves = !slot_valid_q || slot_ready_i;
+  assign move = slot_moves && !(op_q == OpKept && !part_ready_i);
 
   always_ff @(posedge clk_i) begin
     if (move) begin

@@ -390,14 +390,22 @@ module outbound_engine
     .count_o(sa_count)
   );
 
+  // The next packet looks at what room there is later than in the cycle behind this one.
+  logic reserve_q;
+  logic [BufferCount-1:0] reserve_beats_q;
+  always_ff @(posedge clk_i) begin
+    reserve_q <= rst_ni && reserve;
+    reserve_beats_q <= reserve_beats;
+  end
+
   packet_buffer #(
     .Bytes(BufferBytes),
     .UserWidth(SaWidth)
   ) u_buffer (
     .clk_i,
     .rst_ni,
-    .reserve_i(reserve),
-    .reserve_beats_i(reserve_beats),
+    .reserve_i(reserve_q),
+    .reserve_beats_i(reserve_beats_q),
     .free_beats_o(room),
     .write_valid_i(write_valid),
     .write_data_i(write_data),

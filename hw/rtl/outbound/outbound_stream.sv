@@ -79,7 +79,7 @@ module outbound_stream
   state_e state_q, state_d;
 
   // All stages move on together, when the last of them can.
-  logic move;
+  logic move, slot_moves;
 
   // The packet under way.
   outbound_job_t job_q;
@@ -110,9 +110,10 @@ module outbound_stream
   length_t own_pace_q;
 
   logic begin_packet, begin_skip, begin_key;
-  // What is under way is described by registers that the next packet takes over: so its last operation has to move too.
+  // What is under way is described by registers that the next packet takes over: so its last operation has to move too. That
+  // is no part, which would have to wait.
   logic free;
-  assign free = state_q == Idle && move && settled_q[1];
+  assign free = state_q == Idle && slot_moves && settled_q[1];
   assign begin_packet = free && job_kind_i == JobPacket && head_valid_i && pace_q == '0
       && fits_q && text_room_i && assembly_room_i && !part_busy_q;
   assign begin_skip = free && job_kind_i == JobSkip;
@@ -131,6 +132,18 @@ module outbound_stream
   assign job_ready_o = begin_packet || begin_skip || begin_key;
   assign reserve_o = begin_packet;
   assign reserve_beats_o = RoomWidth'(total_beats_q);
+
+  // A packet is read before the next one begins, so its beats may go with its beginning as far as order is concerned;
+  // they go when the last of them was read.
+  logic [BeatsWidth-1:0] begun_beats_q;
+  logic done;
+
+  // What is free again may be known a cycle later.
+  always_ff @(posedge clk_i) begin
+    free_o <= rst_ni && (begin_skip || done);
+    free_beats_o <= begin_skip ? beats_q : begun_beats_q;
+  end
+
   assign assembly_valid_o = begin_packet;
   assign assembly_o = '{
     body: job_i.body,
@@ -139,12 +152,6 @@ module outbound_stream
     udp_checksum: head_i.udp_checksum,
     udp_sum: head_i.udp_sum
   };
-  // A packet is read before the next one begins, so its beats may go with its beginning as far as order is concerned;
-  // they go when the last of them was read.
-  logic [BeatsWidth-1:0] begun_beats_q;
-  logic done;
-  assign free_o = begin_skip || done;
-  assign free_beats_o = begin_skip ? beats_q : begun_beats_q;
 
   // How far the payload is from the beginning of a beat, in words.
   assign shift = job_q.kept[3:2];
@@ -236,7 +243,7 @@ module outbound_stream
     body_left_q <= body_left_d;
     first_beat_q <= first_beat_d;
     // Whether anything is begun or not: nobody looks at these until then, and it would be known late for so many registers.
-    if (state_q == Idle && move) begin
+    if (state_q == Idle && slot_moves) begin
       job_q <= job_i;
       head_q <= head_i;
       sa_q <= job_sa_i;
@@ -343,7 +350,8 @@ module outbound_stream
   assign aad_bits = job_q.form.esn ? 64'd96 : 64'd64;
 
   // Parts that have to wait do so between two packets.
-  assign move = (!slot_valid_q || slot_ready_i) && !(op_q == OpKept && !part_ready_i);
+  assign slot_moves = !slot_valid_q || slot_ready_i;
+  assign move = slot_moves && !(op_q == OpKept && !part_ready_i);
 
   always_ff @(posedge clk_i) begin
     if (move) begin
@@ -415,7 +423,7 @@ module outbound_stream
     part_valid_o = 1'b0;
     part_o = '{last: 1'b0, count: 3'd4, words: words_q[127:0]};
     if (op_q == OpKept) begin
-      part_valid_o = !slot_valid_q || slot_ready_i;
+      part_valid_o = slot_moves;
       part_o.words = kept_beat;
       if (op_kept_q < 16'd16) part_o.count = op_kept_q[4:2];
     end else if (part_busy_q && !(state_q == Kept)) begin
