@@ -108,7 +108,7 @@ module inbound_stream
 
   // What is made of a job before it is begun has registers: it is there when the job was offered for two cycles.
   logic [1:0] settled_q;
-  logic has_room_q, fits_q, keeps_q;
+  logic fits_q, keeps_q;
   logic [11:0] out_beats_q;
   logic [12:0] esp_beats_q;
   logic [PlaceWidth-1:0] esp_place_q;
@@ -117,7 +117,7 @@ module inbound_stream
   // What is under way is described by registers that the next packet takes over: so its last operation has to move too. That
   // is no part, which would have to wait.
   logic free;
-  assign free = state_q == Idle && slot_moves && settled_q[1] && has_room_q;
+  assign free = state_q == Idle && slot_moves && settled_q[1] && item_room_i;
   assign begin_packet = free && job_kind_i == ItemPacket && fits_q;
   assign begin_skip = free && job_kind_i == ItemSkip;
   assign begin_key = free && job_kind_i == ItemCommand;
@@ -128,8 +128,7 @@ module inbound_stream
     esp_beats_q <= 13'((17'(job_i.esp_begin[3:0]) + 17'(job_i.body) + Around + 17'd15) >> 4);
     esp_place_q <= job_place_i + PlaceWidth'(job_i.esp_begin[15:4]);
     keeps_q <= job_i.kept != '0;
-    // Of room there is only more until one is begun.
-    has_room_q <= item_room_i;
+    // Of room there is only more until a packet is begun.
     fits_q <= 32'(room_i) >= 32'(out_beats_q);
     settled_q <= rst_ni && job_valid_i && !job_ready_o ? {settled_q[0], 1'b1} : '0;
   end
