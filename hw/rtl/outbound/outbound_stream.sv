@@ -100,6 +100,7 @@ module outbound_stream
 
   // A packet occupies what is behind for as many cycles as it has parts, blocks and a tag. It may not come faster.
   length_t pace_q, pace_d;
+  logic paced_q;  // that is over
 
   // What is made of a job before it is begun has registers: it is there when the job was offered for two cycles, which its
   // head takes longer for.
@@ -114,7 +115,7 @@ module outbound_stream
   // is no part, which would have to wait.
   logic free;
   assign free = state_q == Idle && slot_moves && settled_q[1];
-  assign begin_packet = free && job_kind_i == JobPacket && head_valid_i && pace_q == '0
+  assign begin_packet = free && job_kind_i == JobPacket && head_valid_i && paced_q
       && fits_q && text_room_i && assembly_room_i && !part_busy_q;
   assign begin_skip = free && job_kind_i == JobSkip;
   assign begin_key = free && job_kind_i == JobCommand;
@@ -253,9 +254,11 @@ module outbound_stream
     if (!rst_ni) begin
       state_q <= Idle;
       pace_q <= '0;
+      paced_q <= 1'b1;
     end else begin
       state_q <= state_d;
       pace_q <= pace_d;
+      paced_q <= !begin_packet && pace_q[15:1] == '0;
     end
   end
 
