@@ -171,7 +171,7 @@ module inbound_stream
   // First stage: what to read.
 
   logic read_esp;
-  assign done = read_esp && state_q != Idle && esp_left_q == 13'd1;
+  assign done = move && state_q inside {Prime, First, Text, Last} && esp_left_q == 13'd1;
 
   always_comb begin
     state_d = state_q;
