@@ -30,6 +30,7 @@ _MEMORIES_AT = {"ecp5": "map_ram", "xc7": "map_memory", "xcup": "map_memory"}
 DEVICES = {"ecp5": "LFE5U-85F-8BG756", "xc7": "7 series", "xcup": "UltraScale+"}
 _DEVICE = ("--85k", "--speed", "8", "--package", "CABGA756")
 _HARNESS = "harness.json"
+_SBOX = "aes_sbox"
 # nextpnr stops improving at what it is asked for, so it is asked for more than there is.
 _WANTED_MHZ = 250
 
@@ -63,14 +64,33 @@ def synthesize(build: Build, target: str, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _HARNESS).unlink(missing_ok=True)  # of an older netlist
     top, synth, memories = build.module, _SYNTH[target], _MEMORIES_AT[target]
-    if target == "ecp5" and not build.wide:
+    before: list[str] = []
+    after: list[str] = []
+    constants: list[str] = []
+    if target == "ecp5":
+        if build.wide:
+            # S-boxes by themselves, since it is all of a design or nothing that uses these multiplexers.
+            sbox = Build(_SBOX, _SBOX, {"Impl": build.parameters["SboxImpl"]})
+            constants = re.findall(r"(?:parameter|localparam) [^=;]*?(\w+) =", source(sbox).read_text())
+            before = [
+                _read(sbox),
+                f"{synth} -top {_SBOX}",
+                f"write_rtlil {_SBOX}.il",
+                "design -reset",
+            ]
+            after = [f"delete ={_SBOX}", f"read_rtlil {_SBOX}.il", "setattr -mod -unset top *",
+                     f"hierarchy -check -top {top}", "flatten", "opt_clean"]  # fmt: skip
         synth += " -nowidelut"
     script = [
-        _read(build),
+        *before,
+        _read(build, f"--blackboxed-module {_SBOX}" if before else ""),
+        # The frontend has given each instance all constants of the module, which a black box has no use for.
+        *(f"setparam -unset {name} t:{_SBOX}" for name in constants),
         f"hierarchy -check -top {top}",
         f"{synth} -top {top} -run begin:{memories}",
         "tee -q -o memories.txt dump t:$mem*",
         f"{synth} -top {top} -run {memories}:",
+        *after,
         "tee -q -o cells.json stat -json",
         "write_rtlil netlist.il",
         f"blackbox {top}",
@@ -111,14 +131,14 @@ def source(build: Build) -> Path:
     return found[0]
 
 
-def _read(build: Build) -> str:
+def _read(build: Build, options: str = "") -> str:
     lines = (RTL / "packages.f").read_text().splitlines()
     packages = [str(RTL / line) for line in lines if line and not line.startswith("//")]
     folders = {path.parent for path in (*RTL.rglob("*.sv"), *BENCHES.rglob("*.sv"))}
     words = ["read_slang", "--threads", "1", "-DSYNTHESIS", "--top", build.module]
     words += [f"-G{name}={value}" for name, value in build.parameters.items()]
     words += [word for folder in sorted(folders) for word in ("-y", str(folder))]
-    return " ".join([*words, *packages, str(source(build))])
+    return " ".join([*words, options, *packages, str(source(build))])
 
 
 def _frame(build: Build, folder: Path) -> None:

@@ -117,7 +117,8 @@ module inbound_fetch
   assign asked = check_valid_o && check_ready_i;
 
   logic go;
-  assign go = !job_valid_o || job_ready_i;
+  // A job is taken long before the next one is made. So there is no path from who takes it to all registers here.
+  assign go = !job_valid_o;
 
   always_comb begin
     state_d = state_q;
@@ -267,6 +268,7 @@ module inbound_fetch
     end
     if (!rst_ni) job_valid_o <= 1'b0;
     else if (go) job_valid_o <= state_q == Out;
+    else if (job_ready_i) job_valid_o <= 1'b0;
   end
 
 endmodule

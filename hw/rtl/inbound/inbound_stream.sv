@@ -93,32 +93,57 @@ module inbound_stream
   state_e state_q, state_d;
 
   // All stages move on together, when the last of them can.
-  logic move;
+  logic move, slot_moves;
 
   // The packet under way.
   inbound_job_t job_q;
   logic [SaWidth-1:0] sa_q;
-  logic [PlaceWidth-1:0] place_q, place_d, esp_place_q, esp_place;
+  logic [PlaceWidth-1:0] place_q, place_d, begun_esp_place_q;
   logic [BeatsWidth-1:0] beats_q;
   length_t kept_left_q, kept_left_d, body_left_q, body_left_d;
   // Beats of ESP that are still to be read.
-  logic [12:0] esp_left_q, esp_left_d, esp_beats;
+  logic [12:0] esp_left_q, esp_left_d;
   logic [1:0] shift;
   assign shift = job_q.esp_begin[3:2];
 
+  // What is made of a job before it is begun has registers: it is there when the job was offered for two cycles.
+  logic [1:0] settled_q;
+  logic fits_q, keeps_q;
+  logic [11:0] out_beats_q;
+  logic [12:0] esp_beats_q;
+  logic [PlaceWidth-1:0] esp_place_q;
+
   logic begin_packet, begin_skip, begin_key;
-  // What is under way is described by registers that the next packet takes over: so its last operation has to move too.
+  // What is under way is described by registers that the next packet takes over: so its last operation has to move too. That
+  // is no part, which would have to wait.
   logic free;
-  logic [11:0] out_beats;
-  assign out_beats = 12'((17'(job_i.kept) + 17'(job_i.body) + 17'd15) >> 4);
-  assign free = state_q == Idle && move && job_valid_i && item_room_i;
-  assign begin_packet = free && job_kind_i == ItemPacket && 32'(room_i) >= 32'(out_beats);
+  assign free = state_q == Idle && slot_moves && settled_q[1] && item_room_i;
+  assign begin_packet = free && job_kind_i == ItemPacket && fits_q;
   assign begin_skip = free && job_kind_i == ItemSkip;
   assign begin_key = free && job_kind_i == ItemCommand;
 
+  always_ff @(posedge clk_i) begin
+    out_beats_q <= 12'((17'(job_i.kept) + 17'(job_i.body) + 17'd15) >> 4);
+    // Of ESP no more is read than there is: behind a packet's end another one may be coming in.
+    esp_beats_q <= 13'((17'(job_i.esp_begin[3:0]) + 17'(job_i.body) + Around + 17'd15) >> 4);
+    esp_place_q <= job_place_i + PlaceWidth'(job_i.esp_begin[15:4]);
+    keeps_q <= job_i.kept != '0;
+    // Of room there is only more until a packet is begun.
+    fits_q <= 32'(room_i) >= 32'(out_beats_q);
+    settled_q <= rst_ni && job_valid_i && !job_ready_o ? {settled_q[0], 1'b1} : '0;
+  end
+
   assign job_ready_o = begin_packet || begin_skip || begin_key;
   assign reserve_o = begin_packet;
-  assign reserve_beats_o = RoomWidth'(out_beats);
+  assign reserve_beats_o = RoomWidth'(out_beats_q);
+  // The last beat of a packet is read.
+  logic done;
+
+  // What is free again may be known a cycle later.
+  always_ff @(posedge clk_i) begin
+    free_o <= rst_ni && (begin_skip || done);
+    free_beats_o <= begin_skip ? job_beats_i : beats_q;
+  end
   assign item_valid_o = job_ready_o;
   assign item_sa_o = job_sa_i;
   assign item_o = '{
@@ -128,7 +153,7 @@ module inbound_stream
     spi: job_spi_i,
     sequence_number: job_i.sequence_number,
     body: job_i.body,
-    beats: out_beats
+    beats: out_beats_q
   };
   assign plan_valid_o = begin_packet;
   assign plan_o = '{
@@ -143,14 +168,10 @@ module inbound_stream
     body: job_i.body
   };
 
-  // First stage: what to read. Of ESP no more than there is: behind a packet's end another one may be coming in.
+  // First stage: what to read.
 
-  logic read_esp, done;
-  assign esp_place = job_place_i + PlaceWidth'(job_i.esp_begin[15:4]);
-  assign esp_beats = 13'((17'(job_i.esp_begin[3:0]) + 17'(job_i.body) + Around + 17'd15) >> 4);
-  assign done = read_esp && state_q != Idle && esp_left_q == 13'd1;
-  assign free_o = begin_skip || done;
-  assign free_beats_o = begin_skip ? job_beats_i : beats_q;
+  logic read_esp;
+  assign done = move && state_q inside {Prime, First, Text, Last} && esp_left_q == 13'd1;
 
   always_comb begin
     state_d = state_q;
@@ -166,16 +187,16 @@ module inbound_stream
       Idle: begin
         kept_left_d = job_i.kept;
         body_left_d = job_i.body;
-        esp_left_d = esp_beats;
+        esp_left_d = esp_beats_q;
         if (begin_key) begin
           state_d = Key;
         end else if (begin_packet) begin
-          if (job_i.kept != '0) begin
+          if (keeps_q) begin
             place_d = job_place_i;
             state_d = Kept;
           end else begin
-            place_d = esp_place;
-            read_place_o = esp_place;
+            place_d = esp_place_q;
+            read_place_o = esp_place_q;
             read_esp = job_i.esp_begin[3:2] != '0;
             state_d = First;
           end
@@ -188,7 +209,7 @@ module inbound_stream
           kept_left_d = kept_left_q - 16'd16;
           place_d = place_q + 1'b1;
           if (kept_left_q <= 16'd16) begin
-            place_d = esp_place_q;
+            place_d = begun_esp_place_q;
             state_d = shift != '0 ? Prime : First;
           end
         end
@@ -232,11 +253,12 @@ module inbound_stream
     kept_left_q <= kept_left_d;
     body_left_q <= body_left_d;
     esp_left_q <= esp_left_d;
-    if (begin_packet || begin_key) begin
+    // Whether anything is begun or not: nobody looks at these until then, and it would be known late for so many registers.
+    if (state_q == Idle && slot_moves) begin
       job_q <= job_i;
       sa_q <= job_sa_i;
       beats_q <= job_beats_i;
-      esp_place_q <= esp_place;
+      begun_esp_place_q <= esp_place_q;
     end
     if (!rst_ni) state_q <= Idle;
     else state_q <= state_d;
@@ -290,7 +312,7 @@ module inbound_stream
   end
 
   assign part_o = read_beat_i;
-  assign part_valid_o = op_q == OpKept && (!slot_valid_o || slot_ready_i);
+  assign part_valid_o = op_q == OpKept && slot_moves;
 
   // The ICV out of the block that ends the text and the one behind it.
   assign icv_valid_o = op_q == OpLast && move;
@@ -319,7 +341,8 @@ module inbound_stream
   assign aad_bits = job_q.esn ? 64'd96 : 64'd64;
 
   // Parts that have to wait do so between two packets.
-  assign move = (!slot_valid_q || slot_ready_i) && !(op_q == OpKept && !part_ready_i);
+  assign slot_moves = !slot_valid_q || slot_ready_i;
+  assign move = slot_moves && !(op_q == OpKept && !part_ready_i);
 
   always_ff @(posedge clk_i) begin
     if (move) begin

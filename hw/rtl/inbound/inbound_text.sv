@@ -92,11 +92,23 @@ module inbound_text
     end
   end
 
+  // How long a piece is takes a while to be said, and packing it another while.
+  logic piece_valid_q, piece_last_q;
+  logic [2:0] piece_count_q;
+  beat_t piece_q;
+
+  always_ff @(posedge clk_i) begin
+    piece_valid_q <= rst_ni && (text_valid_i || take_part);
+    piece_last_q <= text_last;
+    piece_count_q <= piece_count;
+    piece_q <= text_valid_i ? text_i : part;
+  end
+
   logic packed_last;
   logic [2:0] packed_count;
   word_packer u_packer (
     .clk_i, .rst_ni,
-    .valid_i(text_valid_i || take_part), .count_i(piece_count), .data_i(text_valid_i ? text_i : part), .last_i(text_last),
+    .valid_i(piece_valid_q), .count_i(piece_count_q), .data_i(piece_q), .last_i(piece_last_q),
     .valid_o(write_valid_o), .data_o(write_data_o), .last_o(packed_last), .count_o(packed_count)
   );
 

@@ -103,8 +103,9 @@ module replay_window
   replay_op_e op_q;
   logic [SaWidth-1:0] sa_q;
   logic esn_q;
-  sequence_t sequence_q, sequence_d;
-  logic possible_q, possible_d;
+  low_t low_q;
+  sequence_t sequence_q;
+  logic possible_q;
   // The word that a move is at, and how many are to be cleared.
   slot_t slot_q, slot_d, left_q, left_d;
   logic far_q, far_d;
@@ -139,39 +140,42 @@ module replay_window
 
   // The whole number (RFC 4303 appendix A2.2): the one in the window, or closest to the right of it.
 
-  low_t low, top_low, top_high;
+  low_t top_low, top_high;
   logic [LowWidth:0] reach;
   logic one_subspace, low_reaches, not_left;
 
-  assign low = sequence_q[LowWidth-1:0];
   assign {top_high, top_low} = highest_q;
   // Case A: the window lies in one subspace of 2^32 numbers. Case B: its left part lies in the one before.
   assign one_subspace = top_low >= low_t'(Window - 1);
   // Not left of the window: top_low - (Window - 1) is not above it. What memory gives is late, so all else is on the other
   // side; where the window's left edge has wrapped around, the sum has to.
-  assign reach = {1'b0, low} + (LowWidth + 1)'(Window - 1);
+  assign reach = {1'b0, low_q} + (LowWidth + 1)'(Window - 1);
   assign low_reaches = reach[LowWidth-1:0] >= top_low;
   assign not_left = one_subspace ? reach[LowWidth] || low_reaches : reach[LowWidth] && low_reaches;
 
-  always_comb begin
-    sequence_d = sequence_q;
-    possible_d = possible_q;
+  // The upper half is the one in the window or one beside it. Which of the two is chosen with the comparison: what memory
+  // gives comes too late for both.
+  low_t high_q, high_beside_q, high;
+  logic beside, beside_q;
+  assign beside = esn_q && one_subspace != not_left;
+  assign high = beside_q ? high_beside_q : high_q;
+
+  always_ff @(posedge clk_i) begin
     if (state_q == Idle) begin
-      sequence_d = sequence_i;
-      possible_d = 1'b1;
+      low_q <= sequence_i[LowWidth-1:0];
+      high_q <= sequence_i[SequenceWidth-1:LowWidth];
+      beside_q <= 1'b0;
+      possible_q <= 1'b1;
     end else if (state_q == Infer) begin
-      if (!esn_q) begin
-        sequence_d = {low_t'(0), low};
-      end else if (one_subspace) begin
-        sequence_d = {not_left ? top_high : top_high + 1'b1, low};
-        // There is nothing behind the last number,
-        possible_d = not_left || top_high != '1;
-      end else begin
-        // and nothing before the first; what is told of a packet without a number is its lower half.
-        sequence_d = {not_left && top_high != '0 ? top_high - 1'b1 : top_high, low};
-        possible_d = !not_left || top_high != '0;
-      end
+      high_q <= esn_q ? top_high : '0;
+      // What is told of a packet without a number is its lower half.
+      high_beside_q <= one_subspace ? top_high + 1'b1 : top_high - low_t'(top_high != '0);
+      beside_q <= beside;
+      // There is nothing behind the last number, and nothing before the first.
+      possible_q <= !beside || (one_subspace ? top_high != '1 : top_high != '0);
     end
+    // From Judge on it is whole.
+    sequence_q <= {state_q == Compare ? high : sequence_q[SequenceWidth-1:LowWidth], low_q};
   end
 
   // The verdict
@@ -187,17 +191,17 @@ module replay_window
   index_t index;
   place_t place, next_place;
 
-  assign index = index_t'(sequence_q);
+  assign index = index_t'(low_q);
   assign place = place_t'(index);
   assign next_place = place_t'(next_index_q);
   assign mark = word_t'(1) << place;
 
   always_ff @(posedge clk_i) begin
     if (state_q == Compare) begin
-      {later_q, ahead_q} <= {1'b0, sequence_q} + {1'b0, ~highest_q};
+      {later_q, ahead_q} <= {1'b0, high, low_q} + {1'b0, ~highest_q};
       next_index_q <= index_t'(highest_q) + 1'b1;
       for (int i = 0; i < int'(Parts); i++) seen_q[i] <= |(word_q[PartWidth*i+:PartWidth] & mark[PartWidth*i+:PartWidth]);
-      zero_q <= sequence_q == '0;
+      zero_q <= {high, low_q} == '0;
     end
   end
 
@@ -332,8 +336,6 @@ module replay_window
   end
 
   always_ff @(posedge clk_i) begin
-    sequence_q <= sequence_d;
-    possible_q <= possible_d;
     slot_q <= slot_d;
     left_q <= left_d;
     far_q <= far_d;

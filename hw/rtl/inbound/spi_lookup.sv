@@ -74,11 +74,28 @@ module spi_lookup
     return remainder[31-:RowWidth];
   endfunction
 
+  // A hash is linear but for a constant: for each bit of it, the bits of the SPI that it is the sum of. Written so, it is a
+  // tree and no chain.
+  typedef logic [RowWidth-1:0][31:0] sums_t;
+
+  function automatic sums_t sums_of(input logic second);
+    row_t column;
+    for (int i = 0; i < 32; i++) begin
+      column = hash(32'd1 << i, second) ^ hash('0, second);
+      for (int j = 0; j < int'(RowWidth); j++) sums_of[j][i] = column[j];
+    end
+  endfunction
+
+  localparam sums_t [1:0] Sums = {sums_of(1'b1), sums_of(1'b0)};
+
   // The rows that an SPI names, by both hashes.
   typedef row_t [1:0] rows_t;
+  localparam rows_t RowsOfZero = {hash('0, 1'b1), hash('0, 1'b0)};
 
   function automatic rows_t rows_of(input logic [31:0] spi);
-    return {hash(spi, 1'b1), hash(spi, 1'b0)};
+    for (int h = 0; h < 2; h++) begin
+      for (int j = 0; j < int'(RowWidth); j++) rows_of[h][j] = RowsOfZero[h][j] ^ (^(spi & Sums[h][j]));
+    end
   endfunction
 
   function automatic place_t place_of(input rows_t rows, input logic second, input logic way);
@@ -167,6 +184,12 @@ module spi_lookup
 
   assign compared_hit = compared_valid_q && differences_q == '0;
 
+  // All three are there when it is decided which of them it is.
+  rows_t lookup_rows, nest_rows, op_rows;
+  assign lookup_rows = rows_of(lookup_key_i.spi);
+  assign nest_rows = rows_of(nest_q.key.spi);
+  assign op_rows = rows_of(op_key_q.spi);
+
   logic answer_valid_d, found_valid_d;
   spi_answer_e answer_d;
 
@@ -214,17 +237,17 @@ module spi_lookup
         // Lookups first. What is in the nest is where it can be found; a change waits for it to go, if it can.
         if (lookup_valid_i) begin
           key_d = lookup_key_i;
-          rows_d = rows_of(lookup_key_i.spi);
+          rows_d = lookup_rows;
           purpose_d = ForLookup;
           state_d = Scan;
         end else if (restless) begin
           key_d = nest_q.key;
-          rows_d = rows_of(nest_q.key.spi);
+          rows_d = nest_rows;
           purpose_d = ForNest;
           state_d = Scan;
         end else if (pending_q) begin
           key_d = op_key_q;
-          rows_d = rows_of(op_key_q.spi);
+          rows_d = op_rows;
           purpose_d = ForChange;
           state_d = Scan;
         end

@@ -94,14 +94,13 @@ module outbound_assemble
   logic told_q, told_d;
   length_t left_q, left_d;
 
-  logic piece_valid, piece_last;
-  logic [2:0] piece_count;
-  beat_t piece;
+  logic piece_valid, piece_last, piece_valid_q, piece_last_q;
+  logic [2:0] piece_count, piece_count_q;
+  beat_t piece, piece_q;
 
   // The sum is over 16-bit words with their bytes exchanged, which gives the sum with its bytes exchanged (RFC 1071 §2 (B)).
-  // A block is added a cycle after it was taken.
+  // A block is added a cycle after it was taken, when it goes into the packer too.
   wide_sum_t sum_q, sum_d;
-  beat_t addend_q;
   logic adding_q;
   logic [15:0] sum, checksum;
   assign sum = folded(sum_q);
@@ -112,7 +111,7 @@ module outbound_assemble
     state_d = state_q;
     told_d = told_q;
     left_d = left_q;
-    sum_d = adding_q ? add_words(sum_q, addend_q) : sum_q;
+    sum_d = adding_q ? add_words(sum_q, piece_q) : sum_q;
     piece_valid = 1'b0;
     piece_last = 1'b0;
     piece_count = 3'd4;
@@ -183,7 +182,10 @@ module outbound_assemble
   always_ff @(posedge clk_i) begin
     left_q <= left_d;
     sum_q <= sum_d;
-    addend_q <= piece;
+    piece_valid_q <= rst_ni && piece_valid;
+    piece_last_q <= piece_last;
+    piece_count_q <= piece_count;
+    piece_q <= piece;
     adding_q <= text_ready || tag_ready;
     if (!rst_ni) begin
       state_q <= Head;
@@ -198,7 +200,7 @@ module outbound_assemble
   logic [2:0] packed_count;
   word_packer u_packer (
     .clk_i, .rst_ni,
-    .valid_i(piece_valid), .count_i(piece_count), .data_i(piece), .last_i(piece_last),
+    .valid_i(piece_valid_q), .count_i(piece_count_q), .data_i(piece_q), .last_i(piece_last_q),
     .valid_o(write_valid_o), .data_o(write_data_o), .last_o(packed_last), .count_o(packed_count)
   );
 

@@ -288,6 +288,25 @@ module outbound_engine
     .assembly_room_i(assembly_room)
   );
 
+  // The cipher takes a slot in one of Interval cycles. Who makes slots learns of it from a register of its own: all its stages
+  // move on it.
+  logic taken_valid, taken_ready;
+  slot_t taken;
+  logic [SaWidth-1:0] taken_sa;
+
+  skid_buffer #(
+    .Width($bits(slot_t) + SaWidth)
+  ) u_slots (
+    .clk_i,
+    .rst_ni,
+    .valid_i(slot_valid),
+    .ready_o(slot_ready),
+    .data_i({slot, slot_sa}),
+    .valid_o(taken_valid),
+    .ready_i(taken_ready),
+    .data_o({taken, taken_sa})
+  );
+
   logic text_valid, tag_valid;
   block_t text, tag;
   logic [4:0] text_bytes;
@@ -299,10 +318,10 @@ module outbound_engine
   ) u_gcm (
     .clk_i,
     .rst_ni,
-    .slot_ready_o(slot_ready),
-    .slot_valid_i(slot_valid),
-    .slot_i(slot),
-    .slot_sa_i(slot_sa),
+    .slot_ready_o(taken_ready),
+    .slot_valid_i(taken_valid),
+    .slot_i(taken),
+    .slot_sa_i(taken_sa),
     .text_valid_o(text_valid),
     .text_o(text),
     .text_bytes_o(text_bytes),
@@ -371,14 +390,22 @@ module outbound_engine
     .count_o(sa_count)
   );
 
+  // The next packet looks at what room there is later than in the cycle behind this one.
+  logic reserve_q;
+  logic [BufferCount-1:0] reserve_beats_q;
+  always_ff @(posedge clk_i) begin
+    reserve_q <= rst_ni && reserve;
+    reserve_beats_q <= reserve_beats;
+  end
+
   packet_buffer #(
     .Bytes(BufferBytes),
     .UserWidth(SaWidth)
   ) u_buffer (
     .clk_i,
     .rst_ni,
-    .reserve_i(reserve),
-    .reserve_beats_i(reserve_beats),
+    .reserve_i(reserve_q),
+    .reserve_beats_i(reserve_beats_q),
     .free_beats_o(room),
     .write_valid_i(write_valid),
     .write_data_i(write_data),

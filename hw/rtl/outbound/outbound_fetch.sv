@@ -230,7 +230,8 @@ module outbound_fetch
   logic last_step, go;
   assign last_step = state_q == Packet && step_q == 4'd8;
   // Behind the decision a packet may have to wait, with its number spent.
-  assign go = !job_valid_o || job_ready_i;
+  // A job is mostly taken long before the next one is made. So there is no path from who takes it to all registers here.
+  assign go = !job_valid_o;
 
   assign start_read = read_valid_i && !(packet_valid_i && read_last_q);
 
@@ -354,6 +355,7 @@ module outbound_fetch
       state_q <= state_d;
       if (state_q == Idle && state_d != Idle) read_last_q <= state_d == Read;
       if (go) job_valid_o <= last_step || command_ready_o;
+      else if (job_ready_i) job_valid_o <= 1'b0;
       drop_valid_o <= last_step && go && bad;
       events_valid_o <= last_step && go && numbered;
       read_done_o <= state_q == Read && step_q == 4'd3;

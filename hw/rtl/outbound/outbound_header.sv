@@ -1,7 +1,7 @@
 // The headers in front of the ciphertext: tunnel mode's outer header (RFC 4301 §5.1.2), UDP (RFC 3948), SPI, sequence
 // number and IV (RFC 4303 §2, RFC 4106 §3); and what changes in a header that transport mode keeps.
 //
-// Five cycles a packet. Sums are made eight words a cycle.
+// Six cycles a packet. Sums are made eight words a cycle.
 
 module outbound_header
   import esp_pkg::*;
@@ -36,11 +36,12 @@ module outbound_header
   endfunction
 
   typedef enum logic [2:0] {
-    // Nothing to do, or the first addends are chosen.
+    // Nothing to do, or the first addends are chosen: each is chosen a cycle before it is added.
     Idle,
+    AddSource,
     AddDestination,
     AddRest,
-    Fold,
+    AddNumbers,
     Done
   } state_e;
   state_e state_q, state_d;
@@ -114,16 +115,17 @@ module outbound_header
   logic [127:0] numbers;
   assign numbers = v6 ? {32'h0, job_i.sequence_number[31:0], job_i.sequence_number} : '0;
 
-  wide_sum_t sum_q, sum_d;
+  logic [127:0] addend_q, addend_d;
   always_comb begin
     unique case (state_q)
-      Idle:           sum_d = add_words('0, v6 || !form.transport ? source : '0);
-      AddDestination: sum_d = add_words(sum_q, v6 || !form.transport ? destination : '0);
-      AddRest:        sum_d = add_words(sum_q, rest);
-      Fold:           sum_d = add_words(sum_q, numbers);
-      default:        sum_d = sum_q;
+      AddSource:      addend_d = v6 || !form.transport ? destination : '0;
+      AddDestination: addend_d = rest;
+      AddRest:        addend_d = numbers;
+      default:        addend_d = v6 || !form.transport ? source : '0;
     endcase
   end
+
+  wide_sum_t sum_q;
 
   // The words
 
@@ -186,16 +188,19 @@ module outbound_header
   always_comb begin
     state_d = state_q;
     unique case (state_q)
-      Idle:           if (job_valid_i) state_d = AddDestination;
+      Idle:           if (job_valid_i) state_d = AddSource;
+      AddSource:      state_d = AddDestination;
       AddDestination: state_d = AddRest;
-      AddRest:        state_d = Fold;
-      Fold:           state_d = Done;
+      AddRest:        state_d = AddNumbers;
+      AddNumbers:     state_d = Done;
       default:        if (head_ready_i) state_d = Idle;
     endcase
   end
 
   always_ff @(posedge clk_i) begin
-    sum_q <= sum_d;
+    addend_q <= addend_d;
+    if (state_q == Idle) sum_q <= '0;
+    else if (state_q != Done) sum_q <= add_words(sum_q, addend_q);
     if (!rst_ni) state_q <= Idle;
     else state_q <= state_d;
   end

@@ -79,7 +79,7 @@ module outbound_stream
   state_e state_q, state_d;
 
   // All stages move on together, when the last of them can.
-  logic move;
+  logic move, slot_moves;
 
   // The packet under way.
   outbound_job_t job_q;
@@ -100,26 +100,51 @@ module outbound_stream
 
   // A packet occupies what is behind for as many cycles as it has parts, blocks and a tag. It may not come faster.
   length_t pace_q, pace_d;
+  logic paced_q;  // that is over
 
-  // Beats of the packet in the buffers.
-  logic [BeatsWidth-1:0] beats, total_beats, kept_parts;
-  assign beats = BeatsWidth'((17'(job_i.header.total_length) + 17'd15) >> 4);
-  assign total_beats = BeatsWidth'((17'(job_i.total) + 17'd15) >> 4);
-  assign kept_parts = BeatsWidth'((17'(job_i.kept) + 17'd15) >> 4);
+  // What is made of a job before it is begun has registers: it is there when the job was offered for two cycles, which its
+  // head takes longer for.
+  logic [1:0] settled_q;
+  logic fits_q;
+  // Beats of the packet in the buffers, and its pace but for the new header.
+  logic [BeatsWidth-1:0] beats_q, total_beats_q;
+  length_t own_pace_q;
 
   logic begin_packet, begin_skip, begin_key;
-  // What is under way is described by registers that the next packet takes over: so its last operation has to move too.
+  // What is under way is described by registers that the next packet takes over: so its last operation has to move too. That
+  // is no part, which would have to wait.
   logic free;
-  assign free = state_q == Idle && move && job_valid_i;
-  assign begin_packet = free && job_kind_i == JobPacket && head_valid_i && pace_q == '0
-      && 32'(room_i) >= 32'(total_beats) && text_room_i && assembly_room_i && !part_busy_q;
+  assign free = state_q == Idle && slot_moves && settled_q[1];
+  assign begin_packet = free && job_kind_i == JobPacket && head_valid_i && paced_q
+      && fits_q && text_room_i && assembly_room_i && !part_busy_q;
   assign begin_skip = free && job_kind_i == JobSkip;
   assign begin_key = free && job_kind_i == JobCommand;
+
+  always_ff @(posedge clk_i) begin
+    beats_q <= BeatsWidth'((17'(job_i.header.total_length) + 17'd15) >> 4);
+    total_beats_q <= BeatsWidth'((17'(job_i.total) + 17'd15) >> 4);
+    own_pace_q <= ((job_i.kept + 16'd15) >> 4) + ((job_i.body + 16'd15) >> 4);
+    // Of room there is only more until a packet is begun.
+    fits_q <= 32'(room_i) >= 32'(total_beats_q);
+    settled_q <= rst_ni && job_valid_i && !job_ready_o ? {settled_q[0], 1'b1} : '0;
+  end
 
   assign head_ready_o = begin_packet;
   assign job_ready_o = begin_packet || begin_skip || begin_key;
   assign reserve_o = begin_packet;
-  assign reserve_beats_o = RoomWidth'(total_beats);
+  assign reserve_beats_o = RoomWidth'(total_beats_q);
+
+  // A packet is read before the next one begins, so its beats may go with its beginning as far as order is concerned;
+  // they go when the last of them was read.
+  logic [BeatsWidth-1:0] begun_beats_q;
+  logic done;
+
+  // What is free again may be known a cycle later.
+  always_ff @(posedge clk_i) begin
+    free_o <= rst_ni && (begin_skip || done);
+    free_beats_o <= begin_skip ? beats_q : begun_beats_q;
+  end
+
   assign assembly_valid_o = begin_packet;
   assign assembly_o = '{
     body: job_i.body,
@@ -128,12 +153,6 @@ module outbound_stream
     udp_checksum: head_i.udp_checksum,
     udp_sum: head_i.udp_sum
   };
-  // A packet is read before the next one begins, so its beats may go with its beginning as far as order is concerned;
-  // they go when the last of them was read.
-  logic [BeatsWidth-1:0] beats_q;
-  logic done;
-  assign free_o = begin_skip || done;
-  assign free_beats_o = begin_skip ? beats : beats_q;
 
   // How far the payload is from the beginning of a beat, in words.
   assign shift = job_q.kept[3:2];
@@ -170,7 +189,7 @@ module outbound_stream
         end else if (begin_packet) begin
           state_d = job_i.kept == '0 ? First : Kept;
           // Parts of the header that is kept and of the new one, and blocks; the tag's cycle is the one that begins.
-          pace_d = 16'(kept_parts) + ((16'(head_i.count) + 16'd3) >> 2) + ((job_i.body + 16'd15) >> 4);
+          pace_d = own_pace_q + ((16'(head_i.count) + 16'd3) >> 2);
         end
       end
 
@@ -224,19 +243,22 @@ module outbound_stream
     payload_left_q <= payload_left_d;
     body_left_q <= body_left_d;
     first_beat_q <= first_beat_d;
-    if (begin_packet || begin_key) begin
+    // Whether anything is begun or not: nobody looks at these until then, and it would be known late for so many registers.
+    if (state_q == Idle && slot_moves) begin
       job_q <= job_i;
       head_q <= head_i;
       sa_q <= job_sa_i;
-      beats_q <= beats;
+      begun_beats_q <= beats_q;
       padding_q <= 2'(job_i.body - job_i.padded - 16'd2);
     end
     if (!rst_ni) begin
       state_q <= Idle;
       pace_q <= '0;
+      paced_q <= 1'b1;
     end else begin
       state_q <= state_d;
       pace_q <= pace_d;
+      paced_q <= !begin_packet && pace_q[15:1] == '0;
     end
   end
 
@@ -331,7 +353,8 @@ module outbound_stream
   assign aad_bits = job_q.form.esn ? 64'd96 : 64'd64;
 
   // Parts that have to wait do so between two packets.
-  assign move = (!slot_valid_q || slot_ready_i) && !(op_q == OpKept && !part_ready_i);
+  assign slot_moves = !slot_valid_q || slot_ready_i;
+  assign move = slot_moves && !(op_q == OpKept && !part_ready_i);
 
   always_ff @(posedge clk_i) begin
     if (move) begin
@@ -403,7 +426,7 @@ module outbound_stream
     part_valid_o = 1'b0;
     part_o = '{last: 1'b0, count: 3'd4, words: words_q[127:0]};
     if (op_q == OpKept) begin
-      part_valid_o = !slot_valid_q || slot_ready_i;
+      part_valid_o = slot_moves;
       part_o.words = kept_beat;
       if (op_kept_q < 16'd16) part_o.count = op_kept_q[4:2];
     end else if (part_busy_q && !(state_q == Kept)) begin
@@ -418,11 +441,11 @@ module outbound_stream
         part_busy_d = !part_o.last;
       end
     end
-    if (begin_packet) begin
-      part_busy_d = 1'b1;
+    if (!part_busy_q) begin
       words_d = head_i.words;
       words_left_d = head_i.count;
     end
+    if (begin_packet) part_busy_d = 1'b1;
   end
 
   always_ff @(posedge clk_i) begin

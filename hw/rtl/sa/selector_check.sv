@@ -54,11 +54,12 @@ module selector_check
     selector_q <= mem[index_q];
   end
 
-  // One selector against the packet, with the end that it is for.
-  logic [127:0] address;
-  logic [15:0] port;
-  assign address = selector_q.remote ? flow_q.remote_address : flow_q.local_address;
-  assign port = selector_q.remote ? flow_q.remote_port : flow_q.local_port;
+  // One selector against the packet, with both of its ends: which of them it is for comes from the memory too, and would be
+  // late for as many bits.
+  logic [1:0][127:0] address;
+  logic [1:0][15:0] port;
+  assign address = {flow_q.remote_address, flow_q.local_address};
+  assign port = {flow_q.remote_port, flow_q.local_port};
 
   logic any_port, opaque;
   assign any_port = selector_q.port_start == '0 && selector_q.port_end == '1;
@@ -66,8 +67,9 @@ module selector_check
 
   // What stands for itself in registers, so that the comparisons have a cycle of their own. Addresses are compared in four
   // parts; a carry through all 128 bits takes too long.
-  logic same_kind_q, port_q, remote_q;
-  logic [3:0] above_q, from_q, below_q, to_q;  // part by part: >, >=, <, <=
+  logic same_kind_q, remote_q;
+  logic [1:0] port_q;
+  logic [1:0][3:0] above_q, from_q, below_q, to_q;  // part by part: >, >=, <, <=
 
   // Two numbers compared, out of comparisons of their parts: with equality if all parts are equal.
   function automatic logic joined(input logic [3:0] strictly, input logic [3:0] or_equal);
@@ -76,7 +78,8 @@ module selector_check
   endfunction
 
   logic local_inside_q, remote_inside_q, match;
-  assign match = compared_valid_q && same_kind_q && joined(above_q, from_q) && joined(below_q, to_q) && port_q;
+  assign match = compared_valid_q && same_kind_q && port_q[remote_q]
+      && joined(above_q[remote_q], from_q[remote_q]) && joined(below_q[remote_q], to_q[remote_q]);
 
   always_ff @(posedge clk_i) begin
     if (start) begin
@@ -94,13 +97,16 @@ module selector_check
     remote_q <= selector_q.remote;
     same_kind_q <= selector_q.v6 == flow_q.v6
         && (selector_q.protocol == '0 || selector_q.protocol == flow_q.protocol);
-    for (int i = 0; i < 4; i++) begin
-      above_q[i] <= address[32*i+:32] > selector_q.start[32*i+:32];
-      from_q[i] <= address[32*i+:32] >= selector_q.start[32*i+:32];
-      below_q[i] <= address[32*i+:32] < selector_q.last[32*i+:32];
-      to_q[i] <= address[32*i+:32] <= selector_q.last[32*i+:32];
+    for (int d = 0; d < 2; d++) begin
+      for (int i = 0; i < 4; i++) begin
+        above_q[d][i] <= address[d][32*i+:32] > selector_q.start[32*i+:32];
+        from_q[d][i] <= address[d][32*i+:32] >= selector_q.start[32*i+:32];
+        below_q[d][i] <= address[d][32*i+:32] < selector_q.last[32*i+:32];
+        to_q[d][i] <= address[d][32*i+:32] <= selector_q.last[32*i+:32];
+      end
+      port_q[d] <= any_port
+          || (flow_q.has_ports ? port[d] >= selector_q.port_start && port[d] <= selector_q.port_end : opaque);
     end
-    port_q <= any_port || (flow_q.has_ports ? port >= selector_q.port_start && port <= selector_q.port_end : opaque);
     if (!rst_ni) begin
       busy_q <= 1'b0;
       read_valid_q <= 1'b0;

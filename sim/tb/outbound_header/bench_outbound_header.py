@@ -178,7 +178,7 @@ async def tunnel_headers_are_the_golden_models(dut: HierarchyObject) -> None:
         expected = encapsulate(sa, form, packet)
         job = fields(packet, expected, form, sa)
         head, cycles = await tb.head(JOB.pack(job))
-        assert cycles == 5
+        assert cycles == 6
         check(head, job, packet, expected)
 
 
