@@ -8,8 +8,8 @@ PROVERS := tools/setup.sh system formal && { { .venv/bin/python -c 'import yowas
 WORKERS ?= 2
 PEER ?= esplanade
 TESTS ?= tests sim
-# The test plan of the RTL held against what ran, if all its benches did
-PLAN = $(if $(filter sim,$(TESTS)),$(PY) -m sim.testplan --results,:)
+# The test plan of the RTL held against what runs, if all its benches do
+PLAN = $(if $(filter sim,$(TESTS)),$(PY) -m sim.testplan,:)
 # Such as BENCH="--rounds 1 --only tcp" for bench, "--rounds 5 --only machine" for bench-kernel
 BENCH ?=
 # Such as SYNTH="gcm-7-tower --target ecp5 --seed 1 --seed 2" for synth
@@ -35,8 +35,9 @@ demo: venv ## two gateways, traffic, a rekey under load, a link cut and repaired
 test: venv ## the tests, about 15 minutes on two cores, with one boot of a virtual machine (TESTS=tests/ike for a part)
 	@tools/setup.sh system lab peer rtl
 	@$(VM)
+	@$(PLAN) --forget
 	@$(NET) $(PY) -m pytest -n $(WORKERS) $(TESTS)
-	@$(PLAN) >/dev/null # what is missing is told on stderr
+	@$(PLAN) --results >/dev/null # what is missing is told on stderr
 
 test-vm: venv ## tests in a virtual machine with a Linux kernel of its own (QEMU without KVM; its disk is built as root)
 	@tools/setup.sh system vm
@@ -45,8 +46,9 @@ test-vm: venv ## tests in a virtual machine with a Linux kernel of its own (QEMU
 test-rtl: venv ## the benches of the RTL, under Verilator (WAVES=1 writes FST files beside them)
 	@tools/setup.sh system rtl
 	@$(PROVERS)
+	@$(PY) -m sim.testplan --forget
 	@$(PY) -m pytest -n $(WORKERS) --verify sim
-	@$(PLAN)
+	@$(PY) -m sim.testplan --results
 
 coverage: venv ## what the benches cover of the RTL and of what traffic can be like; writes build/coverage/index.html
 	@tools/setup.sh system rtl
@@ -74,8 +76,9 @@ verify: venv ## the tests and the long proofs: years of rekeys, the whole intero
 	@tools/setup.sh system lab peer rtl
 	@$(PROVERS)
 	@$(VM)
+	@$(PLAN) --forget
 	@$(NET) $(PY) -m pytest -n $(WORKERS) --verify $(TESTS)
-	@$(PLAN)
+	@$(PLAN) --results
 
 bench: venv ## beside strongSwan in the same place in one run; writes build/bench/soft.json and .svg
 	@tools/setup.sh system lab peer

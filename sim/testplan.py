@@ -1,7 +1,7 @@
 """The test plan of the ESP engine: what is required, by which document, and the benches and proofs that show it.
 
 ``python -m sim.testplan`` writes it into hw/README.md; with ``--results`` it holds it against the runs under build/
-instead, and says which testpoints have none that passed.
+instead, and says which testpoints have none that passed. ``--forget`` removes what earlier runs of benches left there.
 """
 
 from __future__ import annotations
@@ -117,6 +117,12 @@ def results(build: Path) -> dict[str, bool]:
     return passed
 
 
+def forget(build: Path) -> None:
+    """Remove what ran under a folder: a bench that failed once, and is not among those that run now, must not count."""
+    for path in build.rglob("results.xml"):
+        path.unlink()
+
+
 def without(points: Iterable[Testpoint], passed: Mapping[str, bool], proved: Mapping[str, bool]) -> list[str]:
     """Testpoints with something that did not pass, or with nothing that did."""
     missing = []
@@ -145,13 +151,18 @@ def main(words: Sequence[str]) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m sim.testplan", description=__doc__)
     parser.add_argument("--results", action="store_true", help="hold the plan against what ran under build/")
+    parser.add_argument("--forget", action="store_true", help="remove what earlier runs of benches left there")
     arguments = parser.parse_args(words)
+    runs = ROOT / "build" / "sim"
+    if arguments.forget:
+        forget(runs)
+        return 0
     try:
         points = load()
         if not arguments.results:
             README.write_text(with_plan(README.read_text(), points))
             return 0
-        missing = without(points, results(ROOT / "build" / "sim"), proved(ROOT / "build" / "formal" / "formal.json"))
+        missing = without(points, results(runs), proved(ROOT / "build" / "formal" / "formal.json"))
     except PlanError as error:
         print(error, file=sys.stderr)
         return 2

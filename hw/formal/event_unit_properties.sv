@@ -151,27 +151,27 @@ module event_unit_properties
 
   // ---- the watched SA: what its bits may be at most, and what was taken of it
 
-  engine_events_t may_q, taken_q, must_q;
+  engine_events_t comes, may_q, taken_q, must_q;
   logic take_q;
-  logic kept_before;
-  assign kept_before = stage_q == Kept;
+  always_comb begin
+    comes = '0;
+    if (outbound_comes && {Outbound, outbound_sa_i} == watch_i) comes.sa |= outbound_events_i;
+    if (inbound_comes && {Inbound, inbound_sa_i} == watch_i) comes.sa |= inbound_events_i;
+    if (key_comes && {key_direction_i, key_sa_i} == watch_i) comes.key_ready = 1'b1;
+  end
+
   always_ff @(posedge clk_i) begin
     if (!rst_ni) begin
       may_q <= '0;
       take_q <= 1'b0;
     end else begin
-      if (forgets || takes) may_q <= '0;
-      if (outbound_comes && {Outbound, outbound_sa_i} == watch_i) may_q.sa <= (takes ? '0 : may_q.sa) | outbound_events_i;
-      if (inbound_comes && {Inbound, inbound_sa_i} == watch_i) may_q.sa <= (takes ? '0 : may_q.sa) | inbound_events_i;
-      if (forgets) may_q.sa <= (outbound_comes && {Outbound, outbound_sa_i} == watch_i ? outbound_events_i : '0)
-          | (inbound_comes && {Inbound, inbound_sa_i} == watch_i ? inbound_events_i : '0);
-      if (key_comes && {key_direction_i, key_sa_i} == watch_i) may_q.key_ready <= 1'b1;
+      may_q <= (forgets || takes ? '0 : may_q) | comes;
       if (takes) take_q <= 1'b1;
       else if (take_done_o) take_q <= 1'b0;
     end
     if (takes) begin
       taken_q <= may_q;
-      must_q <= kept_before ? event_q : '0;
+      must_q <= stage_q == Kept ? event_q : '0;
     end
   end
 

@@ -9,7 +9,7 @@ import pytest
 
 from hw.formal.__main__ import records
 from hw.formal.proofs import Module, Outcome, Proof
-from sim.testplan import README, PlanError, Testpoint, load, proved, results, unknown, with_plan, without
+from sim.testplan import README, PlanError, Testpoint, forget, load, proved, results, unknown, with_plan, without
 
 
 def test_every_bench_and_proof_of_the_plan_is_there() -> None:
@@ -31,6 +31,8 @@ def test_a_testpoint_is_shown_only_by_what_passed(tmp_path: Path) -> None:
     )
     passed = results(tmp_path)
     assert passed == {"fifo.good": True, "fifo.bad": False}
+    forget(tmp_path)
+    assert results(tmp_path) == {}
     points = [
         Testpoint("shown", "", "", ("fifo.good", "fifo.not_run")),
         Testpoint("failed", "", "", ("fifo.good", "fifo.bad")),
