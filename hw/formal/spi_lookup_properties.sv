@@ -107,15 +107,16 @@ module spi_lookup_properties
 
   // ---- of the state inside
 
-  // 0 emptying, 1 idle, 2 scan, 3 act, 4 swap.
+  // 0 emptying, 1 idle, 2 scan, 3 settle, 4 act, 5 swap.
   logic [2:0] state;
   assign state = 3'(dut.state_q);
-  logic emptying, idle, scan, act, swap;
+  logic emptying, idle, scan, settle, act, swap;
   assign emptying = state == 3'd0;
   assign idle = state == 3'd1;
   assign scan = state == 3'd2;
-  assign act = state == 3'd3;
-  assign swap = state == 3'd4;
+  assign settle = state == 3'd3;
+  assign act = state == 3'd4;
+  assign swap = state == 3'd5;
 
   // Where the watched key is: in the nest, and in which places.
   logic in_nest;
@@ -125,25 +126,31 @@ module spi_lookup_properties
   assign all_narrow = &is_narrow;
   logic [3:0][RowWidth+1:0] own;  // its four places
   for (genvar i = 0; i < 4; i++) begin : gen_own
-    assign own[i] = dut.place_of(watched_i.spi, i >= 2, i % 2 == 1);
+    assign own[i] = dut.place_of(dut.rows_of(watched_i.spi), i >= 2, i % 2 == 1);
   end
   logic [Places-1:0] is_own;
   always_comb begin
     is_own = '0;
     for (int i = 0; i < 4; i++) is_own[own[i]] = 1'b1;
   end
-  // Of the scan under way: the read whose word is here, the places compared before, and where there is room.
-  logic [1:0] scanned;
+  // Of the scan under way: the read whose word is here, the one whose comparison is, the places that are told of by then, and
+  // where there is room.
+  logic [1:0] scanned, compared;
   assign scanned = 2'(dut.step_q - 3'd1);
+  assign compared = 2'(dut.step_q - 3'd2);
+  typedef logic [RowWidth+1:0] place_t;
+  place_t scanned_place, compared_place;
+  assign scanned_place = dut.place_of(dut.rows_q, scanned[1], scanned[0]);
+  assign compared_place = dut.place_of(dut.rows_q, compared[1], compared[0]);
   logic nest_hit, room_is_its_own;
   assign nest_hit = dut.nest_q.valid && dut.nest_q.key == dut.key_q;
-  logic [Places-1:0] compared;
+  logic [Places-1:0] told;
   always_comb begin
-    compared = '0;
+    told = '0;
     room_is_its_own = 1'b0;
     for (int i = 0; i < 4; i++) begin
-      if (i + 1 < int'(dut.step_q)) compared[own[i]] = 1'b1;
-      if (dut.room_place_q == dut.place_of(dut.key_q.spi, i >= 2, i % 2 == 1)) room_is_its_own = 1'b1;
+      if (act || i + 3 <= int'(dut.step_q)) told[own[i]] = 1'b1;
+      if (dut.room_place_q == dut.place_of(dut.rows_q, i >= 2, i % 2 == 1)) room_is_its_own = 1'b1;
     end
   end
   assign in_nest = dut.nest_q.valid && dut.nest_q.key == watched_i;
@@ -172,27 +179,33 @@ module spi_lookup_properties
       pending_is_asked : assert (dut.pending_q == (changing_q && !answer_valid_o));
       if (changing_q) pending_is_right : assert (dut.op_q == op_q && dut.op_key_q == changed_q
           && dut.op_sa_q == sa_q && narrow(changed_q));
-      looking_is_scanning : assert ((looking_q && !found_valid_o) == ((scan || act) && dut.purpose_q == 2'd0));
-      if (looking_q && !found_valid_o) lookup_is_right : assert (dut.key_q == looked_q
-          && 4'(dut.step_q) == (act ? 4'd5 : age_q) && (!act || age_q == 4'd5));
+      looking_is_scanning : assert ((looking_q && !found_valid_o) == ((scan || settle) && dut.purpose_q == 2'd0));
+      if (looking_q && !found_valid_o) lookup_is_right : assert (dut.key_q == looked_q && 4'(dut.step_q) == age_q);
       if (looking_q) looked_is_narrow : assert (narrow(looked_q));
-      if (scan || act) scan_for_a_change : assert ((dut.purpose_q != 2'd1 || (dut.pending_q && dut.key_q == changed_q))
+      if (scan || settle || act) scan_for_a_change : assert ((dut.purpose_q != 2'd1 || (dut.pending_q && dut.key_q == changed_q))
           && (dut.purpose_q != 2'd2 || (dut.nest_q.valid && dut.key_q == dut.nest_q.key)) && dut.purpose_q != 2'd3
-          && dut.step_q <= (act ? 3'd5 : 3'd4) && (!act || dut.step_q == 3'd5));
-      if (swap) swap_of_the_nest : assert (dut.nest_q.valid && dut.key_q == dut.nest_q.key && dut.entry_q == dut.mem[dut.last_place_q]
-          && dut.last_place_q == dut.place_of(dut.key_q.spi, dut.turn_q[1], dut.turn_q[0]));
+          && (scan ? dut.step_q <= 3'd4 : dut.step_q == 3'd5) && (!act || dut.purpose_q != 2'd0));
+      if (scan || settle || act || swap) rows_are_the_keys : assert (dut.rows_q == dut.rows_of(dut.key_q.spi));
+      if (swap) swap_of_the_nest : assert (dut.nest_q.valid && dut.key_q == dut.nest_q.key
+          && dut.entry_q == dut.mem[dut.last_place_q]
+          && dut.last_place_q == dut.place_of(dut.rows_q, dut.turn_q[1], dut.turn_q[0]));
       // A scan: read so far, compared so far.
-      if (scan && dut.step_q != '0) word_of_scan : assert (dut.entry_q == dut.mem[dut.last_place_q]
-          && dut.last_place_q == dut.place_of(dut.key_q.spi, scanned[1], scanned[0]));
-      if ((scan || act) && dut.room_q) room_is_empty : assert (!dut.mem[dut.room_place_q].valid && room_is_its_own);
-      if ((scan || act) && dut.purpose_q != 2'd2) begin
+      if (scan && dut.step_q != '0) word_of_scan : assert (dut.entry_q == dut.mem[scanned_place]
+          && dut.last_place_q == scanned_place);
+      if (scan && dut.step_q != '0) nest_is_compared : assert ((dut.nest_differences_q == '0)
+          == (dut.nest_q.key == dut.key_q));
+      if ((scan && dut.step_q >= 3'd2) || settle) place_is_compared : assert (dut.compared_place_q == compared_place
+          && dut.compared_valid_q == dut.mem[compared_place].valid && dut.compared_sa_q == dut.mem[compared_place].sa
+          && (dut.differences_q == '0) == (dut.mem[compared_place].key == dut.key_q));
+      if ((scan || settle || act) && dut.room_q) room_is_empty : assert (!dut.mem[dut.room_place_q].valid && room_is_its_own);
+      if (((scan && dut.step_q >= 3'd2) || settle || act) && dut.purpose_q != 2'd2) begin
         if (dut.hit_q && !nest_hit) hit_is_the_key : assert (dut.mem[dut.hit_place_q].valid
             && dut.mem[dut.hit_place_q].key == dut.key_q);
-        if (dut.key_q == watched_i) hit_so_far : assert (dut.hit_q == (in_nest || |(in_place & compared))
+        if (dut.key_q == watched_i) hit_so_far : assert (dut.hit_q == (in_nest || |(in_place & told))
             && (!dut.hit_q || dut.hit_sa_q == installed_sa_d));
       end
       narrow_inside : assert ((!dut.nest_q.valid || narrow(dut.nest_q.key)) && all_narrow);
-      states : assert (state <= 3'd4);
+      states : assert (state <= 3'd5);
       if (emptying) emptied_so_far : assert (still_there == '0 && !dut.nest_q.valid && !installed_q && !changing_q
           && !looking_q);
       else begin
