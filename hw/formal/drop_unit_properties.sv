@@ -241,8 +241,6 @@ module drop_unit_properties
           && 2'(dut.u_inbound.write_q - dut.u_inbound.read_q) == dut.unused_inbound_count[1:0]);
       queue_is_right : assert (32'(dut.unused_count) <= Depth && 32'(dut.u_records.read_q) < Depth
           && wrap(32'(dut.u_records.read_q) + 32'(dut.unused_count)) == 32'(dut.u_records.write_q));
-      two_for_one : cover (ready_o && dut.adds_q && dut.index_q == watch_i && dut.amount_q == 24'd2 && lost_o != '0);
-      read_again : cover (read && read_count_o > 64'd1 && adding != '0);
     end
   end
 
