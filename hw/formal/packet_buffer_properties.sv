@@ -80,7 +80,7 @@ module packet_buffer_properties
         assume (dut.reserved_valid && beats_i != '0 && beats_i <= dut.reserved);
         assume (32'(bytes_i) <= BeatBytes * 32'(beats_i));
       end
-      assume (ahead_d <= reserved_q - (valid_i ? wide(dut.reserved) : '0));
+      assume (ahead_d <= reserved_q - (valid_i ? wide(dut.reserved) : wide_t'(0)));
     end
   end
 
@@ -400,6 +400,7 @@ module packet_buffer_properties
       if (quiet_q != '0) passes_on : assert (dut.descriptors_count == '0
           || 32'(dut.descriptors_count) + 32'(quiet_q) <= Descriptors + 1);
       if (32'(quiet_q) >= Descriptors + 3) room_comes_back : assert (32'(free_beats_o) == Beats);
+      waits_for_its_write : cover (dut.head_valid && !dut.head.drop && !dut.rest_q && dut.stored_q == '0);
       descriptor_first : cover (due && stage_q == Both && index_q == 1 && last_q && patched_q);
       full_ring : cover (ahead_q == wide_t'(Beats));
       came_back : cover (32'(quiet_q) == Descriptors + 4 && dut.read_q == 1);
