@@ -41,7 +41,7 @@ module inbound_engine
   parameter int unsigned LargestPacket = 9600,
   // Packets that may wait in front and behind.
   parameter int unsigned IntakeDescriptors = 16,
-  parameter int unsigned ReleaseDescriptors = 32,
+  parameter int unsigned ReleaseDescriptors = Interval < 7 ? 32 : 16,
   localparam int unsigned SaWidth = $clog2(NSa),
   localparam int unsigned IndexWidth = NSelectors > 1 ? $clog2(NSelectors) : 1,
   localparam int unsigned Powers = powers(Interval),

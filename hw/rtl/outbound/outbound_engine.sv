@@ -101,6 +101,11 @@ module outbound_engine
   localparam int unsigned BufferCount = $clog2(BufferBytes / BeatBytes + 1);
   // Packets between outbound_stream and the end: as many as a cipher of 22 cycles and queues can hold of the shortest.
   localparam int unsigned Packets = 8;
+  // Blocks that wait to be put together: those that come out of the cipher while the packet in front gets its ICV, and as many
+  // as may be there already. A queue of 16 is the smallest that LUT RAM makes.
+  localparam int unsigned TextDepth = Interval < 7 ? 64 : 16;
+  // Packets whose end has not left, of the shortest.
+  localparam int unsigned Descriptors = Interval < 7 ? 32 : 16;
 
   // ---- packets, whole
 
@@ -344,6 +349,8 @@ module outbound_engine
   logic [1:0] patch_mask;
 
   outbound_assemble #(
+    .TextDepth(TextDepth),
+    .TextMargin(TextDepth / 2),
     .Packets(Packets),
     .BeatsWidth(BufferCount)
   ) u_assemble (
@@ -400,6 +407,7 @@ module outbound_engine
 
   packet_buffer #(
     .Bytes(BufferBytes),
+    .Descriptors(Descriptors),
     .UserWidth(SaWidth)
   ) u_buffer (
     .clk_i,
