@@ -105,7 +105,7 @@ module aes_pipeline
   end
 
   // AddRoundKey before the first round (FIPS 197 §5.1).
-  block_t whitening_key, block_q, whitened_q;
+  block_t whitening_key, block_q;
 
   ram_1r1w #(
     .Width(128),
@@ -121,13 +121,11 @@ module aes_pipeline
     .read_data_o(whitening_key)
   );
 
-  always_ff @(posedge clk_i) begin
-    block_q <= block_i;
-    whitened_q <= block_q ^ whitening_key;
-  end
+  always_ff @(posedge clk_i) block_q <= block_i;
 
+  // A unit's register is in front of its rounds, so the last one has another behind it.
   block_t state [Units+1];
-  assign state[0] = whitened_q;
+  assign state[0] = block_q ^ whitening_key;
 
   for (genvar u = 0; u < int'(Units); u++) begin : gen_unit
     aes_unit #(
@@ -148,7 +146,7 @@ module aes_pipeline
     );
   end
 
-  assign block_o = state[Units];
+  always_ff @(posedge clk_i) block_o <= state[Units];
 
   // The last unit's last step, when the last key is read, is two cycles before the block is out.
   logic [1:0] leaving_q;

@@ -4,6 +4,9 @@
 // In step s the key of the unit's round s is read, or written if the item is a command, and a cycle later the round is
 // made. So an item's keys are read strictly behind what a command in front of it wrote, and in front of what one behind
 // it writes.
+//
+// The S-boxes stand right behind a register. So a block goes from one unit into the next without one of its own: what
+// comes in and what goes out are not registered.
 
 module aes_unit
   import aes_pkg::*;
@@ -27,7 +30,7 @@ module aes_unit
   input  logic [SaWidth-1:0] sa_i,
   // The key to write, in the step that is its round's.
   input  block_t             round_key_i,
-  // The block comes from the unit in front, and is taken in the cycle after step 0. It is ready in that of the next item.
+  // The block comes from the unit in front, and is taken at the end of step 0. It is at state_o in that of the next item.
   input  block_t             state_i,
   output block_t             state_o
 );
@@ -37,10 +40,11 @@ module aes_unit
   localparam int unsigned AddrWidth = Words > 1 ? $clog2(Words) : 1;
 
   logic [AddrWidth-1:0] addr;
-  block_t round_key, state, state_q, round_out;
+  block_t round_key, state_q, round_out;
   logic [4:0] round;
-  // Of the round that is made in this cycle. They choose for whole blocks, so they are registers and not decoded here.
-  logic starts_q, last_q, bypass_q;
+  // Of this cycle: a block is taken; and of the round that is made in it. They choose for whole blocks, so they are
+  // registers and not decoded here.
+  logic takes_q, last_q, bypass_q;
 
   assign addr = AddrWidth'({sa_i, 4'b0} >> (4 - StepWidth)) | AddrWidth'(step_i);
 
@@ -61,25 +65,24 @@ module aes_unit
   // The round whose key is read in this cycle: a constant where a unit has one only. Whether it is the last one is a constant
   // in all units but the last.
   assign round = 5'(Index * Interval + 1) + (Interval > 1 ? 5'(step_i) : 5'd0);
-  assign state = (Interval == 1 || starts_q) ? state_i : state_q;
 
   aes_round #(
     .SboxImpl(SboxImpl)
   ) u_round (
-    .state_i(state),
+    .state_i(state_q),
     .key_i(round_key),
     .last_i((Index + 1) * Interval == 14 && last_q),
     .state_o(round_out)
   );
 
+  assign state_o = bypass_q ? state_q : round_out;
+
   always_ff @(posedge clk_i) begin
-    starts_q <= step_i == 4'd0;
+    takes_q <= step_i == 4'(Interval - 1);
     last_q <= round == 5'd14;
     // A key of 128 bits has ten rounds; it takes the last ten, so that the last one is in one place.
     bypass_q <= Index * Interval < 4 && round <= 5'd4 && !key256_i;
-    state_q <= bypass_q ? state : round_out;
+    state_q <= (Interval == 1 || takes_q) ? state_i : state_o;
   end
-
-  assign state_o = state_q;
 
 endmodule
