@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -36,6 +37,14 @@ def nextpnr(arguments: Sequence[str], folder: Path, name: str) -> tuple[str, flo
     begin = time.monotonic()
     log = _run([nextpnr_command(), *arguments], folder, name)
     return log, time.monotonic() - begin
+
+
+def share() -> Path:
+    """The folder of Yosys's cells. Raises ToolError."""
+    found = find_spec("pyosys")
+    if found is None or found.origin is None:
+        raise ToolError("no pyosys: make synth installs it")
+    return Path(found.origin).parent / "share"
 
 
 @cache
