@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hw.synth import flow, tools
-from sim.netlist.ecp5 import make
-from sim.tb.simulation import simulate
+from sim.netlist.ecp5 import LUT4, make, with_a_mistake
+from sim.tb.simulation import Netlist, simulate
 
 # Minutes, and the tools come with `make verify` and `make test-rtl`.
 pytestmark = pytest.mark.verify
@@ -30,14 +30,44 @@ def test_the_netlist_of_the_cipher_passes_its_bench(name: str) -> None:
     )
 
 
+def replay_window(name: str, sas: int) -> Netlist:
+    return make(replace(BUILDS["replay_window"], name=name, parameters={"NSa": sas, "Window": 1024}))
+
+
+def simulate_replay_window(netlist: Netlist, sas: int) -> None:
+    simulate(
+        "replay_window",
+        "sim.tb.replay_window.bench_replay_window",
+        environment={"WINDOW": "1024", "SAS": str(sas)},
+        netlist=netlist,
+    )
+
+
 @pytest.mark.parametrize("sas", [4, 256])
 def test_the_netlist_of_the_replay_window_passes_its_bench(sas: int) -> None:
     """With 4 SAs the windows are in LUT RAM, with 256 in block RAM."""
-    build = replace(BUILDS["replay_window"], name=f"replay_window-{sas}", parameters={"NSa": sas, "Window": 1024})
-    simulate(
-        build.module,
-        "sim.tb.replay_window.bench_replay_window",
-        parameters=build.parameters,
-        environment={"WINDOW": "1024", "SAS": str(sas)},
-        netlist=make(build),
-    )
+    simulate_replay_window(replay_window(f"replay_window-{sas}", sas), sas)
+
+
+def test_a_wrong_table_is_found(tmp_path: Path) -> None:
+    """It is one of those that tell whether a number was seen."""
+    netlist = with_a_mistake(replay_window("replay_window-mistake", 4), "seen_q", tmp_path)
+    with pytest.raises(pytest.fail.Exception, match=r"^packets_in_every_order_are_judged_as_the_golden_model_does"):
+        simulate_replay_window(netlist, 4)
+
+
+def test_a_lut_is_yosys_own(tmp_path: Path) -> None:
+    """For each of the 16 entries by itself, and so for all tables: what comes out is one entry that the inputs choose."""
+    script = [
+        f"read_verilog {tools.share() / 'ecp5' / 'common_sim.vh'}",
+        "rename LUT4 theirs",
+        f"read_verilog -sv {LUT4}",
+        "rename LUT4 ours",
+    ]
+    for entry in range(16):
+        script += [
+            f"chparam -set INIT {1 << entry} ours theirs",
+            f"miter -equiv -flatten ours theirs miter{entry}",
+            f"sat -verify -prove trigger 0 miter{entry}",
+        ]
+    tools.yosys("\n".join(script) + "\n", tmp_path, "lut4")

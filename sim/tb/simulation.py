@@ -88,10 +88,11 @@ class BuildError(Exception):
 class Netlist:
     """What is simulated in place of a module's RTL: the same module with its parameters, as cells of a device."""
 
-    name: str
     # The netlist, and models of the cells.
     sources: tuple[Path, ...]
     ports: tuple[str, ...]
+    # Where it is built and run.
+    folder: Path
 
 
 def build(
@@ -114,7 +115,7 @@ def build(
             *(str(path) for path in (WAIVERS, *packages(), source(toplevel))),
         ]
     else:
-        folder = NETLISTS / f"{netlist.name}{variant}"
+        folder = netlist.folder.with_name(f"{netlist.folder.name}{variant}")
         ports = netlist.ports
         # Nobody wrote it, so its style is nobody's business. It has no delays either.
         design = ["-Wno-lint", "-Wno-SPECIFYIGN", *map(str, netlist.sources)]
@@ -189,9 +190,9 @@ def simulate(
 ) -> None:
     """Run the cocotb tests of the Python module ``bench`` (as ``sim.tb.fifo.bench_fifo``) on a module of the RTL.
 
-    ``parameters`` are the module's own. A ``netlist`` is what they made of it, and takes its place; the bench finds NETLIST
-    in its environment then. ``WAVES=1`` in the environment writes an FST beside the results. Fails the
-    calling test with the names of what failed and the end of the log.
+    ``parameters`` are the module's own. A ``netlist`` is the module with them, and takes its place; the bench finds
+    NETLIST in its environment then. ``WAVES=1`` in the environment writes an FST beside the results. Fails the calling
+    test with the names of what failed and the end of the log.
     """
     if shutil.which("g++") is None:
         pytest.skip("no C++ compiler, so the RTL is not simulated: apt-get install g++")
@@ -219,7 +220,7 @@ def simulate(
             extra_env={
                 "PYTHONPATH": os.pathsep.join((str(ROOT), *sys.path)),
                 "COCOTB_ANSI_OUTPUT": "0",
-                **({"NETLIST": netlist.name} if netlist else {}),
+                **({"NETLIST": str(netlist.sources[0])} if netlist else {}),
                 **(environment or {}),
             },
             waves=waves,

@@ -1,8 +1,8 @@
 """What is given to gcm_core in which cycle, and what is due then; and how that is played.
 
 Latencies are fixed and nothing stalls, so all of it is known in advance. Cycle 0 is the first one after reset, and
-slots are taken in those that the interval divides. That nothing comes when nothing is due is held too, by the edges of what
-says that something came.
+slots are taken in those that the interval divides. That nothing comes when nothing is due is held too, by the edges of
+what says that something came.
 """
 
 from __future__ import annotations
