@@ -57,7 +57,7 @@ def test_a_wrong_table_is_found(tmp_path: Path) -> None:
 
 
 def test_a_lut_is_yosys_own(tmp_path: Path) -> None:
-    """For each of the 16 entries by itself, and so for all tables: what comes out is one entry that the inputs choose."""
+    """For each of the 16 entries by itself, and so for all tables: what comes out is an entry that inputs choose."""
     script = [
         f"read_verilog {tools.share() / 'ecp5' / 'common_sim.vh'}",
         "rename LUT4 theirs",

@@ -22,7 +22,7 @@ def word(dut: Any, path: str, address: int, width: int) -> int:
 
 def _block_ram(dut: Any, path: str, address: int, width: int) -> int:
     """Yosys has cut the memory into columns, a block for each, and a block's name is the memory's with two numbers."""
-    # By the names of all that there is: cocotb takes one with brackets for an array, and finds it even if it is not there.
+    # By the names of all that there is: cocotb takes one with brackets for an array, and finds it there or not.
     named = {child._name.strip("\\ "): child for child in dut if child._name.startswith(f"\\{path}.")}
     blocks = [named[name] for i in range(len(named)) if (name := f"{path}.0.{i}") in named]
     # The narrowest columns that the blocks are enough for: they are as deep as can be.
