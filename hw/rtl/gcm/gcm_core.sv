@@ -27,9 +27,10 @@ module gcm_core
   localparam int unsigned SaWidth = NSa > 1 ? $clog2(NSa) : 1,
   localparam int unsigned Powers = powers(Interval),
   localparam int unsigned PlaceWidth = Powers > 1 ? $clog2(Powers) : 1,
-  // The cipher, and a register for the text: 17.
+  localparam int unsigned PipelineLatency = pipeline_latency(Interval),
+  // The cipher, and a register for the text: 17, 17, 31 and 17.
   localparam int unsigned TextLatency = PipelineLatency + 1,
-  // The cipher, a register for the block, its product, and a register for the tag: 22, 22, 25 and 32.
+  // The cipher, a register for the block, its product, and a register for the tag: 22, 22, 39 and 32.
   localparam int unsigned TagLatency = PipelineLatency + 2 + product_latency(Interval)
 ) (
   input  logic                  clk_i,

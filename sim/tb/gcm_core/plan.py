@@ -24,8 +24,6 @@ from sim.tb.memory import word
 from sim.tb.model import gcm
 from sim.tb.traffic.reset import CYCLE, reset
 
-TEXT_LATENCY = 17
-KEY_LATENCY = 17
 # Each is high in the cycles in which something comes, and in no other.
 PULSES = ("text_valid_o", "tag_valid_o", "key_done_o", "done_o")
 
@@ -55,7 +53,9 @@ class Plan:
     def __init__(self, interval: int) -> None:
         self.interval = interval
         self.powers = gcm.powers(interval)
-        self.tag_latency = 18 + gcm.latency(interval)
+        # From a slot: of a text's to it, of a Key to its being done, of a Last to the tag.
+        self.text_latency = self.key_latency = gcm.pipeline_latency(interval) + 1
+        self.tag_latency = gcm.pipeline_latency(interval) + 2 + gcm.latency(interval)
         self.cycle = 0
         self.keys: dict[int, Key] = {}
         self.gives: dict[int, gcm.Slot | None] = {}
@@ -93,8 +93,8 @@ class Plan:
         """A Key slot in the next place, when its material is there. Without a key the SA is removed."""
         self.gap(max(0, -(-(staged - self.cycle) // self.interval)))
         taken = self.give(gcm.Slot(gcm.Kind.KEY, sa))
-        self._expect("key_done_o", taken + KEY_LATENCY)
-        self._staging_free = taken + KEY_LATENCY
+        self._expect("key_done_o", taken + self.key_latency)
+        self._staging_free = taken + self.key_latency
         if key is None:
             del self.keys[sa]
         else:
@@ -125,7 +125,7 @@ class Plan:
         for slot in slots:
             taken = self.give(slot)
             if slot.kind == gcm.Kind.TEXT:
-                self._expect("text_valid_o", taken + TEXT_LATENCY, _text(result[at : at + 16]))
+                self._expect("text_valid_o", taken + self.text_latency, _text(result[at : at + 16]))
                 at += 16
         self._expect("tag_valid_o", taken + self.tag_latency, _tag(tag, forged=forged))
         self.tags += 1
