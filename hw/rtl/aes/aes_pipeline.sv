@@ -61,23 +61,37 @@ module aes_pipeline
     $error("aes_pipeline: two blocks in a unit would have their turn in the same cycle");
   end
 
-  // Cycles are numbered by phase: 0 is when an item is taken, and when all items move on.
-  logic [3:0] phase_q, age, step;
+  // Cycles are numbered by phase: 0 is when an item is taken, and when all items move on. An item is in a unit, or in the
+  // first half of its time there, from phase 1 to the next phase 0. What is to be known of a phase is in registers.
+  logic [3:0] phase_q, phase_d, age_d, step;
+  logic ready, older;
+
+  assign phase_d = !rst_ni || phase_q == 4'(Interval - 1) ? 4'd0 : phase_q + 4'd1;
+  assign age_d = phase_d == 4'd0 ? 4'(Interval - 1) : phase_d - 4'd1;
 
   always_ff @(posedge clk_i) begin
-    if (!rst_ni || phase_q == 4'(Interval - 1)) phase_q <= 4'd0;
-    else phase_q <= phase_q + 4'd1;
+    phase_q <= phase_d;
+    ready <= phase_d == 4'd0;
   end
 
-  assign ready_o = phase_q == 4'd0;
+  assign ready_o = ready;
 
-  // An item is in a unit, or in its first half of the time there, from phase 1 to the next phase 0.
-  assign age = ready_o ? 4'(Interval - 1) : phase_q - 4'd1;
+  // Which round has its turn in every unit, and of which of its items. With two cycles a round it is the newer item in even
+  // cycles and the older one, `Interval` cycles older, in odd ones.
+  if (RoundCycles == 1) begin : gen_one_item
+    assign older = 1'b0;
+    always_ff @(posedge clk_i) step <= age_d;
+  end else begin : gen_two_items
+    always_ff @(posedge clk_i) begin
+      older <= age_d[0];
+      step <= age_d[0] ? 4'((Interval + 1) / 2) + (age_d >> 1) : age_d >> 1;
+    end
+  end
 
   item_t item_q [RoundCycles*Units];
 
   always_ff @(posedge clk_i) begin
-    if (ready_o) begin
+    if (ready) begin
       item_q[0] <= '{
         valid: valid_i && !command_i,
         command: valid_i && command_i,
@@ -94,27 +108,17 @@ module aes_pipeline
     end
   end
 
-  // Which round has its turn in every unit, and of which of its items. With two cycles a round it is the newer item in even
-  // cycles and the older one, `Interval` cycles older, in odd ones.
   item_t turn [Units];
 
-  if (RoundCycles == 1) begin : gen_one_item
-    assign step = age;
-    for (genvar u = 0; u < int'(Units); u++) begin : gen_turn
-      assign turn[u] = item_q[u];
-    end
-  end else begin : gen_two_items
-    assign step = age[0] ? 4'((Interval + 1) / 2) + (age >> 1) : age >> 1;
-    for (genvar u = 0; u < int'(Units); u++) begin : gen_turn
-      assign turn[u] = age[0] ? item_q[2*u+1] : item_q[2*u];
-    end
+  for (genvar u = 0; u < int'(Units); u++) begin : gen_turn
+    assign turn[u] = older ? item_q[RoundCycles*(u+1)-1] : item_q[RoundCycles*u];
   end
 
   // The places of the staging memory in step with a command: the key of a round is there when the unit has its turn for it.
   logic [3:0] place_q;
   logic taken, moves;
 
-  assign taken = ready_o && valid_i;
+  assign taken = ready && valid_i;
 
   if (RoundCycles == 1) begin : gen_place_each_cycle
     assign moves = 1'b1;
@@ -167,7 +171,7 @@ module aes_pipeline
       .SboxImpl(SboxImpl)
     ) u_unit (
       .clk_i,
-      .comes_i(ready_o),
+      .comes_i(ready),
       .step_i(step),
       .valid_i(turn[u].valid),
       .command_i(turn[u].command),
@@ -186,7 +190,7 @@ module aes_pipeline
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) leaving_q <= 2'b00;
-    else leaving_q <= {leaving_q[0], item_q[RoundCycles*Units-1].valid && ready_o};
+    else leaving_q <= {leaving_q[0], item_q[RoundCycles*Units-1].valid && ready};
   end
 
   assign valid_o = leaving_q[1];

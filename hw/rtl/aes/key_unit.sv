@@ -76,11 +76,10 @@ module key_unit
   logic group_starts, group_middle, loading;
   column_t previous, to_substitute, to_substitute_q, substituted, substituted_q;
   // Expand and Column act in their third cycle, when what they need is substituted.
-  logic [1:0] phase_q;
+  logic phase_q;
   logic uses_sboxes, acts;
 
   assign uses_sboxes = state_q == Expand || state_q == Column;
-  assign acts = phase_q == 2'd2;
 
   assign loading = count_q < (key256_q ? 8'd8 : 8'd4);
   assign group_starts = key256_q ? count_q[2:0] == 3'd0 : count_q[1:0] == 2'd0;
@@ -107,8 +106,8 @@ module key_unit
   always_ff @(posedge clk_i) begin
     to_substitute_q <= uses_sboxes ? to_substitute : '0;
     substituted_q <= substituted;
-    if (!rst_ni || !uses_sboxes || acts) phase_q <= 2'd0;
-    else phase_q <= phase_q + 2'd1;
+    phase_q <= rst_ni && uses_sboxes && !acts && !phase_q;
+    acts <= rst_ni && phase_q;
   end
 
   // KeyExpansion, FIPS 197 §5.2. The key's own words only go round.
@@ -258,15 +257,23 @@ module key_unit
 
   always_ff @(posedge clk_i) done_o <= rst_ni && state_q == Clear;
 
-  // A round key is complete with its fourth word, and lies in the last four then.
+  // A round key is complete with its fourth word, and lies in the last four then. These choose for all of its bits, so they
+  // are registers.
+  logic zeroes, writes;
+
+  always_ff @(posedge clk_i) begin
+    zeroes <= rst_ni && state_d == Zero;
+    writes <= rst_ni && (state_d == Zero || (state_q == Column && phase_q && column == 2'd3));
+  end
+
   ram_1r1w #(
     .Width(128),
     .Depth(16)
   ) u_round_keys (
     .clk_i,
-    .write_i(state_q == Zero || (state_q == Column && acts && column == 2'd3)),
-    .write_addr_i(state_q == Zero ? count_q[3:0] : place_q),
-    .write_data_i(state_q == Zero ? '0 : words_q[7:4]),
+    .write_i(writes),
+    .write_addr_i(zeroes ? count_q[3:0] : place_q),
+    .write_data_i(zeroes ? '0 : words_q[7:4]),
     .read_i(1'b1),
     .read_addr_i(round_key_addr_i),
     .read_data_o(round_key_o)

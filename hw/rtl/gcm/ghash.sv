@@ -126,9 +126,14 @@ module ghash
   end
 
   // Multiplication, and the two ways that a product goes.
+  localparam int unsigned Latency = product_latency(Interval);
   logic product_valid;
   block_t product, sum, sum_q;
   note_t note;
+  // The product that is there is to be added to the block that is there: for all its bits, so it is known from a register.
+  logic [Latency-1:0] feeds_q;
+
+  always_ff @(posedge clk_i) feeds_q <= rst_ni ? {feeds_q[Latency-2:0], valid_q && note_q.feeds} : '0;
 
   ghash_multiplier #(
     .Interval(Interval),
@@ -137,7 +142,7 @@ module ghash
     .clk_i,
     .rst_ni,
     .valid_i(valid_q),
-    .a_i(block_q ^ (product_valid && note.feeds ? product : '0)),
+    .a_i(block_q ^ (feeds_q[Latency-1] ? product : '0)),
     .b_i(power_q),
     .note_i(note_q),
     .valid_o(product_valid),
