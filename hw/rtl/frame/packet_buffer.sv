@@ -290,18 +290,25 @@ module packet_buffer
   } stage_t;
 
   stage_t stage_q;
-  logic stage_valid_q;
+  // Twice: stage_q is wide, and what is read is not to wait for its enable.
+  (* keep *)
+  logic stage_valid_q, stage_full_q;
   logic out_ready;
 
   assign stage_ready = !stage_valid_q || out_ready;
 
   always_ff @(posedge clk_i) begin
-    if (!rst_ni) stage_valid_q <= 1'b0;
-    else if (stage_ready) stage_valid_q <= read;
+    if (!rst_ni) begin
+      stage_valid_q <= 1'b0;
+      stage_full_q <= 1'b0;
+    end else if (stage_ready) begin
+      stage_valid_q <= read;
+      stage_full_q <= read;
+    end
   end
 
   always_ff @(posedge clk_i) begin
-    if (read) begin
+    if (!stage_full_q || out_ready) begin
       stage_q.last <= ends_q;
       stage_q.end_at <= ends_q ? edit.end_at : '1;
       stage_q.replace <= edit.first_valid && index_q == '0;
@@ -330,14 +337,17 @@ module packet_buffer
   assign keep = 16'hffff >> ~stage_q.end_at;  // ~x is 15 - x
   assign edited.keep = keep;
 
+  // What comes out of the memory comes late: all else is settled by then.
   for (genvar b = 0; b < int'(BeatBytes); b++) begin : gen_byte
     logic [1:0] hit;
-    logic [7:0] data;
+    logic stays;
+    logic [7:0] instead;
     assign hit[0] = stage_q.hit[0] && stage_q.lane[0] == 4'(b);
     assign hit[1] = stage_q.hit[1] && stage_q.lane[1] == 4'(b);
-    assign data = hit[1] ? stage_q.patch[1] : hit[0] ? stage_q.patch[0] :
-        stage_q.replace ? stage_q.first[8*b+:8] : read_data[8*b+:8];
-    assign edited.data[8*b+:8] = keep[b] ? data : '0;
+    assign stays = keep[b] && hit == '0 && !stage_q.replace;
+    assign instead = !keep[b] ? '0 : hit[1] ? stage_q.patch[1] : hit[0] ? stage_q.patch[0] :
+        stage_q.replace ? stage_q.first[8*b+:8] : '0;
+    assign edited.data[8*b+:8] = (read_data[8*b+:8] & {8{stays}}) | instead;
   end
 
   skid_buffer #(
@@ -374,6 +384,7 @@ module packet_buffer
       end
       assert (edit_valid == (leaves_q || drops_q || head_valid)
           && edits_count == descriptors_count + SlotWidth'(leaves_q || drops_q)) else $error("the queues are not in step");
+      assert (stage_full_q == stage_valid_q) else $error("one register twice is two");
       assert (32'(free_q) <= Beats - 32'(stored)) else $error("beats are written that were not reserved");
     end
   end
