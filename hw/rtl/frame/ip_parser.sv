@@ -191,7 +191,6 @@ module ip_parser
       walk_d = Ipv6Start;
       if (is_v6) walk_d.kind = next_kind1_q;
     end
-    if (last1_q) walk_d = UpperStart;
   end
 
   // What the first beat says.
@@ -226,7 +225,7 @@ module ip_parser
   logic valid2_q, first2_q, last2_q, upper2_q;
   beat_t data2_q;
   logic [11:0] beat2_q;
-  logic unfinished2_q;
+  logic unfinished2_q, high_short2_q;
   kind_t high2_q, low2_q;  // of headers that begin there; not walked: none does
   logic [3:0][17:0] pair_sums;
   logic [1:0][17:0] sums2_q;
@@ -239,7 +238,7 @@ module ip_parser
 
   always_ff @(posedge clk_i) begin
     valid2_q <= rst_ni && valid1_q;
-    if (!rst_ni) walk_q <= UpperStart;
+    if (!rst_ni || (valid1_q && last1_q)) walk_q <= UpperStart;
     else if (valid1_q) walk_q <= walk_d;
   end
 
@@ -252,6 +251,7 @@ module ip_parser
       upper2_q <= upper1_q;
       high2_q <= walk_q.kind;
       high2_q.walked <= high_begins;
+      high_short2_q <= high_short;
       low2_q <= low_kind;
       low2_q.walked <= low_begins;
       unfinished2_q <= first1_q && !upper1_q ? is_v6 && next_kind1_q.walked : stepped.kind.walked;
@@ -286,21 +286,24 @@ module ip_parser
     length_t    protocol_at;
   } next_t;
 
-  function automatic next_t next_of(input word_at_t at, input logic fragment, input logic [15:0] data);
-    // RFC 8200 §4.5: as above.
-    next_of.at = at + {4'd0, {1'b0, fragment ? 8'd0 : data[7:0]} + 9'd1, 1'b0};
-    next_of.protocol = data[15:8];
+  function automatic next_t next_of(input word_at_t at, input protocol_t protocol, input logic [7:0] units);
+    next_of.at = at + {4'd0, {1'b0, units} + 9'd1, 1'b0};
+    next_of.protocol = protocol;
     next_of.protocol_at = {at, 2'b00};
   endfunction
 
   found_t found_d, found3_q;
+  logic [7:0] high_units, low_units;
   next_t high_next, low_next, first_next;
   logic [3:0] count, low_count;
   logic begins2;
 
   assign begins2 = first2_q && !upper2_q;
-  assign high_next = next_of({beat2_q, 2'b00}, high2_q.fragment, data2_q[127:112]);
-  assign low_next = next_of({beat2_q, 2'b10}, low2_q.fragment, data2_q[63:48]);
+  // RFC 8200 §4.5: as above.
+  assign high_units = high2_q.fragment ? 8'd0 : data2_q[119:112];
+  assign low_units = low2_q.fragment ? 8'd0 : data2_q[55:48];
+  assign high_next = next_of({beat2_q, 2'b00}, data2_q[127:120], high_units);
+  assign low_next = next_of({beat2_q, 2'b10}, data2_q[63:56], low_units);
   assign first_next = base2_q.v6 ? '{at: Ipv6Words, protocol: data2_q[79:72], protocol_at: 16'd6} :
       '{at: {10'd0, data2_q[123:120]}, protocol: data2_q[55:48], protocol_at: 16'd9};
   assign count = first2_q ? '0 : found3_q.count;
@@ -338,10 +341,30 @@ module ip_parser
     end
   end
 
+  // Beats until the upper layer begins, as far as it is known where: 0 there, and ever after.
+  logic [7:0] until_d, until3_q;
+  logic here, here3_q;
+
+  always_comb begin
+    until_d = until3_q == '0 ? '0 : until3_q - 1'b1;
+    here = until3_q == 8'd1;
+    if (high2_q.walked) begin
+      until_d = {1'b0, high_units[7:1]} + 8'(high_units[0]);
+      here = high_short2_q;
+    end
+    if (low2_q.walked) begin
+      until_d = {1'b0, low_units[7:1]} + 8'd1;
+      here = 1'b0;
+    end
+    if (begins2) begin
+      until_d = base2_q.v6 ? 8'd2 : {6'd0, data2_q[123:122]};
+      here = !base2_q.v6 && data2_q[123:122] == '0;
+    end
+  end
+
   logic valid3_q, first3_q, last3_q, unfinished3_q;
   base_t base3_q;
   beat_t data3_q;
-  logic [11:0] beat3_q;
   logic [20:0] sum3_q;  // of at most 30 words
 
   always_ff @(posedge clk_i) begin
@@ -355,7 +378,8 @@ module ip_parser
       last3_q <= last2_q;
       unfinished3_q <= unfinished2_q;
       base3_q <= base2_q;
-      beat3_q <= beat2_q;
+      until3_q <= until_d;
+      here3_q <= here && !unfinished2_q;
       found3_q <= found_d;
       sum3_q <= (first2_q ? '0 : sum3_q) + 21'(sums2_q[0]) + 21'(sums2_q[1]);
     end
@@ -365,13 +389,12 @@ module ip_parser
 
   // The four words where the upper layer begins; they are in one beat or in two. Turned by the place of the first
   // within its beat, every word of both beats stands where it belongs.
-  logic here, here_q, next_here;
+  logic here_q, next_here;
   beat_t turned;
   logic [3:0][31:0] window4_q;
   logic [1:0] place;
 
   assign place = found3_q.at[1:0];
-  assign here = !unfinished3_q && found3_q.at[13:2] == beat3_q;
   assign next_here = here_q && !first3_q;
 
   always_comb begin
@@ -405,9 +428,9 @@ module ip_parser
       room4_q <= {1'b0, base3_q.total_length} - {1'b0, found3_q.at, 2'b00};
       sum4_q <= sum3_q;
 
-      here_q <= here;
+      here_q <= here3_q;
       for (int i = 0; i < 4; i++) begin
-        if (3'(i) + {1'b0, place} < 3'd4 ? here : next_here) window4_q[i] <= turned[127-32*i-:32];
+        if (3'(i) + {1'b0, place} < 3'd4 ? here3_q : next_here) window4_q[i] <= turned[127-32*i-:32];
       end
 
       second_q <= first3_q;

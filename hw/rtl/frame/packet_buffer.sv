@@ -290,9 +290,8 @@ module packet_buffer
   } stage_t;
 
   stage_t stage_q;
-  // Twice: stage_q is wide, and what is read is not to wait for its enable.
-  (* keep *)
-  logic stage_valid_q, stage_full_q;
+  // And its opposite: stage_q is wide, and what is read is not to wait for its enable.
+  logic stage_valid_q, stage_free_q;
   logic out_ready;
 
   assign stage_ready = !stage_valid_q || out_ready;
@@ -300,15 +299,15 @@ module packet_buffer
   always_ff @(posedge clk_i) begin
     if (!rst_ni) begin
       stage_valid_q <= 1'b0;
-      stage_full_q <= 1'b0;
+      stage_free_q <= 1'b1;
     end else if (stage_ready) begin
       stage_valid_q <= read;
-      stage_full_q <= read;
+      stage_free_q <= !read;
     end
   end
 
   always_ff @(posedge clk_i) begin
-    if (!stage_full_q || out_ready) begin
+    if (stage_free_q || out_ready) begin
       stage_q.last <= ends_q;
       stage_q.end_at <= ends_q ? edit.end_at : '1;
       stage_q.replace <= edit.first_valid && index_q == '0;
@@ -384,7 +383,7 @@ module packet_buffer
       end
       assert (edit_valid == (leaves_q || drops_q || head_valid)
           && edits_count == descriptors_count + SlotWidth'(leaves_q || drops_q)) else $error("the queues are not in step");
-      assert (stage_full_q == stage_valid_q) else $error("one register twice is two");
+      assert (stage_free_q == !stage_valid_q) else $error("the stage is free and is not");
       assert (32'(free_q) <= Beats - 32'(stored)) else $error("beats are written that were not reserved");
     end
   end

@@ -24,7 +24,6 @@ module skid_buffer #(
   logic valid_q, skid_valid_q;
   logic [Width-1:0] data_q, skid_q;
   // The opposite of skid_valid_q, which every bit of data_q hangs on: the sender is not to wait for that.
-  (* keep *)
   logic ready_q;
 
   assign ready_o = ready_q;
