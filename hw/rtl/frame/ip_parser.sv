@@ -222,7 +222,8 @@ module ip_parser
     end
   end
 
-  logic valid2_q, first2_q, last2_q, upper2_q;
+  logic valid2_q, first2_q, last2_q;
+  logic begins2_q;  // with the packet's own header
   beat_t data2_q;
   logic [11:0] beat2_q;
   logic unfinished2_q, high_short2_q;
@@ -248,7 +249,7 @@ module ip_parser
       if (first1_q) base2_q <= base_d;
       first2_q <= first1_q;
       last2_q <= last1_q;
-      upper2_q <= upper1_q;
+      begins2_q <= first1_q && !upper1_q;
       high2_q <= walk_q.kind;
       high2_q.walked <= high_begins;
       high_short2_q <= high_short;
@@ -296,9 +297,7 @@ module ip_parser
   logic [7:0] high_units, low_units;
   next_t high_next, low_next, first_next;
   logic [3:0] count, low_count;
-  logic begins2;
 
-  assign begins2 = first2_q && !upper2_q;
   // RFC 8200 §4.5: as above.
   assign high_units = high2_q.fragment ? 8'd0 : data2_q[119:112];
   assign low_units = low2_q.fragment ? 8'd0 : data2_q[55:48];
@@ -312,7 +311,7 @@ module ip_parser
   always_comb begin
     found_d = found3_q;
     if (first2_q) found_d = '0;
-    if (begins2) begin
+    if (begins2_q) begin
       found_d.fragment = !base2_q.v6 && data2_q[77:64] != '0;
       found_d.later = !base2_q.v6 && data2_q[76:64] != '0;
       {found_d.at, found_d.protocol, found_d.protocol_at} = first_next;
@@ -356,7 +355,7 @@ module ip_parser
       until_d = {1'b0, low_units[7:1]} + 8'd1;
       here = 1'b0;
     end
-    if (begins2) begin
+    if (begins2_q) begin
       until_d = base2_q.v6 ? 8'd2 : {6'd0, data2_q[123:122]};
       here = !base2_q.v6 && data2_q[123:122] == '0;
     end

@@ -67,10 +67,9 @@ module fifo #(
     end else begin
       if (push) write_q <= next(write_q);
       if (pop) read_q <= next(read_q);
-      if (push && !pop) count_q <= count_q + 1'b1;
-      if (pop && !push) count_q <= count_q - 1'b1;
       if (push != pop) begin
-        ready_q <= pop || count_q != CountWidth'(Depth - 1);
+        count_q <= push ? count_q + 1'b1 : count_q - 1'b1;
+        ready_q <= !push || count_q != CountWidth'(Depth - 1);
         valid_q <= push || count_q != CountWidth'(1);
       end
     end
