@@ -206,20 +206,20 @@ module packet_buffer
   place_t read_q;  // behind what is read or passed over: beats that are still to be written too
   place_t end_q;  // behind the packet whose turn it is
 
-  // That packet, out of its queue. If neither is set there is none.
-  logic leaves_q, drops_q;
+  // That packet, out of its queue, or none.
+  logic leaves_q, drops_q, none_q;
   index_t index_q, index_next, last_q;
   logic ends_q;  // behind the beat whose turn it is there is nothing that leaves, or the packet is dropped
   // Its beat, or its first that is dropped, is written. So are those in front of it, which may have been passed over.
   logic some_q;
-  logic read, pass;
+  logic read, may_advance;
   logic stage_ready;
 
   assign read = leaves_q && some_q && stage_ready;
-  assign pass = drops_q && some_q;
-  assign advance = read || pass;
-  assign done = advance && ends_q;
-  assign load = head_valid && (done || !(leaves_q || drops_q));
+  assign may_advance = drops_q || (leaves_q && stage_ready);
+  assign advance = may_advance && some_q;
+  assign done = may_advance && some_q && ends_q;
+  assign load = head_valid && (done || none_q);
   assign index_next = index_q + 1'b1;
 
   // What is done is known late, so what there is then is known for each case.
@@ -236,6 +236,7 @@ module packet_buffer
       index_q <= '0;
       leaves_q <= 1'b0;
       drops_q <= 1'b0;
+      none_q <= 1'b1;
       some_q <= 1'b0;
       settled_q <= 1'b1;
     end else begin
@@ -246,6 +247,7 @@ module packet_buffer
       if (load || done) begin
         leaves_q <= load && !head.drop;
         drops_q <= load && head.drop;
+        none_q <= !load;
       end
       if (done) some_q <= behind > 0;
       else if (advance) some_q <= stored > 1;
@@ -383,6 +385,7 @@ module packet_buffer
       end
       assert (edit_valid == (leaves_q || drops_q || head_valid)
           && edits_count == descriptors_count + SlotWidth'(leaves_q || drops_q)) else $error("the queues are not in step");
+      assert (none_q == !(leaves_q || drops_q)) else $error("there is a packet and there is none");
       assert (stage_free_q == !stage_valid_q) else $error("the stage is free and is not");
       assert (32'(free_q) <= Beats - 32'(stored)) else $error("beats are written that were not reserved");
     end
