@@ -233,11 +233,12 @@ module packet_buffer_properties
 
   // ---- of the state inside
 
-  // As in packet_buffer, where they stand in two queues.
+  // As in packet_buffer, where they stand in two queues; the first one that is not done with has left the first of them.
   typedef struct packed {
     logic                  drop;
+    logic                  single;
     logic [11:0]           last;
-    logic [CountWidth-1:0] behind;
+    logic [CountWidth-1:0] beats;
     logic [3:0]            end_at;
     logic                  first_valid;
     beat_t                 first;
@@ -251,12 +252,26 @@ module packet_buffer_properties
     return place >= Descriptors ? place - Descriptors : place;
   endfunction
 
+  // The packet whose turn it is, and its beats; beats that are written and not read, less those passed over unwritten.
+  logic has_turn;
+  logic [CountWidth-1:0] turn_beats;
+  wide_t stored, ending;
+  assign has_turn = dut.leaves_q || dut.drops_q;
+  assign turn_beats = CountWidth'(dut.end_q - dut.read_q) + CountWidth'(dut.index_q);
+  assign stored = wide_t'($signed(dut.stored));
+  assign ending = wide_t'($signed(dut.end_q - dut.read_q));
+
   // The queues from their heads, and sums over them.
   descriptor_t [Descriptors-1:0] entry;
   logic [Descriptors-1:0][CountWidth-1:0] reservation;
   for (genvar i = 0; i < int'(Descriptors); i++) begin : gen_entry
-    assign entry[i] = {dut.u_descriptors.mem[wrap(32'(dut.u_descriptors.read_q)+i)],
-        dut.u_edits.mem[wrap(32'(dut.u_edits.read_q)+i)]};
+    if (i == 0) begin : gen_first
+      assign entry[i] = {has_turn ? {dut.drops_q, dut.drops_q || dut.last_q == '0, dut.last_q, turn_beats} :
+          dut.u_descriptors.mem[dut.u_descriptors.read_q], dut.u_edits.mem[dut.u_edits.read_q]};
+    end else begin : gen_behind
+      assign entry[i] = {dut.u_descriptors.mem[wrap(32'(dut.u_descriptors.read_q)+i-32'(has_turn))],
+          dut.u_edits.mem[wrap(32'(dut.u_edits.read_q)+i)]};
+    end
     assign reservation[i] = dut.u_reserved.mem[wrap(32'(dut.u_reserved.read_q)+i)];
   end
 
@@ -281,10 +296,10 @@ module packet_buffer_properties
         reserved_sum += wide(reservation[i]);
         if (reservation[i] == '0 || wide(reservation[i]) > wide_t'(Beats)) reservations_hold = 1'b0;
       end
-      if (i < int'(dut.descriptors_count)) begin
+      if (i < int'(dut.edits_count)) begin
         out = entry[i].drop ? '0 : wide_t'(entry[i].last) + 1'b1;
-        part = out + wide(entry[i].behind);
-        if (part < 1 || part > wide_t'(Beats) || out > wide_t'(Beats)) entries_hold = 1'b0;
+        part = wide(entry[i].beats);
+        if (part < 1 || part > wide_t'(Beats) || out > part || entry[i].single != (out <= 1)) entries_hold = 1'b0;
         if (i < int'(place_q)) begin
           part_before += part;
           leaves_before += out;
@@ -294,9 +309,10 @@ module packet_buffer_properties
       end
     end
     // How far the head is read.
-    if (dut.descriptors_count == '0 || entry[0].drop) progress_holds = progress == 0 && !dut.rest_q;
-    else progress_holds = progress <= wide_t'(entry[0].last) + 1'b1
-        && dut.rest_q == (progress == wide_t'(entry[0].last) + 1'b1);
+    if (!has_turn) progress_holds = progress == 0 && ending == 0;
+    else if (dut.drops_q) progress_holds = progress == 0 && dut.ends_q && !dut.leaves_q && ending >= 1;
+    else progress_holds = progress <= wide_t'(entry[0].last) && dut.ends_q == (progress == wide_t'(entry[0].last))
+        && ending >= 1;
   end
 
   // The watched beat: how many were written since, with it; and how many descriptors are in front of its own.
@@ -304,7 +320,7 @@ module packet_buffer_properties
   always_ff @(posedge clk_i) begin
     if (stage_q == Written || stage_q == Both) back_q <= back_q + wide_t'({1'b0, write_valid_i});
     else back_q <= wide_t'(1);
-    if (describes) place_q <= 8'(dut.descriptors_count) - 8'(dut.done);
+    if (describes) place_q <= 8'(dut.edits_count) - 8'(dut.done);
     else if (dut.done && place_q != '0) place_q <= place_q - 1'b1;
   end
 
@@ -312,9 +328,9 @@ module packet_buffer_properties
   logic [7:0] in_memory, expected;
   logic [$clog2(Beats)-1:0] address;
   assign unread = before_q >= in_flight;
-  assign address = dut.write_q - back_q[$clog2(Beats)-1:0];
+  assign address = dut.write_q[AddrWidth-1:0] - back_q[AddrWidth-1:0];
   assign in_memory = dut.u_ram.mem[address][8*lane_i+:8];
-  assign in_ram = back_q >= 1 && back_q <= wide(dut.stored_q) && in_memory == byte_q;
+  assign in_ram = back_q >= 1 && back_q <= stored && in_memory == byte_q;
   assign distance_is_right = stage_q == Both ? in_ram : distance_q >= 0;
   assign expected = !kept_q ? 8'd0 : patched_q ? instead_q : byte_q;
 
@@ -366,41 +382,44 @@ module packet_buffer_properties
       // What is reserved, and what is described and not yet all written, has its room.
       room_is_there : assert (wide(free_beats_o) + reserved_q - (ahead_q < 0 ? ahead_q : '0) <= wide_t'(Beats));
       // State. Every beat of the buffer is free, reserved, on its way back, or inside: none is lost or counted twice.
-      room_adds_up : assert (wide(dut.free_q) + wide(dut.unneeded_q) + wide(dut.consumed_q) + wide(dut.stored_q)
+      room_adds_up : assert (wide(dut.free_q) + wide(dut.unneeded_q) + wide(dut.consumed_q) + stored
           + reserved_q - ahead_q == wide_t'(Beats));
-      places_add_up : assert (32'(dut.slots_q) == 32'(dut.reserved_count) + 32'(dut.descriptors_count)
+      places_add_up : assert (32'(dut.slots_q) == 32'(dut.reserved_count) + 32'(dut.edits_count)
           && 32'(dut.slots_q) <= Descriptors && 32'(dut.reserved_count) <= Descriptors
-          && 32'(dut.descriptors_count) <= Descriptors);
+          && 32'(dut.edits_count) <= Descriptors);
       queues_are_right : assert (32'(dut.u_reserved.read_q) < Descriptors && 32'(dut.u_descriptors.read_q) < Descriptors
           && wrap(32'(dut.u_reserved.read_q) + 32'(dut.reserved_count)) == 32'(dut.u_reserved.write_q)
           && wrap(32'(dut.u_descriptors.read_q) + 32'(dut.descriptors_count)) == 32'(dut.u_descriptors.write_q)
-          && dut.edits_count == dut.descriptors_count && dut.u_edits.read_q == dut.u_descriptors.read_q
-          && dut.u_edits.write_q == dut.u_descriptors.write_q);
+          && 32'(dut.edits_count) == 32'(dut.descriptors_count) + 32'(has_turn)
+          && wrap(32'(dut.u_edits.read_q) + 32'(has_turn)) == 32'(dut.u_descriptors.read_q)
+          && 32'(dut.u_edits.read_q) < Descriptors && dut.u_edits.write_q == dut.u_descriptors.write_q);
       reservations_add_up : assert (reserved_q == reserved_sum && reservations_hold);
-      writes_are_in_reservations : assert (ahead_q <= reserved_q && wide(dut.stored_q) <= wide_t'(Beats));
+      writes_are_in_reservations : assert (ahead_q <= reserved_q && stored <= wide_t'(Beats) && stored >= -wide_t'(Beats));
       descriptors_hold : assert (entries_hold && progress_holds);
-      consumption_adds_up : assert (wide(dut.stored_q) - ahead_q == part_sum - progress);
+      consumption_adds_up : assert (stored - ahead_q == part_sum - progress);
       debt_adds_up : assert (owed_q == leaves_sum - progress + in_flight);
-      pointers_apart : assert (AddrWidth'(dut.read_q + AddrWidth'(dut.stored_q)) == dut.write_q);
+      some_is_written : assert (!dut.some_q || (stored >= 1 && dut.settled_q));
+      // What is passed over unwritten is not yet free.
+      settled_is_written : assert (dut.settled_q ? stored >= 0 : -stored < wide(dut.consumed_q));
       if (stage_q == Written) written_is_inside : assert (distance_q >= 0 && back_q >= 1 && back_q == ahead_q - distance_q
           && in_ram);
       if (stage_q == Both || stage_q == Described) begin
         if (unread) begin
           // Its descriptor is in the queue, and has the rest of what is known.
-          described_is_queued : assert (32'(place_q) < 32'(dut.descriptors_count) && entry_is_right
+          described_is_queued : assert (32'(place_q) < 32'(dut.edits_count) && entry_is_right
               && (place_q != '0 || index_q >= progress));
           position_is_right : assert (
-              (stage_q == Both ? wide(dut.stored_q) - back_q : wide(dut.stored_q) + distance_q)
+              (stage_q == Both ? stored - back_q : stored + distance_q)
               == part_before + index_q - progress && distance_is_right);
           turn_is_right : assert (before_q == leaves_before + index_q - progress + in_flight);
         end else begin
           on_its_way_out : assert (stage_q == Both && before_q >= 0 && at_its_turn);
         end
       end
-      if (quiet_q != '0) passes_on : assert (dut.descriptors_count == '0
-          || 32'(dut.descriptors_count) + 32'(quiet_q) <= Descriptors + 1);
+      if (quiet_q != '0) passes_on : assert (dut.edits_count == '0
+          || (has_turn && dut.some_q && 32'(dut.edits_count) + 32'(quiet_q) <= Descriptors + 1));
       if (32'(quiet_q) >= Descriptors + 3) room_comes_back : assert (32'(free_beats_o) == Beats);
-      waits_for_its_write : cover (dut.head_valid && !dut.head.drop && !dut.rest_q && dut.stored_q == '0);
+      waits_for_its_write : cover (dut.leaves_q && stored == 0);
       descriptor_first : cover (due && stage_q == Both && index_q == 1 && last_q && patched_q);
       full_ring : cover (ahead_q == wide_t'(Beats));
       came_back : cover (32'(quiet_q) == Descriptors + 4 && dut.read_q == 1);

@@ -30,15 +30,16 @@ module word_packer_properties
     if (valid_i) assume (count_i >= 3'd1 && count_i <= 3'd4);
   end
 
-  // Words that came in and have not gone out: 8 at most, four held and a beat that leaves. How many are in front of the
-  // watched one, and whether that is the end of its packet.
+  // Words that came in and have not gone out: 12 at most, four held, a beat that leaves, and one that does next. How many
+  // are in front of the watched one, and whether that is the end of its packet.
   logic [3:0] inside_q, inside_d, ahead_q;
-  logic [2:0] leaves;
+  logic [2:0] leaves, leaves_next;
   logic watching_q, end_q, arrives;
   logic [31:0] word_q, lane;
   logic [1:0] at;
 
   assign leaves = valid_o ? count_o : '0;
+  assign leaves_next = dut.emit_q ? dut.emit_count_q : '0;
   assign inside_d = inside_q + (valid_i ? 4'(count_i) : '0) - 4'(leaves);
   assign arrives = valid_i && pick_i && 3'(pick_word_i) < count_i;
   assign at = 2'(ahead_q);
@@ -62,19 +63,21 @@ module word_packer_properties
     end
   end
 
-  // A packet's end leaves in the cycle after it came, or in the one behind that: how many words up to an end that came
-  // one cycle ago, or two, are inside.
-  logic [3:0] until_end1_q, until_end2_q;
+  // A packet's end leaves in the second cycle after it came, or in the third: how many words up to an end that came so many
+  // cycles ago are inside.
+  logic [3:0] until_end1_q, until_end2_q, until_end3_q;
   always_ff @(posedge clk_i) begin
     until_end1_q <= rst_ni && valid_i && last_i ? inside_d : '0;
     until_end2_q <= rst_ni && until_end1_q > 4'(leaves) ? until_end1_q - 4'(leaves) : '0;
+    until_end3_q <= rst_ni && until_end2_q > 4'(leaves) ? until_end2_q - 4'(leaves) : '0;
   end
 
-  // Of the state inside: where the watched word is held, behind the beat that leaves.
-  logic [3:0] held_at;
-  logic held;
-  assign held_at = ahead_q - 4'(leaves);
-  assign held = watching_q && ahead_q >= 4'(leaves);
+  // Of the state inside: where the watched word is behind the beat that leaves, in the next one or held.
+  logic [3:0] next_at, held_at;
+  logic leaves_now;
+  assign leaves_now = 4'(leaves) > ahead_q;
+  assign next_at = ahead_q - 4'(leaves);
+  assign held_at = next_at - 4'(leaves_next);
 
   always_comb begin
     if (started_q && rst_ni) begin
@@ -85,15 +88,26 @@ module word_packer_properties
       if (valid_o && !last_o) beats_are_whole : assert (count_o == 3'd4);
       if (valid_o) counts_are_right : assert (count_o >= 3'd1 && count_o <= 3'd4 && 4'(count_o) <= inside_q);
       if (valid_o) zeros_behind_the_end : assert (data_o >> (9'd32 * 9'(count_o)) == '0);
-      never_too_many : assert (inside_q <= 4'd8);
-      end_leaves_soon : assert (until_end2_q <= 4'(leaves));
-      held_is_the_rest : assert (inside_q == 4'(leaves) + 4'(dut.count_q));
-      if (held) word_is_held : assert (held_at < 4'(dut.count_q) && dut.held_q[32*2'(held_at)+:32] == word_q &&
-          end_q == (dut.end_q && held_at == 4'(dut.count_q) - 4'd1));
+      never_too_many : assert (inside_q <= 4'd12);
+      end_leaves_soon : assert (until_end3_q <= 4'(leaves));
+      held_is_the_rest : assert (inside_q == 4'(leaves) + 4'(leaves_next) + 4'(dut.count_q));
+      next_is_right : assert (leaves_next <= 3'd4 && (!dut.emit_q || leaves_next >= 3'd1)
+          && (!dut.emit_q || dut.emit_last_q || leaves_next == 3'd4));
+      if (dut.emit_q) empty_behind_the_end : assert (dut.empty_q == 4'(4'hf << leaves_next));
+      if (watching_q && !leaves_now && next_at < 4'(leaves_next)) begin
+        word_is_next : assert (dut.emit_data[32*2'(next_at)+:32] == word_q
+            && end_q == (dut.emit_last_q && next_at == 4'(leaves_next) - 4'd1));
+      end
+      if (watching_q && !leaves_now && next_at >= 4'(leaves_next)) begin
+        word_is_held : assert (held_at < 4'(dut.count_q) && dut.held_d[32*2'(held_at)+:32] == word_q &&
+            end_q == (dut.end_q && held_at == 4'(dut.count_q) - 4'd1));
+      end
       end_of_something : assert (!(dut.end_q && dut.count_q == '0) && dut.count_q <= 3'd4);
-      // What is still inside of the packet that ended is held as an end.
-      if (until_end1_q > 4'(leaves)) end_is_held : assert (dut.end_q && until_end1_q - 4'(leaves) == 4'(dut.count_q));
-      if (dut.count_q != '0) zeros_are_held : assert (dut.held_q >> (9'd32 * 9'(dut.count_q)) == '0);
+      place_is_right : assert (dut.place_q == (dut.end_q ? 2'd0 : dut.count_q[1:0]));
+      // What is still inside of the packet that ended leaves next, or is held as an end.
+      if (until_end1_q > 4'(leaves) + 4'(leaves_next)) end_is_held : assert (dut.end_q
+          && until_end1_q - 4'(leaves) - 4'(leaves_next) == 4'(dut.count_q));
+      if (until_end2_q > 4'(leaves)) end_is_next : assert (until_end2_q == 4'(leaves) + 4'(leaves_next));
       rest_behind_a_beat : cover (valid_o && last_o && dut.end_q && watching_q && until_end1_q != '0);
       watched_end : cover (watching_q && end_q && ahead_q != '0 && 4'(leaves) > ahead_q && count_o == 3'd3);
     end

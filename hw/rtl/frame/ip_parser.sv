@@ -1,10 +1,11 @@
 // Reads the headers of IPv4 and IPv6 packets (RFC 791, RFC 8200) as they go by, a beat a cycle, with any gaps.
 //
-// Beats of one packet follow those of another; the first after reset and the first behind last_i begin a packet. Four
+// Beats of one packet follow those of another; the first after reset and the first behind last_i begin a packet. Five
 // cycles after its last beat valid_o is high for one cycle; header_o stays until the next packet's.
 //
 //   arrive    kinds of the protocol numbers that may stand in the beat; which words belong to an IPv4 header
-//   walk      one step along the extension headers for each half of the beat; sums of the checksum
+//   walk      where in the beat extension headers begin; sums of the checksum
+//   find      what those headers say, and where the upper layer begins
 //   capture   addresses, and the 16 bytes where the upper layer begins
 //   answer    the comparisons of lengths, and what ports, UDP and ESP are
 //
@@ -57,6 +58,19 @@ module ip_parser
     kind_of.walked = protocol inside {HopByHop, Routing, Fragment, DestinationOptions};
   endfunction
 
+  // What the walk wants to know of 8 bytes if a header begins with them.
+  typedef struct packed {
+    kind_t      next;     // it begins with what follows it
+    logic [4:0] lengths;  // whether its length is so many units of 8 bytes, not counting the first
+    logic       later;    // the offset in a fragment header is not zero (RFC 8200 §4.5)
+  } half_t;
+
+  function automatic half_t half_of(input protocol_t next, input logic [7:0] length, input logic [12:0] offset);
+    half_of.next = kind_of(next);
+    for (int i = 0; i < 5; i++) half_of.lengths[i] = length == 8'(i);
+    half_of.later = offset != '0;
+  endfunction
+
   // The first byte leftmost, as in the drawings of the RFCs.
   function automatic beat_t leftmost_first(input beat_t data);
     for (int i = 0; i < 16; i++) leftmost_first[8*i+:8] = data[8*(15-i)+:8];
@@ -79,7 +93,8 @@ module ip_parser
 
   logic valid1_q, first1_q, last1_q, upper1_q;
   beat_t data1_q;
-  kind_t high_kind1_q, low_kind1_q, next_kind1_q;
+  half_t high1_q, low1_q;
+  kind_t next_kind1_q;
   logic [3:0] in_header1_q;
 
   always_ff @(posedge clk_i) begin
@@ -93,6 +108,7 @@ module ip_parser
   end
 
   always_ff @(posedge clk_i) begin
+    data1_q <= leftmost_first(data_i);
     if (valid_i) begin
       if (first_q) ihl_q <= data_i[3:0];
       if (first_q) beat_count_q <= 3'd1;
@@ -100,78 +116,82 @@ module ip_parser
       first1_q <= first_q;
       upper1_q <= upper_first_i;
       last1_q <= last_i;
-      data1_q <= leftmost_first(data_i);
-      // An extension header begins with what follows it; IPv6's header has that in byte 6.
-      high_kind1_q <= kind_of(data_i[7:0]);
-      low_kind1_q <= kind_of(data_i[71:64]);
+      // IPv6's header says in byte 6 what follows it.
       next_kind1_q <= kind_of(data_i[55:48]);
+      high1_q <= half_of(data_i[7:0], data_i[15:8], {data_i[23:16], data_i[31:27]});
+      low1_q <= half_of(data_i[71:64], data_i[79:72], {data_i[87:80], data_i[95:91]});
       in_header1_q <= in_header;
     end
   end
 
   // ---- walk
 
-  typedef struct packed {
-    logic       bad;
-    logic       fragment;
-    logic       later;
-    word_at_t   at;           // where the header that is due begins,
-    protocol_t  protocol;     // what it is,
-    length_t    protocol_at;  // and which field says so
-    // The same for the place where ESP goes in transport mode.
-    word_at_t   esp_at;
-    protocol_t  esp_protocol;
-    length_t    esp_protocol_at;
-  } found_t;
-
+  // What the next half of a beat is compared with, and nothing else: this goes round in a cycle.
   typedef struct packed {
     kind_t      kind;   // of the header that is due; not walked: the walk is over
     logic [7:0] skip;   // units of 8 bytes until it begins
-    logic [3:0] count;  // headers that were walked
-    found_t     found;
+    logic [3:0] skips;  // whether they are so many
   } walk_t;
 
-  // The first four bytes of an extension header but for two reserved bits; offset and more are a fragment header's
-  // (RFC 8200 §4.5).
-  typedef struct packed {
-    protocol_t   next;
-    logic [7:0]  length;
-    logic [12:0] offset;
-    logic        more;
-  } extension_t;
+  // An extension header is due at once. Routing headers and hop-by-hop options are walked like destination options.
+  localparam walk_t UpperStart = '{
+    kind: '{walked: 1'b1, destination: 1'b1, default: 1'b0}, skip: 8'd0, skips: 4'b0001
+  };
+  // From the second beat to byte 40.
+  localparam walk_t Ipv6Start = '{kind: '0, skip: 8'd3, skips: 4'b1000};
 
-  // The walk over 8 bytes. A header that is longer than its packet is not noticed here: `at` is behind the packet's end
-  // then, wherever the walk goes from there.
-  function automatic walk_t step(input walk_t walk, input extension_t extension, input kind_t next_kind);
-    logic [7:0] units;  // of 8 bytes, not counting the first
-    step = walk;
-    // RFC 8200 §4.5: the fragment header has no length; the byte is reserved.
-    units = walk.kind.fragment ? '0 : extension.length;
-    if (walk.kind.walked && walk.skip != '0) begin
-      step.skip = walk.skip - 1'b1;
-    end else if (walk.kind.walked) begin
-      step.skip = units;
-      step.count = walk.count + 1'b1;
-      // RFC 8200 §4.1: hop-by-hop options come right behind the IPv6 header, or not at all.
-      step.found.bad = walk.found.bad || walk.count == MostHeaders || (walk.kind.hop_by_hop && walk.count != '0);
-      step.found.at = walk.found.at + {4'd0, {1'b0, units} + 9'd1, 1'b0};
-      step.found.protocol = extension.next;
-      step.found.protocol_at = {walk.found.at, 2'b00};
-      step.kind = next_kind;
-      if (walk.kind.fragment) begin
-        step.found.later = extension.offset != '0;
-        step.found.fragment = extension.offset != '0 || extension.more;
-        // In a later fragment nothing follows that could be read as a header.
-        step.kind.walked = next_kind.walked && extension.offset == '0;
-      end
-      // RFC 4303 §3.1.1: ESP goes behind all but destination options that no routing or fragment header follows.
-      if (!walk.kind.destination) begin
-        step.found.esp_at = step.found.at;
-        step.found.esp_protocol = step.found.protocol;
-        step.found.esp_protocol_at = step.found.protocol_at;
-      end
-    end
+  // RFC 8200 §4.5: the fragment header has no length; the byte is reserved. In a later fragment nothing follows that could
+  // be read as a header.
+  function automatic kind_t behind(input logic fragment, input kind_t next, input logic later);
+    behind = next;
+    behind.walked = next.walked && !(fragment && later);
   endfunction
+
+  walk_t walk_q, stepped, walk_d;
+  logic is_v4, is_v6;
+  logic high_begins, low_begins, high_short;
+  kind_t high_behind, low_kind;
+  logic [7:0] high_length, low_length;
+
+  assign is_v4 = data1_q[127:124] == 4'd4;
+  assign is_v6 = data1_q[127:124] == 4'd6;
+  assign high_length = data1_q[119:112];
+  assign low_length = data1_q[55:48];
+
+  // Two headers of 8 bytes may begin in one beat. A header that is longer than its packet is not noticed here: the upper
+  // layer is behind the packet's end then, wherever the walk goes from there.
+  assign high_begins = walk_q.kind.walked && walk_q.skips[0];
+  assign high_short = walk_q.kind.fragment || high1_q.lengths[0];
+  assign high_behind = behind(walk_q.kind.fragment, high1_q.next, high1_q.later);
+  assign low_begins = high_begins ? high_short && high_behind.walked : walk_q.kind.walked && walk_q.skips[1];
+  assign low_kind = high_begins ? high_behind : walk_q.kind;
+
+  always_comb begin
+    stepped.kind = low_begins ? behind(low_kind.fragment, low1_q.next, low1_q.later) : low_kind;
+    if (low_begins) begin
+      stepped.skip = low_length;
+      stepped.skips = low1_q.lengths[3:0];
+      if (low_kind.fragment) begin
+        stepped.skip = '0;
+        stepped.skips = 4'b0001;
+      end
+    end else if (high_begins) begin
+      stepped.skip = high_length - 8'd1;
+      stepped.skips = high1_q.lengths[4:1];
+    end else begin
+      stepped.skip = walk_q.skip - 8'd2;
+      for (int i = 0; i < 4; i++) stepped.skips[i] = walk_q.skip == 8'(i + 2);
+    end
+  end
+
+  // A packet that begins behind its IPv6 header is walked from its first beat on.
+  always_comb begin
+    walk_d = stepped;
+    if (first1_q && !upper1_q) begin
+      walk_d = Ipv6Start;
+      if (is_v6) walk_d.kind = next_kind1_q;
+    end
+  end
 
   // What the first beat says.
   typedef struct packed {
@@ -183,13 +203,9 @@ module ip_parser
     logic        dont_fragment;
   } base_t;
 
-  walk_t start, high_step, walk_d, walk2_q;
   base_t base_d, base2_q;
-  logic is_v4, is_v6;
   logic [16:0] v6_length;
 
-  assign is_v4 = data1_q[127:124] == 4'd4;
-  assign is_v6 = data1_q[127:124] == 4'd6;
   assign v6_length = {1'b0, data1_q[95:80]} + 17'd40;
 
   always_comb begin
@@ -206,43 +222,12 @@ module ip_parser
     end
   end
 
-  always_comb begin
-    start = '0;
-    if (is_v6) begin
-      start.kind = next_kind1_q;
-      start.skip = 8'd3;  // from the second beat to byte 40
-      start.found.at = Ipv6Words;
-      start.found.protocol = data1_q[79:72];
-      start.found.protocol_at = 16'd6;
-    end else begin
-      start.found.fragment = data1_q[77:64] != '0;
-      start.found.later = data1_q[76:64] != '0;
-      start.found.at = {10'd0, data1_q[123:120]};
-      start.found.protocol = data1_q[55:48];
-      start.found.protocol_at = 16'd9;
-    end
-    start.found.esp_at = start.found.at;
-    start.found.esp_protocol = start.found.protocol;
-    start.found.esp_protocol_at = start.found.protocol_at;
-  end
-
-  // An extension header is due at once. Routing headers and hop-by-hop options are walked like destination options.
-  walk_t upper_start, walk_from;
-
-  always_comb begin
-    upper_start = '0;
-    upper_start.kind.walked = 1'b1;
-    upper_start.kind.destination = 1'b1;
-  end
-
-  // Two headers of 8 bytes may begin in one beat.
-  assign walk_from = first1_q ? upper_start : walk2_q;
-  assign high_step = step(walk_from, {data1_q[127:99], data1_q[96]}, high_kind1_q);
-  assign walk_d = first1_q && !upper1_q ? start : step(high_step, {data1_q[63:35], data1_q[32]}, low_kind1_q);
-
   logic valid2_q, first2_q, last2_q;
+  logic begins2_q;  // with the packet's own header
   beat_t data2_q;
   logic [11:0] beat2_q;
+  logic unfinished2_q, high_short2_q;
+  kind_t high2_q, low2_q;  // of headers that begin there; not walked: none does
   logic [3:0][17:0] pair_sums;
   logic [1:0][17:0] sums2_q;
 
@@ -254,15 +239,23 @@ module ip_parser
 
   always_ff @(posedge clk_i) begin
     valid2_q <= rst_ni && valid1_q;
+    if (!rst_ni || (valid1_q && last1_q)) walk_q <= UpperStart;
+    else if (valid1_q) walk_q <= walk_d;
   end
 
   always_ff @(posedge clk_i) begin
+    data2_q <= data1_q;
     if (valid1_q) begin
       if (first1_q) base2_q <= base_d;
-      walk2_q <= walk_d;
       first2_q <= first1_q;
       last2_q <= last1_q;
-      data2_q <= data1_q;
+      begins2_q <= first1_q && !upper1_q;
+      high2_q <= walk_q.kind;
+      high2_q.walked <= high_begins;
+      high_short2_q <= high_short;
+      low2_q <= low_kind;
+      low2_q.walked <= low_begins;
+      unfinished2_q <= first1_q && !upper1_q ? is_v6 && next_kind1_q.walked : stepped.kind.walked;
       // Stops at the end: a stream without last_i must not look like a packet again and again.
       if (first1_q) beat2_q <= '0;
       else if (beat2_q != '1) beat2_q <= beat2_q + 1'b1;
@@ -271,66 +264,183 @@ module ip_parser
     end
   end
 
-  // ---- capture
+  // ---- find
 
-  // The four words where the upper layer begins; they are in one beat or in two. Turned by the place of the first
-  // within its beat, every word of both beats stands where it belongs.
-  logic here, here_q, next_here;
-  beat_t turned;
-  logic [3:0][31:0] window3_q;
-  logic [1:0] place;
+  typedef struct packed {
+    logic       bad;
+    logic [3:0] count;        // headers that were walked
+    logic       fragment;
+    logic       later;
+    word_at_t   at;           // where the header that is due begins,
+    protocol_t  protocol;     // what it is,
+    length_t    protocol_at;  // and which field says so
+    // The same for the place where ESP goes in transport mode.
+    word_at_t   esp_at;
+    protocol_t  esp_protocol;
+    length_t    esp_protocol_at;
+  } found_t;
 
-  assign place = walk2_q.found.at[1:0];
-  assign here = !walk2_q.kind.walked && walk2_q.found.at[13:2] == beat2_q;
-  assign next_here = here_q && !first2_q;
+  // What a header says: what follows it, and where that begins.
+  typedef struct packed {
+    word_at_t   at;
+    protocol_t  protocol;
+    length_t    protocol_at;
+  } next_t;
+
+  function automatic next_t next_of(input word_at_t at, input protocol_t protocol, input logic [7:0] units);
+    next_of.at = at + {4'd0, {1'b0, units} + 9'd1, 1'b0};
+    next_of.protocol = protocol;
+    next_of.protocol_at = {at, 2'b00};
+  endfunction
+
+  found_t found_d, found3_q;
+  logic [7:0] high_units, low_units;
+  next_t high_next, low_next, first_next;
+  logic [3:0] count, low_count;
+
+  // RFC 8200 §4.5: as above.
+  assign high_units = high2_q.fragment ? 8'd0 : data2_q[119:112];
+  assign low_units = low2_q.fragment ? 8'd0 : data2_q[55:48];
+  assign high_next = next_of({beat2_q, 2'b00}, data2_q[127:120], high_units);
+  assign low_next = next_of({beat2_q, 2'b10}, data2_q[63:56], low_units);
+  assign first_next = base2_q.v6 ? '{at: Ipv6Words, protocol: data2_q[79:72], protocol_at: 16'd6} :
+      '{at: {10'd0, data2_q[123:120]}, protocol: data2_q[55:48], protocol_at: 16'd9};
+  assign count = first2_q ? '0 : found3_q.count;
+  assign low_count = count + 4'(high2_q.walked);
 
   always_comb begin
-    unique case (place)
-      2'd0: turned = data2_q;
-      2'd1: turned = {data2_q[95:0], data2_q[127:96]};
-      2'd2: turned = {data2_q[63:0], data2_q[127:64]};
-      default: turned = {data2_q[31:0], data2_q[127:32]};
-    endcase
+    found_d = found3_q;
+    if (first2_q) found_d = '0;
+    if (begins2_q) begin
+      found_d.fragment = !base2_q.v6 && data2_q[77:64] != '0;
+      found_d.later = !base2_q.v6 && data2_q[76:64] != '0;
+      {found_d.at, found_d.protocol, found_d.protocol_at} = first_next;
+      {found_d.esp_at, found_d.esp_protocol, found_d.esp_protocol_at} = first_next;
+    end else begin
+      found_d.count = low_count + 4'(low2_q.walked);
+      // RFC 8200 §4.1: hop-by-hop options come right behind the IPv6 header, or not at all.
+      if (high2_q.walked && (count == MostHeaders || (high2_q.hop_by_hop && count != '0))) found_d.bad = 1'b1;
+      if (low2_q.walked && (low_count == MostHeaders || (low2_q.hop_by_hop && low_count != '0))) found_d.bad = 1'b1;
+      if (high2_q.walked && high2_q.fragment) begin
+        found_d.later = data2_q[111:99] != '0;
+        found_d.fragment = data2_q[111:99] != '0 || data2_q[96];
+      end
+      if (low2_q.walked && low2_q.fragment) begin
+        found_d.later = data2_q[47:35] != '0;
+        found_d.fragment = data2_q[47:35] != '0 || data2_q[32];
+      end
+      if (low2_q.walked) {found_d.at, found_d.protocol, found_d.protocol_at} = low_next;
+      else if (high2_q.walked) {found_d.at, found_d.protocol, found_d.protocol_at} = high_next;
+      // RFC 4303 §3.1.1: ESP goes behind all but destination options that no routing or fragment header follows.
+      if (low2_q.walked && !low2_q.destination) begin
+        {found_d.esp_at, found_d.esp_protocol, found_d.esp_protocol_at} = low_next;
+      end else if (high2_q.walked && !high2_q.destination) begin
+        {found_d.esp_at, found_d.esp_protocol, found_d.esp_protocol_at} = high_next;
+      end
+    end
   end
 
-  logic valid3_q, last3_q;
-  found_t found3_q;
-  logic [3:0] headers3_q;
-  logic unfinished3_q;
+  // Beats until the upper layer begins, as far as it is known where: 0 there, and ever after.
+  logic [7:0] until_d, until3_q;
+  logic here, here3_q;
+
+  always_comb begin
+    until_d = until3_q == '0 ? '0 : until3_q - 1'b1;
+    here = until3_q == 8'd1;
+    if (high2_q.walked) begin
+      until_d = {1'b0, high_units[7:1]} + 8'(high_units[0]);
+      here = high_short2_q;
+    end
+    if (low2_q.walked) begin
+      until_d = {1'b0, low_units[7:1]} + 8'd1;
+      here = 1'b0;
+    end
+    if (begins2_q) begin
+      until_d = base2_q.v6 ? 8'd2 : {6'd0, data2_q[123:122]};
+      here = !base2_q.v6 && data2_q[123:122] == '0;
+    end
+  end
+
+  logic valid3_q, first3_q, last3_q, unfinished3_q;
   base_t base3_q;
-  logic [127:0] source3_q, destination3_q;
-  logic second_q, third_q;  // the next beat is the packet's second, third
+  beat_t data3_q;
   logic [20:0] sum3_q;  // of at most 30 words
-  logic [16:0] room3_q;  // from the upper layer to the end; negative if the headers are longer than the packet
 
   always_ff @(posedge clk_i) begin
     valid3_q <= rst_ni && valid2_q;
   end
 
   always_ff @(posedge clk_i) begin
+    data3_q <= data2_q;
     if (valid2_q) begin
+      first3_q <= first2_q;
       last3_q <= last2_q;
-      found3_q <= walk2_q.found;
-      headers3_q <= walk2_q.count;
-      unfinished3_q <= walk2_q.kind.walked;
+      unfinished3_q <= unfinished2_q;
       base3_q <= base2_q;
-      room3_q <= {1'b0, base2_q.total_length} - {1'b0, walk2_q.found.at, 2'b00};
+      until3_q <= until_d;
+      here3_q <= here && !unfinished2_q;
+      found3_q <= found_d;
       sum3_q <= (first2_q ? '0 : sum3_q) + 21'(sums2_q[0]) + 21'(sums2_q[1]);
+    end
+  end
 
-      here_q <= here;
+  // ---- capture
+
+  // The four words where the upper layer begins; they are in one beat or in two. Turned by the place of the first
+  // within its beat, every word of both beats stands where it belongs.
+  logic here_q, next_here;
+  beat_t turned;
+  logic [3:0][31:0] window4_q;
+  logic [1:0] place;
+
+  assign place = found3_q.at[1:0];
+  assign next_here = here_q && !first3_q;
+
+  always_comb begin
+    unique case (place)
+      2'd0: turned = data3_q;
+      2'd1: turned = {data3_q[95:0], data3_q[127:96]};
+      2'd2: turned = {data3_q[63:0], data3_q[127:64]};
+      default: turned = {data3_q[31:0], data3_q[127:32]};
+    endcase
+  end
+
+  logic valid4_q, last4_q;
+  found_t found4_q;
+  logic unfinished4_q;
+  base_t base4_q;
+  logic [127:0] source4_q, destination4_q;
+  logic second_q, third_q;  // the next beat is the packet's second, third
+  logic [20:0] sum4_q;
+  logic [16:0] room4_q;  // from the upper layer to the end; negative if the headers are longer than the packet
+
+  always_ff @(posedge clk_i) begin
+    valid4_q <= rst_ni && valid3_q;
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (valid3_q) begin
+      last4_q <= last3_q;
+      found4_q <= found3_q;
+      unfinished4_q <= unfinished3_q;
+      base4_q <= base3_q;
+      room4_q <= {1'b0, base3_q.total_length} - {1'b0, found3_q.at, 2'b00};
+      sum4_q <= sum3_q;
+
+      here_q <= here3_q;
       for (int i = 0; i < 4; i++) begin
-        if (3'(i) + {1'b0, place} < 3'd4 ? here : next_here) window3_q[i] <= turned[127-32*i-:32];
+        if (3'(i) + {1'b0, place} < 3'd4 ? here3_q : next_here) window4_q[i] <= turned[127-32*i-:32];
       end
 
-      second_q <= first2_q;
-      third_q <= second_q && !first2_q;
-      if (first2_q) begin
-        source3_q <= base2_q.v6 ? {data2_q[63:0], 64'd0} : 128'(data2_q[31:0]);
+      second_q <= first3_q;
+      third_q <= second_q && !first3_q;
+      if (first3_q) begin
+        source4_q <= base3_q.v6 ? {data3_q[63:0], 64'd0} : 128'(data3_q[31:0]);
       end else if (second_q) begin
-        if (base2_q.v6) source3_q[63:0] <= data2_q[127:64];
-        destination3_q <= base2_q.v6 ? {data2_q[63:0], 64'd0} : 128'(data2_q[127:96]);
-      end else if (third_q && base2_q.v6) begin
-        destination3_q[63:0] <= data2_q[127:64];
+        if (base3_q.v6) source4_q[63:0] <= data3_q[127:64];
+        destination4_q <= base3_q.v6 ? {data3_q[63:0], 64'd0} : 128'(data3_q[127:96]);
+      end else if (third_q && base3_q.v6) begin
+        destination4_q[63:0] <= data3_q[127:64];
       end
     end
   end
@@ -342,61 +452,61 @@ module ip_parser
   logic sum_right, udp_esp;
   length_t udp_length, room;
 
-  assign room = room3_q[15:0];
-  assign udp_length = window3_q[1][31:16];
+  assign room = room4_q[15:0];
+  assign udp_length = window4_q[1][31:16];
   // RFC 1071: a header with a right checksum adds up to 65535 with the carries added in, and these are at most 31.
-  assign sum_right = sum3_q[15:0] == ~{11'd0, sum3_q[20:16]};
+  assign sum_right = sum4_q[15:0] == ~{11'd0, sum4_q[20:16]};
   // RFC 3948 §2.1, §2.2: behind UDP there is ESP, or IKE behind four zero bytes, or a keepalive of one byte.
-  assign udp_esp = found3_q.protocol == Udp && udp_length <= room && udp_length >= UdpBytes + EspBytes
-      && window3_q[2] != '0;
+  assign udp_esp = found4_q.protocol == Udp && udp_length <= room && udp_length >= UdpBytes + EspBytes
+      && window4_q[2] != '0;
 
   always_comb begin
-    header_d.malformed = base3_q.bad || found3_q.bad || unfinished3_q || room3_q[16]
-        || (!base3_q.v6 && !sum_right);
-    header_d.v6 = base3_q.v6;
-    header_d.total_length = base3_q.total_length;
-    header_d.traffic_class = base3_q.traffic_class;
-    header_d.flow_label = base3_q.flow_label;
-    header_d.dont_fragment = base3_q.dont_fragment;
-    header_d.fragment = found3_q.fragment;
-    header_d.later_fragment = found3_q.later;
-    header_d.source = source3_q;
-    header_d.destination = destination3_q;
-    header_d.protocol = found3_q.protocol;
-    header_d.upper_at = {found3_q.at, 2'b00};
-    header_d.upper_protocol_at = found3_q.protocol_at;
-    header_d.headers = headers3_q;
-    header_d.esp_at = {found3_q.esp_at, 2'b00};
-    header_d.protocol_at = found3_q.esp_protocol_at;
-    header_d.esp_protocol = found3_q.esp_protocol;
+    header_d.malformed = base4_q.bad || found4_q.bad || unfinished4_q || room4_q[16]
+        || (!base4_q.v6 && !sum_right);
+    header_d.v6 = base4_q.v6;
+    header_d.total_length = base4_q.total_length;
+    header_d.traffic_class = base4_q.traffic_class;
+    header_d.flow_label = base4_q.flow_label;
+    header_d.dont_fragment = base4_q.dont_fragment;
+    header_d.fragment = found4_q.fragment;
+    header_d.later_fragment = found4_q.later;
+    header_d.source = source4_q;
+    header_d.destination = destination4_q;
+    header_d.protocol = found4_q.protocol;
+    header_d.upper_at = {found4_q.at, 2'b00};
+    header_d.upper_protocol_at = found4_q.protocol_at;
+    header_d.headers = found4_q.count;
+    header_d.esp_at = {found4_q.esp_at, 2'b00};
+    header_d.protocol_at = found4_q.esp_protocol_at;
+    header_d.esp_protocol = found4_q.esp_protocol;
 
     header_d.has_ports = 1'b0;
-    if (found3_q.protocol inside {Tcp, Udp, Dccp, Sctp, UdpLite}) header_d.has_ports = room >= 16'd4;
-    if (found3_q.protocol inside {Icmp, Icmpv6}) header_d.has_ports = room >= 16'd2;
-    if (found3_q.later) header_d.has_ports = 1'b0;
-    header_d.source_port = window3_q[0][31:16];
-    header_d.destination_port = found3_q.protocol inside {Icmp, Icmpv6} ? window3_q[0][31:16] : window3_q[0][15:0];
+    if (found4_q.protocol inside {Tcp, Udp, Dccp, Sctp, UdpLite}) header_d.has_ports = room >= 16'd4;
+    if (found4_q.protocol inside {Icmp, Icmpv6}) header_d.has_ports = room >= 16'd2;
+    if (found4_q.later) header_d.has_ports = 1'b0;
+    header_d.source_port = window4_q[0][31:16];
+    header_d.destination_port = found4_q.protocol inside {Icmp, Icmpv6} ? window4_q[0][31:16] : window4_q[0][15:0];
 
     // RFC 4303 §3.4.1: what ESP receives was reassembled.
-    header_d.has_esp = !found3_q.fragment && (found3_q.protocol == Esp ? room >= EspBytes : udp_esp);
-    header_d.esp_begin = {found3_q.at, 2'b00};
-    header_d.esp_end = base3_q.total_length;
-    header_d.spi = window3_q[0];
-    header_d.sequence_low = window3_q[1];
-    if (found3_q.protocol == Udp) begin
-      header_d.esp_begin = {found3_q.at, 2'b00} + UdpBytes;
-      header_d.esp_end = {found3_q.at, 2'b00} + udp_length;
-      header_d.spi = window3_q[2];
-      header_d.sequence_low = window3_q[3];
+    header_d.has_esp = !found4_q.fragment && (found4_q.protocol == Esp ? room >= EspBytes : udp_esp);
+    header_d.esp_begin = {found4_q.at, 2'b00};
+    header_d.esp_end = base4_q.total_length;
+    header_d.spi = window4_q[0];
+    header_d.sequence_low = window4_q[1];
+    if (found4_q.protocol == Udp) begin
+      header_d.esp_begin = {found4_q.at, 2'b00} + UdpBytes;
+      header_d.esp_end = {found4_q.at, 2'b00} + udp_length;
+      header_d.spi = window4_q[2];
+      header_d.sequence_low = window4_q[3];
     end
   end
 
   always_ff @(posedge clk_i) begin
-    valid_q <= rst_ni && valid3_q && last3_q;
+    valid_q <= rst_ni && valid4_q && last4_q;
   end
 
   always_ff @(posedge clk_i) begin
-    if (valid3_q && last3_q) header_q <= header_d;
+    if (valid4_q && last4_q) header_q <= header_d;
   end
 
   assign valid_o = valid_q;

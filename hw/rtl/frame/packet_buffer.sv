@@ -8,7 +8,7 @@
 //
 // On the way out a packet can be edited: another first beat, and then two bytes anywhere, each or none of them.
 //
-// From a beat's write to m_axis_tvalid it is 3 cycles, and from a descriptor's as many. Beats leave without a gap, and
+// From a beat's write to m_axis_tvalid it is 4 cycles, and from a descriptor's as many. Beats leave without a gap, and
 // so do packets behind one another, but that one whose rest is not written yet when its last byte leaves waits for it,
 // and one that is dropped whole takes a cycle.
 
@@ -85,12 +85,14 @@ module packet_buffer
   count_t reserved;  // by the packet whose descriptor is here
   count_t unneeded_q, consumed_q;
   count_t consumed;
+  logic settled_q;  // all that was passed over is written
+  logic advance;  // over one beat, or over all that are left of the packet
   logic done;  // with a packet
-  logic done_reading;  // a packet's last beat that leaves is read, and those behind it are passed over with it
 
   assign free_beats_o = slots_q == SlotWidth'(Descriptors) ? '0 : free_q;
 
-  // What a descriptor gives back, and what leaves, counts a cycle later: nobody is in a hurry to hear of it.
+  // What a descriptor gives back, and what leaves, counts a cycle later: nobody is in a hurry to hear of it. What is passed
+  // over counts when it is written.
   always_ff @(posedge clk_i) begin
     if (!rst_ni) begin
       free_q <= count_t'(Beats);
@@ -98,10 +100,11 @@ module packet_buffer
       unneeded_q <= '0;
       consumed_q <= '0;
     end else begin
-      free_q <= free_q + unneeded_q + consumed_q - (reserve_i ? reserve_beats_i : '0);
+      free_q <= free_q + unneeded_q + (settled_q ? consumed_q : '0) - (reserve_i ? reserve_beats_i : '0);
       slots_q <= slots_q + SlotWidth'(reserve_i) - SlotWidth'(done);
       unneeded_q <= valid_i ? reserved - beats_i : '0;
-      consumed_q <= consumed;
+      if (advance) consumed_q <= consumed;
+      else if (settled_q) consumed_q <= '0;
     end
   end
 
@@ -128,8 +131,9 @@ module packet_buffer
   // In two queues: what steers the ring stands in one of its own, whose few bits are near.
   typedef struct packed {
     logic                 drop;
+    logic                 single;   // one beat leaves, or none
     index_t               last;     // the last beat that leaves
-    count_t               behind;   // beats behind that one; of a dropped packet all
+    count_t               beats;    // with those behind that one
   } descriptor_t;
 
   typedef struct packed {
@@ -144,7 +148,7 @@ module packet_buffer
 
   descriptor_t made, head;
   edit_t made_edit, edit;
-  logic head_valid, descriptors_ready, edit_valid, edits_ready;
+  logic head_valid, load, descriptors_ready, edit_valid, edits_ready;
   logic [SlotWidth-1:0] descriptors_count, edits_count;
   length_t end_at;
 
@@ -152,9 +156,10 @@ module packet_buffer
 
   always_comb begin
     made.drop = bytes_i == '0;
+    made.single = bytes_i <= 16'd16;
     made.last = end_at[15:4];
+    made.beats = beats_i;
     made_edit.end_at = end_at[3:0];
-    made.behind = made.drop ? beats_i : beats_i - count_t'(end_at[15:4]) - 1'b1;
     made_edit.first_valid = first_valid_i;
     made_edit.first = first_i;
     made_edit.patch_at = {patch_at_i + 1'b1, patch_at_i};
@@ -173,7 +178,7 @@ module packet_buffer
     .ready_o(descriptors_ready),
     .data_i (made),
     .valid_o(head_valid),
-    .ready_i(done),
+    .ready_i(load),
     .data_o (head),
     .count_o(descriptors_count)
   );
@@ -195,68 +200,66 @@ module packet_buffer
 
   // ---- the ring
 
-  addr_t write_q, read_q;
-  count_t stored_q;  // beats that are written and not yet read or passed over
+  // Places count on for four times around it, so that differences have a sign.
+  typedef logic signed [AddrWidth+1:0] place_t;
+  place_t write_q;  // behind what is written
+  place_t read_q;  // behind what is read or passed over: beats that are still to be written too
+  place_t end_q;  // behind the packet whose turn it is
 
-  // Reading: beat after beat until the last that leaves; with it go those behind it, if they are written. If not, or if
-  // the packet is dropped, there is a cycle for them alone when they are.
-  index_t index_q;
-  logic rest_q;  // all of the head that leaves was read
-  logic read, is_last, pass;
+  // That packet, out of its queue, or none.
+  logic leaves_q, drops_q, none_q;
+  index_t index_q, index_next, last_q;
+  logic ends_q;  // behind the beat whose turn it is there is nothing that leaves, or the packet is dropped
+  // Its beat, or its first that is dropped, is written. So are those in front of it, which may have been passed over.
+  logic some_q;
+  logic read, may_advance;
   logic stage_ready;
 
-  assign is_last = index_q == head.last;
-  assign read = head_valid && !head.drop && !rest_q && stored_q != '0 && stage_ready;
-  // Beats of the next packet may be counted too, but they are behind.
-  assign pass = head_valid && (head.drop || rest_q) && stored_q >= head.behind;
-  assign done_reading = read && is_last && stored_q > head.behind;
-  assign done = pass || done_reading;
+  assign read = leaves_q && some_q && stage_ready;
+  assign may_advance = drops_q || (leaves_q && stage_ready);
+  assign advance = may_advance && some_q;
+  assign done = may_advance && some_q && ends_q;
+  assign load = head_valid && (done || none_q);
+  assign index_next = index_q + 1'b1;
 
-  // What is consumed is known late, so everything that it is taken from is there for each case.
-  count_t behind_read;
-  count_t stored_read, stored_passed, stored_done;
-  addr_t passed, done_at;
-
-  assign behind_read = head.behind + 1'b1;
-  assign stored_read = stored_q + count_t'(write_valid_i) - count_t'(1);
-  assign stored_passed = stored_q + count_t'(write_valid_i) - head.behind;
-  assign stored_done = stored_q + count_t'(write_valid_i) - head.behind - count_t'(1);
-  assign passed = read_q + addr_t'(head.behind);
-  assign done_at = read_q + addr_t'(head.behind) + addr_t'(1);
-
-  always_comb begin
-    consumed = '0;
-    if (pass) consumed = head.behind;
-    else if (done_reading) consumed = behind_read;
-    else if (read) consumed = count_t'(1);
-  end
+  // What is done is known late, so what there is then is known for each case.
+  place_t stored, behind;
+  assign stored = write_q - read_q;
+  assign behind = write_q - end_q;
+  assign consumed = ends_q ? count_t'(end_q - read_q) : count_t'(1);
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) begin
       write_q <= '0;
       read_q <= '0;
-      stored_q <= '0;
+      end_q <= '0;
       index_q <= '0;
-      rest_q <= 1'b0;
+      leaves_q <= 1'b0;
+      drops_q <= 1'b0;
+      none_q <= 1'b1;
+      some_q <= 1'b0;
+      settled_q <= 1'b1;
     end else begin
-      if (write_valid_i) write_q <= write_q + 1'b1;
-      if (pass) begin
-        read_q <= passed;
-        stored_q <= stored_passed;
-      end else if (done_reading) begin
-        read_q <= done_at;
-        stored_q <= stored_done;
-      end else if (read) begin
-        read_q <= read_q + 1'b1;
-        stored_q <= stored_read;
-      end else begin
-        stored_q <= stored_q + count_t'(write_valid_i);
+      if (write_valid_i) write_q <= write_q + place_t'(1);
+      if (advance) read_q <= ends_q ? end_q : read_q + place_t'(1);
+      if (advance) index_q <= ends_q ? '0 : index_next;
+      if (load) end_q <= end_q + place_t'({1'b0, head.beats});
+      if (load || done) begin
+        leaves_q <= load && !head.drop;
+        drops_q <= load && head.drop;
+        none_q <= !load;
       end
-      if (done) index_q <= '0;
-      else if (read) index_q <= index_q + 1'b1;
-      if (done) rest_q <= 1'b0;
-      else if (read && is_last) rest_q <= 1'b1;
+      if (done) some_q <= behind > 0;
+      else if (advance) some_q <= stored > 1;
+      else some_q <= stored > 0;
+      settled_q <= done ? behind >= 0 : stored >= 0;
     end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (load) last_q <= head.last;
+    if (load) ends_q <= head.single;
+    else if (advance) ends_q <= index_next == last_q;
   end
 
   beat_t read_data;
@@ -268,10 +271,10 @@ module packet_buffer
   ) u_ram (
     .clk_i,
     .write_i     (write_valid_i),
-    .write_addr_i(write_q),
+    .write_addr_i(write_q[AddrWidth-1:0]),
     .write_data_i(write_data_i),
     .read_i      (read),
-    .read_addr_i (read_q),
+    .read_addr_i (read_q[AddrWidth-1:0]),
     .read_data_o (read_data)
   );
 
@@ -289,20 +292,26 @@ module packet_buffer
   } stage_t;
 
   stage_t stage_q;
-  logic stage_valid_q;
+  // And its opposite: stage_q is wide, and what is read is not to wait for its enable.
+  logic stage_valid_q, stage_free_q;
   logic out_ready;
 
   assign stage_ready = !stage_valid_q || out_ready;
 
   always_ff @(posedge clk_i) begin
-    if (!rst_ni) stage_valid_q <= 1'b0;
-    else if (stage_ready) stage_valid_q <= read;
+    if (!rst_ni) begin
+      stage_valid_q <= 1'b0;
+      stage_free_q <= 1'b1;
+    end else if (stage_ready) begin
+      stage_valid_q <= read;
+      stage_free_q <= !read;
+    end
   end
 
   always_ff @(posedge clk_i) begin
-    if (read) begin
-      stage_q.last <= is_last;
-      stage_q.end_at <= is_last ? edit.end_at : '1;
+    if (stage_free_q || out_ready) begin
+      stage_q.last <= ends_q;
+      stage_q.end_at <= ends_q ? edit.end_at : '1;
       stage_q.replace <= edit.first_valid && index_q == '0;
       stage_q.first <= edit.first;
       for (int i = 0; i < 2; i++) begin
@@ -329,14 +338,17 @@ module packet_buffer
   assign keep = 16'hffff >> ~stage_q.end_at;  // ~x is 15 - x
   assign edited.keep = keep;
 
+  // What comes out of the memory comes late: all else is settled by then.
   for (genvar b = 0; b < int'(BeatBytes); b++) begin : gen_byte
     logic [1:0] hit;
-    logic [7:0] data;
+    logic stays;
+    logic [7:0] instead;
     assign hit[0] = stage_q.hit[0] && stage_q.lane[0] == 4'(b);
     assign hit[1] = stage_q.hit[1] && stage_q.lane[1] == 4'(b);
-    assign data = hit[1] ? stage_q.patch[1] : hit[0] ? stage_q.patch[0] :
-        stage_q.replace ? stage_q.first[8*b+:8] : read_data[8*b+:8];
-    assign edited.data[8*b+:8] = keep[b] ? data : '0;
+    assign stays = keep[b] && hit == '0 && !stage_q.replace;
+    assign instead = !keep[b] ? '0 : hit[1] ? stage_q.patch[1] : hit[0] ? stage_q.patch[0] :
+        stage_q.replace ? stage_q.first[8*b+:8] : '0;
+    assign edited.data[8*b+:8] = (read_data[8*b+:8] & {8{stays}}) | instead;
   end
 
   skid_buffer #(
@@ -371,8 +383,11 @@ module packet_buffer
         assert (beats_i != '0 && beats_i <= reserved) else $error("%0d beats, %0d reserved", beats_i, reserved);
         assert (32'(bytes_i) <= BeatBytes * 32'(beats_i)) else $error("%0d bytes, %0d beats", bytes_i, beats_i);
       end
-      assert (edit_valid == head_valid && edits_count == descriptors_count) else $error("the queues are not in step");
-      assert (32'(stored_q) + 32'(free_q) <= Beats) else $error("beats are written that were not reserved");
+      assert (edit_valid == (leaves_q || drops_q || head_valid)
+          && edits_count == descriptors_count + SlotWidth'(leaves_q || drops_q)) else $error("the queues are not in step");
+      assert (none_q == !(leaves_q || drops_q)) else $error("there is a packet and there is none");
+      assert (stage_free_q == !stage_valid_q) else $error("the stage is free and is not");
+      assert (32'(free_q) <= Beats - 32'(stored)) else $error("beats are written that were not reserved");
     end
   end
 `endif

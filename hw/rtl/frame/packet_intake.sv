@@ -9,7 +9,8 @@
 //   ReasonTooBig       more than LargestPacket bytes, with padding; a missing tlast comes to the same. At the end of it
 //   ReasonMalformedIp  malformed headers; truncated; tkeep with holes, empty, or not full in a beat before the last
 //
-// A packet is never half taken: s_axis_tready waits for room in the buffer and among the descriptors. A packet's beats
+// A packet is never half taken: s_axis_tready waits for room in the buffer and among the descriptors. It is a register, so
+// what comes free is seen a cycle or two later. A packet's beats
 // past LargestPacket are taken and forgotten whether there is room or not, so nothing that comes can stop the stream.
 //
 // Reset forgets all packets. The first beat after it begins a packet: as AXI has it, the sender is reset with the
@@ -23,7 +24,7 @@ module packet_intake
   parameter int unsigned Bytes = 32768,
   // The longest packet that is taken, in bytes with padding of the link: 9,216 of a jumbo frame and what a tunnel adds.
   parameter int unsigned LargestPacket = 9600,
-  // Packets that wait for their reader or are coming in: with 4 the shortest follow one another without a wait.
+  // Packets that wait for their reader or are coming in: with 5 the shortest follow one another without a wait.
   parameter int unsigned Descriptors = 16,
   // Bits of tuser, taken from a packet's first beat.
   parameter int unsigned UserWidth = 1,
@@ -67,7 +68,7 @@ module packet_intake
   localparam int unsigned LargestBeats = (LargestPacket + BeatBytes - 1) / BeatBytes;
   localparam int unsigned SlotWidth = $clog2(Descriptors + 1);
   // Of ip_parser, from a packet's last beat to its header.
-  localparam int unsigned Delay = 4;
+  localparam int unsigned Delay = 5;
 
   if (Bytes < 2 * BeatBytes || Bytes != 2 ** $clog2(Bytes)) begin : gen_bad_size
     $error("Bytes must be a power of two, 32 at least");
@@ -90,35 +91,41 @@ module packet_intake
 
   // ---- the stream's end: who may come in
 
-  logic up_q;
+  logic ready_q;
   logic first_q;  // the next beat begins a packet
+  logic over_q;  // the next beat is behind LargestBeats of its packet
   count_t length_q;  // beats of the packet that were taken, up to LargestBeats
   count_t taken_q;  // beats of the buffer that are stored or will be
   logic [SlotWidth-1:0] slots_q;  // packets that have a descriptor or will have
-  logic accept, store, begins, over;
+  logic accept, store, begins;
+  logic first_d, over_d, room, place;
 
-  assign over = !first_q && length_q == count_t'(LargestBeats);
+  assign s_axis_tready = ready_q;
   assign begins = accept && first_q;
-  assign s_axis_tready = up_q && (over ||
-      (taken_q != count_t'(Beats) && !(first_q && slots_q == SlotWidth'(Descriptors))));
-  assign accept = s_axis_tvalid && s_axis_tready;
-  assign store = accept && !over;
+  assign accept = s_axis_tvalid && ready_q;
+  assign store = accept && !over_q;
+
+  // Whether there is room for the next beat, behind the one that is taken now; what comes free now is not counted yet.
+  assign first_d = accept ? s_axis_tlast : first_q;
+  assign over_d = accept ? !s_axis_tlast && (over_q || (!first_q && length_q == count_t'(LargestBeats - 1))
+      || LargestBeats == 1) : over_q;
+  assign room = taken_q != count_t'(Beats) && !(store && taken_q == count_t'(Beats - 1));
+  assign place = slots_q != SlotWidth'(Descriptors) && !(begins && slots_q == SlotWidth'(Descriptors - 1));
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) begin
-      up_q <= 1'b0;
+      ready_q <= 1'b0;
       first_q <= 1'b1;
+      over_q <= 1'b0;
     end else begin
-      up_q <= 1'b1;
-      if (accept) first_q <= s_axis_tlast;
+      ready_q <= over_d || (room && (place || !first_d));
+      first_q <= first_d;
+      over_q <= over_d;
     end
   end
 
   always_ff @(posedge clk_i) begin
-    if (accept) begin
-      if (first_q) length_q <= count_t'(1);
-      else if (!over) length_q <= length_q + 1'b1;
-    end
+    if (accept) length_q <= first_q ? count_t'(1) : length_q + 1'b1;
   end
 
   // ---- the delay
@@ -139,6 +146,7 @@ module packet_intake
   logic [4:0] bytes_d, bytes_q;
   logic right_q;
   logic [4:0] valid_bytes_q;
+  length_t total_d;  // of a packet, by its own header
 
   // tkeep is a run of ones from bit 0; adding one to such a run carries out of it.
   always_comb begin
@@ -175,30 +183,56 @@ module packet_intake
     .header_o(header)
   );
 
-  // ---- counting, a cycle before the verdict
+  // ---- counting, two cycles before the verdict
 
   logic begins_packet;  // the beat that is coming does
   count_t in_front;  // beats of the packet that are stored in front of it
-  // Of the beat whose turn it is: its place in the packet, and how many are stored with it.
-  addr_t place_q;
-  count_t stored_q;
-  logic wrong_q;  // a tkeep was not right
-  logic over_q;  // a beat was not stored
-  logic [16:0] bytes_there_q;  // right if nothing is wrong, and used only then
-  logic [UserWidth-1:0] user_q;
+  logic [3:0] version;
+  logic [15:0] v4_length, v6_length;  // from the beat that is coming
+  // Of the beat that counts now: its place in the packet, and how many are stored with it.
+  addr_t place4_q;
+  count_t stored4_q;
+  logic wrong4_q;  // a tkeep was not right
+  logic over4_q;  // a beat was not stored
+  logic [16:0] bytes4_q;  // right if nothing is wrong, and used only then
+  length_t total4_q;  // by its header
+  logic [UserWidth-1:0] user4_q;
 
-  assign begins_packet = item_q[Delay-1].first;
-  assign in_front = begins_packet ? '0 : stored_q;
+  assign version = item_q[Delay-2].data[7:4];
+  assign v4_length = {item_q[Delay-2].data[23:16], item_q[Delay-2].data[31:24]};
+  assign v6_length = {item_q[Delay-2].data[39:32], item_q[Delay-2].data[47:40]};
+  assign begins_packet = item_q[Delay-2].first;
+  assign in_front = begins_packet ? '0 : stored4_q;
+
+  // What ip_parser says too, but later: what it is compared with is known already.
+  assign total_d = version == 4'd6 ? v6_length + 16'd40 : v4_length;
 
   always_ff @(posedge clk_i) begin
-    if (valid_q[Delay-1]) begin
-      place_q <= addr_t'(in_front);
-      stored_q <= in_front + count_t'(item_q[Delay-1].store);
-      wrong_q <= (!begins_packet && wrong_q) || !right_q;
-      over_q <= (!begins_packet && over_q) || !item_q[Delay-1].store;
-      bytes_there_q <= 17'({in_front, 4'd0}) + 17'(valid_bytes_q);
-      if (begins_packet) user_q <= item_q[Delay-1].user;
+    if (valid_q[Delay-2]) begin
+      place4_q <= addr_t'(in_front);
+      stored4_q <= in_front + count_t'(item_q[Delay-2].store);
+      wrong4_q <= (!begins_packet && wrong4_q) || !right_q;
+      over4_q <= (!begins_packet && over4_q) || !item_q[Delay-2].store;
+      bytes4_q <= 17'({in_front, 4'd0}) + 17'(valid_bytes_q);
+      if (begins_packet) total4_q <= total_d;
+      if (begins_packet) user4_q <= item_q[Delay-2].user;
     end
+  end
+
+  // ---- comparing, a cycle before
+
+  addr_t place_q;
+  count_t stored_q, kept_q;
+  logic too_big_q, wrong_q;
+  logic [UserWidth-1:0] user_q;
+
+  always_ff @(posedge clk_i) begin
+    place_q <= place4_q;
+    stored_q <= stored4_q;
+    kept_q <= count_t'((17'(total4_q) + 17'd15) >> 4);
+    too_big_q <= over4_q || bytes4_q > 17'(LargestPacket);
+    wrong_q <= wrong4_q || {1'b0, total4_q} > bytes4_q;
+    user_q <= user4_q;
   end
 
   // ---- storing, and the verdict
@@ -208,16 +242,13 @@ module packet_intake
 
   assign valid = valid_q[Delay];
 
-  logic decide, good, too_big;
-  count_t kept;
+  logic decide, good;
   assign decide = valid && item_q[Delay].last;
-  assign too_big = over_q || bytes_there_q > 17'(LargestPacket);
-  assign good = decide && !too_big && !wrong_q && !header.malformed && {1'b0, header.total_length} <= bytes_there_q;
-  assign kept = count_t'((17'(header.total_length) + 17'd15) >> 4);
+  assign good = decide && !too_big_q && !wrong_q && !header.malformed;
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) base_q <= '0;
-    else if (good) base_q <= base_q + addr_t'(kept);
+    else if (good) base_q <= base_q + addr_t'(kept_q);
   end
 
   ram_1r1w #(
@@ -236,23 +267,24 @@ module packet_intake
 
   // ---- what came back: from beats cut and dropped, and from the reader
 
-  count_t returned_q;
-
-  always_ff @(posedge clk_i) begin
-    if (!rst_ni) returned_q <= '0;
-    else returned_q <= good ? stored_q - kept : decide ? stored_q : '0;
-  end
-
-  logic pop;
-  assign pop = valid_o && ready_i;
+  count_t returned_q, freed_q;
+  logic drop_q, pop_q;
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) begin
+      returned_q <= '0;
+      freed_q <= '0;
+      drop_q <= 1'b0;
+      pop_q <= 1'b0;
       taken_q <= '0;
       slots_q <= '0;
     end else begin
-      taken_q <= taken_q + count_t'(store) - returned_q - (free_i ? free_beats_i : '0);
-      slots_q <= slots_q + SlotWidth'(begins) - SlotWidth'(decide && !good) - SlotWidth'(pop);
+      returned_q <= good ? stored_q - kept_q : decide ? stored_q : '0;
+      freed_q <= free_i ? free_beats_i : '0;
+      drop_q <= drop_o;
+      pop_q <= valid_o && ready_i;
+      taken_q <= taken_q + count_t'(store) - returned_q - freed_q;
+      slots_q <= slots_q + SlotWidth'(begins) - SlotWidth'(drop_q) - SlotWidth'(pop_q);
     end
   end
 
@@ -268,7 +300,7 @@ module packet_intake
   descriptor_t made, offered;
   logic fifo_ready;
   logic [SlotWidth-1:0] fifo_count;
-  assign made = '{header: header, first: base_q, beats: kept, user: user_q};
+  assign made = '{header: header, first: base_q, beats: kept_q, user: user_q};
 
   fifo #(
     .Width($bits(descriptor_t)),
@@ -291,7 +323,7 @@ module packet_intake
   assign user_o = offered.user;
 
   assign drop_o = decide && !good;
-  assign drop_reason_o = too_big ? ReasonTooBig : ReasonMalformedIp;
+  assign drop_reason_o = too_big_q ? ReasonTooBig : ReasonMalformedIp;
   assign drop_header_o = header;
   assign drop_user_o = user_q;
 
@@ -305,6 +337,7 @@ module packet_intake
     {tdata_q, tkeep_q, tlast_q, tuser_q} <= {s_axis_tdata, s_axis_tkeep, s_axis_tlast, s_axis_tuser};
     if (rst_ni && $time != 0) begin
       assert (header_valid == decide) else $error("the delay is not the parser's");
+      assert (!good || 32'(kept_q) == (32'(header.total_length) + 15) >> 4) else $error("the length is not the parser's");
       assert (!good || fifo_ready) else $error("no place for a descriptor: %0d inside", fifo_count);
       assert (32'(taken_q) <= Beats) else $error("more beats are taken than there are");
       assert (!(valid && item_q[Delay].store) || stored_q <= taken_q) else $error("a beat is stored that was not counted");

@@ -43,10 +43,11 @@ module fifo #(
   addr_t write_q, read_q;
   logic [CountWidth-1:0] count_q;
   logic push, pop;
+  // What the count says, in registers of their own: others decide by it.
+  logic ready_q, valid_q;
 
-  // Both are functions of the count alone, so that no path runs through the queue.
-  assign ready_o = count_q != CountWidth'(Depth);
-  assign valid_o = count_q != '0;
+  assign ready_o = ready_q;
+  assign valid_o = valid_q;
   assign push = valid_i && ready_o;
   assign pop = valid_o && ready_i;
   assign data_o = mem[read_q];
@@ -61,11 +62,16 @@ module fifo #(
       write_q <= '0;
       read_q <= '0;
       count_q <= '0;
+      ready_q <= 1'b1;
+      valid_q <= 1'b0;
     end else begin
       if (push) write_q <= next(write_q);
       if (pop) read_q <= next(read_q);
-      if (push && !pop) count_q <= count_q + 1'b1;
-      if (pop && !push) count_q <= count_q - 1'b1;
+      if (push != pop) begin
+        count_q <= push ? count_q + 1'b1 : count_q - 1'b1;
+        ready_q <= !push || count_q != CountWidth'(Depth - 1);
+        valid_q <= push || count_q != CountWidth'(1);
+      end
     end
   end
 
@@ -77,6 +83,8 @@ module fifo #(
     offered_q <= data_o;
     if (rst_ni && $time != 0) begin
       assert (32'(count_q) <= Depth) else $error("overflow or underflow: %0d words", count_q);
+      assert (ready_q == (32'(count_q) != Depth) && valid_q == (count_q != '0))
+      else $error("ready or valid is not what the count says: %0d words", count_q);
       assert (!(push && 32'(count_q) == Depth)) else $error("overflow");
       assert (!(pop && count_q == '0)) else $error("underflow");
       if (stalled_q) assert (valid_o && data_o == offered_q) else $error("an offered word changed");

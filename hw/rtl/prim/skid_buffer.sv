@@ -23,8 +23,10 @@ module skid_buffer #(
 
   logic valid_q, skid_valid_q;
   logic [Width-1:0] data_q, skid_q;
+  // The opposite of skid_valid_q, which every bit of data_q hangs on: the sender is not to wait for that.
+  logic ready_q;
 
-  assign ready_o = !skid_valid_q;
+  assign ready_o = ready_q;
   assign valid_o = valid_q;
   assign data_o = data_q;
 
@@ -32,11 +34,14 @@ module skid_buffer #(
     if (!rst_ni) begin
       valid_q <= 1'b0;
       skid_valid_q <= 1'b0;
+      ready_q <= 1'b1;
     end else if (ready_i || !valid_q) begin
       valid_q <= valid_i || skid_valid_q;
       skid_valid_q <= 1'b0;
+      ready_q <= 1'b1;
     end else if (valid_i) begin
       skid_valid_q <= 1'b1;
+      ready_q <= 1'b0;
     end
   end
 
@@ -51,8 +56,9 @@ module skid_buffer #(
   always_ff @(posedge clk_i) begin
     stalled_q <= rst_ni && valid_o && !ready_i;
     offered_q <= data_o;
-    if (rst_ni && $time != 0 && stalled_q) begin
-      assert (valid_o && data_o == offered_q) else $error("an offered word changed");
+    if (rst_ni && $time != 0) begin
+      assert (ready_q == !skid_valid_q) else $error("ready_q is not the opposite of skid_valid_q");
+      if (stalled_q) assert (valid_o && data_o == offered_q) else $error("an offered word changed");
     end
   end
 `endif

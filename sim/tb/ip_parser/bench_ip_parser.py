@@ -13,7 +13,7 @@ from sim.tb.traffic import packets
 from sim.tb.traffic.header import HEADER, differences, expected
 from sim.tb.traffic.reset import reset
 
-LATENCY = 4  # cycles from a packet's last beat to its header
+LATENCY = 5  # cycles from a packet's last beat to its header
 
 
 class TB:

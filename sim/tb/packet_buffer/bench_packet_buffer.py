@@ -15,7 +15,7 @@ from sim.tb.traffic.reset import reset
 BEATS = int(os.environ["BYTES"]) // 16
 PLACES = int(os.environ["DESCRIPTORS"])
 USERS = 1 << int(os.environ["USERWIDTH"])
-LATENCY = 3  # cycles from a beat's write, or its descriptor, to m_axis_tvalid
+LATENCY = 4  # cycles from a beat's write, or its descriptor, to m_axis_tvalid
 
 
 @dataclass
@@ -233,7 +233,7 @@ async def nothing_leaves_before_its_descriptor(dut: object) -> None:
 
 @cocotb.test()
 async def beats_leave_as_they_come(dut: object) -> None:
-    """Cut-through: described in advance, each beat is offered three cycles after it was written."""
+    """Cut-through: described in advance, each beat is offered four cycles after it was written."""
     tb = TB(dut)
     await tb.reset()
     for count in (1, 2, min(BEATS, 8)):

@@ -301,8 +301,8 @@ async def a_beat_is_taken_every_cycle(dut: object) -> None:
     start, beats = tb.cycle, len(tb.input)
     while tb.input:
         await tb.tick()
-    # A packet has its descriptor's place from its first beat on, 5 cycles longer than it takes to come.
-    waits = 0 if DESCRIPTORS >= 4 else beats // 4
+    # A packet has its descriptor's place from its first beat on, 8 cycles longer than it takes to come.
+    waits = 0 if DESCRIPTORS >= 4 else beats // 2
     assert tb.cycle - start <= beats + waits and tb.stalls <= waits, f"{tb.cycle - start} cycles for {beats} beats"
     await tb.drain()
 

@@ -12,7 +12,7 @@ from cocotb.triggers import FallingEdge
 
 from sim.tb.traffic.reset import reset
 
-LAG = 2  # cycles from a packet's last piece to its last beat, at most
+LAG = 3  # cycles from a packet's last piece to its last beat, at most
 
 
 class TB:
