@@ -60,7 +60,7 @@ class TB:
         dut.opened_ready_i.value = random.random() >= self.patience
         await Timer(1, "ns")
         if part is not None:
-            assert dut.part_ready_o.value, "a part that has to wait, and its text does not"
+            assert dut.part_room_o.value, "a part that has to wait, and its text does not"
             self.parts.popleft()
         if dut.write_valid_o.value:
             assert int(dut.write_data_o.value) == gcm.packed(self.written.popleft())
