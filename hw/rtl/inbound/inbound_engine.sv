@@ -211,7 +211,7 @@ module inbound_engine
     .answer_valid_o,
     .answer_o,
     .item_valid_o(found_valid),
-    .item_ready_i(found_ready),
+    .item_room_i(found_ready),
     .item_kind_o(found_kind),
     .item_sa_o(found_sa),
     .item_o(found),

@@ -190,9 +190,10 @@ module inbound_inspect
   end
   assign ecn_change = ecn != inner.ecn;
 
-  // IPv4's checksum follows (RFC 1624 §3, equation 3), a term each cycle.
+  // IPv4's checksum follows (RFC 1624 §3, equation 3), a term each cycle, chosen in the cycle before.
 
   logic [18:0] sum_q;
+  logic [15:0] term_q;
   logic [15:0] checksum, old_sum, old_length, old_protocol;
   assign checksum = sent16(~sum_q[15:0]);
   // Taken away is what is complemented.
@@ -201,13 +202,18 @@ module inbound_inspect
   assign old_protocol = {8'hff, ~opened_i.first[79:72]};
 
   always_ff @(posedge clk_i) begin
+    // The length's old value and the protocol's, and the new ones. A term is right when what it is made of is there: the
+    // length is in the third step.
+    unique case (step_q)
+      3'd0: term_q <= tunnel ? ecn_delta : old_length;
+      3'd1: term_q <= tunnel ? '0 : old_protocol;
+      3'd2: term_q <= tunnel ? '0 : bytes_q;
+      3'd3: term_q <= tunnel ? '0 : 16'(opened_i.next_header);
+      default: ;
+    endcase
     unique case (step_q)
       3'd0: sum_q <= 19'(old_sum);
-      // The length's old value and the protocol's, and the new ones.
-      3'd1: sum_q <= sum_q + (tunnel ? 19'(ecn_delta) : 19'(old_length));
-      3'd2: if (!tunnel) sum_q <= sum_q + 19'(old_protocol);
-      3'd3: if (!tunnel) sum_q <= sum_q + 19'(bytes_q);
-      3'd4: if (!tunnel) sum_q <= sum_q + 19'(opened_i.next_header);
+      3'd1, 3'd2, 3'd3, 3'd4: sum_q <= sum_q + 19'(term_q);
       3'd5, 3'd6: sum_q <= 19'(sum_q[15:0]) + 19'(sum_q[18:16]);
       default: ;
     endcase
@@ -227,10 +233,10 @@ module inbound_inspect
     endcase
   end
 
-  // What is said
+  // What is said: all but the selectors a cycle earlier.
 
-  logic bad;
-  reason_e reason;
+  logic bad, bad_q;
+  reason_e reason, reason_q;
   always_comb begin
     bad = 1'b1;
     reason = ReasonMalformedEsp;
@@ -247,8 +253,6 @@ module inbound_inspect
       reason = ReasonMalformedIp;
     end else if (tunnel && ecn_drop) begin
       reason = ReasonEcnNotCapable;
-    end else if (!inside_all) begin
-      reason = ReasonSelectorMismatch;
     end else begin
       bad = 1'b0;
     end
@@ -272,9 +276,11 @@ module inbound_inspect
   end
 
   always_ff @(posedge clk_i) begin
+    bad_q <= bad;
+    reason_q <= reason;
     content_o <= '{
-      bad: bad,
-      reason: reason,
+      bad: bad_q || !inside_all,
+      reason: bad_q ? reason_q : ReasonSelectorMismatch,
       bytes: bytes_q,
       first_valid: !tunnel || ecn_change,
       first: first,
@@ -282,7 +288,6 @@ module inbound_inspect
       patch_at: plan.protocol_at,
       patch: opened_i.next_header
     };
-    // A term is right when what it is made of is there: the length is in the fourth step.
     if (state_q == Idle) step_q <= '0;
     else if (step_q != 3'd7) step_q <= step_q + 1'b1;
     if (!rst_ni) begin

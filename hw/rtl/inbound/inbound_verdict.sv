@@ -112,17 +112,24 @@ module inbound_verdict
     logic [SaWidth-1:0] sa;
   } entry_t;
 
-  entry_t entry;
-  logic entry_valid, pop, pop_packet;
+  entry_t entry_d, entry_q;
+  logic entry_offered, entry_valid_q, pop, pop_packet;
   verdict_item_t item;
   logic [CountWidth-1:0] entry_count, icv_count, right_count, content_count;
 
   fifo #(.Width($bits(entry_t)), .Depth(Items)) u_items (
     .clk_i, .rst_ni,
     .valid_i(item_valid_i), .ready_o(item_room_o), .data_i({item_i, item_sa_i}),
-    .valid_o(entry_valid), .ready_i(pop), .data_o(entry), .count_o(entry_count)
+    .valid_o(entry_offered), .ready_i(pop || !entry_valid_q), .data_o(entry_d), .count_o(entry_count)
   );
-  assign item = entry.item;
+
+  // The one whose turn it is has registers: much hangs on it.
+  always_ff @(posedge clk_i) begin
+    if (pop || !entry_valid_q) entry_q <= entry_d;
+    if (!rst_ni) entry_valid_q <= 1'b0;
+    else if (pop || !entry_valid_q) entry_valid_q <= entry_offered;
+  end
+  assign item = entry_q.item;
 
   // An ICV is compared when its tag comes: bytes first, then all of them.
 
@@ -175,7 +182,7 @@ module inbound_verdict
   logic read_last_q;
   logic start_item, start_read, item_due, finish;
 
-  assign item_due = entry_valid && (item.kind != ItemPacket || (right_valid && content_valid));
+  assign item_due = entry_valid_q && (item.kind != ItemPacket || (right_valid && content_valid));
   assign start_read = state_q == Idle && read_valid_i && !(item_due && read_last_q);
   assign start_item = state_q == Idle && item_due && !start_read;
   assign read_ready_o = state_q == Idle && !(item_due && read_last_q);
@@ -185,7 +192,7 @@ module inbound_verdict
   always_comb begin
     sa_d = sa_q;
     if (start_read) sa_d = read_sa_i;
-    else if (state_q == Idle) sa_d = entry.sa;
+    else if (state_q == Idle) sa_d = entry_q.sa;
   end
 
   // Memory: read one word after another, written once.
@@ -222,7 +229,7 @@ module inbound_verdict
 
   // The window: a packet whose ICV is right, a new SA, and a request, which is a check.
 
-  logic replay_open_q, replay_done_q, replay_done, accepted_q, accepted, begin_replay;
+  logic replay_open_q, replay_done_q, accepted_q, begin_replay;
   replay_op_e op_d;
 
   always_comb begin
@@ -253,13 +260,11 @@ module inbound_verdict
 
   assign replay_valid_o = replay_open_q;
   assign replay_sa_o = sa_q;
-  assign replay_done = replay_done_q || replay_done_i;
-  assign accepted = replay_done_i ? replay_accepted_i : accepted_q;
 
   // Counting.
 
   counter_t next_packets_q, next_bytes_q, next_replayed_q, next_integrity_q;
-  logic first_failure_q, over;
+  logic first_failure_q, over_q;
   // Where a counter stands to a limit, before and with this packet: hard packets, hard bytes, soft packets, soft bytes.
   logic [3:0] before_q, reached_q, limited_q, crossed;
 
@@ -280,6 +285,7 @@ module inbound_verdict
       usage_q.packets < soft_q.packets,
       usage_q.bytes < soft_q.bytes
     };
+    over_q <= |(limited_q[3:2] & ~before_q[3:2]);
     reached_q <= {
       next_packets_q >= hard_q.packets,
       next_bytes_q >= hard_q.bytes,
@@ -287,14 +293,15 @@ module inbound_verdict
       next_bytes_q >= soft_q.bytes
     };
   end
-  assign over = |(limited_q[3:2] & ~before_q[3:2]);
   assign crossed = limited_q & before_q & reached_q;
 
   // The verdict, in the seventh step at the earliest: what is told is told eight cycles apart.
 
-  logic decide, bad, counted, failed_integrity, failed_replay, skip;
+  logic decide, bad, counted, failed_integrity, failed_replay, skip, right_q;
   reason_e reason;
   assign skip = item.kind == ItemSkip;
+  // While a packet is looked at, it stays.
+  always_ff @(posedge clk_i) right_q <= right;
 
   always_comb begin
     bad = 1'b1;
@@ -304,13 +311,13 @@ module inbound_verdict
     reason = item.reason;
     if (skip) begin
       failed_replay = item.reason == ReasonReplayed;
-    end else if (!right) begin
+    end else if (!right_q) begin
       reason = ReasonIntegrity;
       failed_integrity = 1'b1;
-    end else if (!accepted) begin
+    end else if (!accepted_q) begin
       reason = ReasonReplayed;
       failed_replay = 1'b1;
-    end else if (over) begin
+    end else if (over_q) begin
       reason = ReasonLifetimeExpired;
     end else begin
       counted = 1'b1;
@@ -319,8 +326,8 @@ module inbound_verdict
     end
   end
 
-  assign decide = state_q == Packet && step_q == 3'd7 && replay_done;
-  assign finish = state_q == Command && step_q == 3'd4 && replay_done && (key_done_q || key_done_i);
+  assign decide = state_q == Packet && step_q == 3'd7 && replay_done_q;
+  assign finish = state_q == Command && step_q == 3'd4 && replay_done_q && (key_done_q || key_done_i);
   assign pop = decide || finish;
   assign pop_packet = decide && !skip;
 
@@ -365,7 +372,7 @@ module inbound_verdict
 
       Read: begin
         if (step_q == 3'd3) step_d = step_q;
-        if (step_q == 3'd3 && replay_done) state_d = Idle;
+        if (step_q == 3'd3 && replay_done_q) state_d = Idle;
       end
     endcase
   end
@@ -436,7 +443,7 @@ module inbound_verdict
       if (compare2_q) assert (right_room) else $error("no place for what a comparison says");
       if (content_valid_i) assert (content_room) else $error("no place for what is said of a packet");
       // The release gate: bytes leave only of a packet whose ICV was right and whose number was new.
-      if (decide && !bad) assert (!skip && right && replay_done && accepted) else $error("a packet leaves without its verdict");
+      if (decide && !bad) assert (!skip && right && replay_done_q && accepted_q) else $error("a packet leaves without its verdict");
     end
   end
 `endif

@@ -88,6 +88,8 @@ module replay_window
     Infer,
     Compare,
     Judge,
+    // An update does what was judged.
+    Act,
     // The right edge goes to another word: the rest of the one it is in, those between, the beginning of the new one.
     MoveRead,
     MoveHold,
@@ -108,8 +110,7 @@ module replay_window
   logic possible_q;
   // The word that a move is at, and how many are to be cleared.
   slot_t slot_q, slot_d, left_q, left_d;
-  logic far_q, far_d;
-  logic done_q, done_d, accepted_q, accepted_d, moved_q, moved_d;
+  logic done_q, done_d, accepted_d, moved_q, moved_d;
 
   // Memories
 
@@ -140,9 +141,11 @@ module replay_window
 
   // The whole number (RFC 4303 appendix A2.2): the one in the window, or closest to the right of it.
 
-  low_t top_low, top_high;
+  low_t top_low, top_high, top_high_q;
   logic [LowWidth:0] reach;
   logic one_subspace, low_reaches, not_left;
+  // What memory gives is late: what it is compared with is a register's beginning.
+  logic one_subspace_q, low_reaches_q, reach_over_q;
 
   assign {top_high, top_low} = highest_q;
   // Case A: the window lies in one subspace of 2^32 numbers. Case B: its left part lies in the one before.
@@ -151,42 +154,53 @@ module replay_window
   // side; where the window's left edge has wrapped around, the sum has to.
   assign reach = {1'b0, low_q} + (LowWidth + 1)'(Window - 1);
   assign low_reaches = reach[LowWidth-1:0] >= top_low;
-  assign not_left = one_subspace ? reach[LowWidth] || low_reaches : reach[LowWidth] && low_reaches;
+  assign not_left = one_subspace_q ? reach_over_q || low_reaches_q : reach_over_q && low_reaches_q;
 
-  // The upper half is the one in the window or one beside it. Which of the two is chosen with the comparison: what memory
-  // gives comes too late for both.
-  low_t high_q, high_beside_q, high;
-  logic beside, beside_q;
-  assign beside = esn_q && one_subspace != not_left;
-  assign high = beside_q ? high_beside_q : high_q;
+  // The upper half is the one in the window or one beside it: chosen in the next cycle, by a check that has a number of 64
+  // bits.
+  low_t high_q, high;
+  logic infers_q, beside, possible;
+  assign beside = infers_q && one_subspace_q != not_left;
+
+  always_comb begin
+    high = high_q;
+    possible = 1'b1;
+    if (beside) begin
+      // There is nothing behind the last number, and nothing before the first. What is told of a packet without a number is
+      // its lower half.
+      possible = one_subspace_q ? top_high_q != '1 : top_high_q != '0;
+      high = one_subspace_q ? top_high_q + 1'b1 : top_high_q - low_t'(top_high_q != '0);
+    end
+  end
 
   always_ff @(posedge clk_i) begin
     if (state_q == Idle) begin
       low_q <= sequence_i[LowWidth-1:0];
       high_q <= sequence_i[SequenceWidth-1:LowWidth];
-      beside_q <= 1'b0;
-      possible_q <= 1'b1;
+      infers_q <= 1'b0;
     end else if (state_q == Infer) begin
       high_q <= esn_q ? top_high : '0;
-      // What is told of a packet without a number is its lower half.
-      high_beside_q <= one_subspace ? top_high + 1'b1 : top_high - low_t'(top_high != '0);
-      beside_q <= beside;
-      // There is nothing behind the last number, and nothing before the first.
-      possible_q <= !beside || (one_subspace ? top_high != '1 : top_high != '0);
+      infers_q <= esn_q;
     end
+    top_high_q <= top_high;
+    one_subspace_q <= one_subspace;
+    low_reaches_q <= low_reaches;
+    reach_over_q <= reach[LowWidth];
     // From Judge on it is whole.
     sequence_q <= {state_q == Compare ? high : sequence_q[SequenceWidth-1:LowWidth], low_q};
   end
 
   // The verdict
 
-  // How far the number is past the right edge, less one; the complement of that is how far it is short of the edge.
-  sequence_t ahead_q;
-  logic later_q, zero_q, seen;
+  // How far the number is past the right edge, less one; the complement of that is how far it is short of the edge. Each
+  // half by itself, with its carry: from the lower half one goes into the upper one, which is not added but looked for.
+  low_t ahead_low_q, ahead_high_q;
+  logic low_over_q, high_over_q, zero_q, seen;
   // Whether the number's bit is set, by parts of the word.
   logic [Parts-1:0] seen_q;
   index_t next_index_q;
-  logic left, far, accepted, same_word;
+  logic high_ones, later, left, far, accepted, same_word;
+  logic later_q, far_q, same_word_q, accepted_q;
   word_t mark;
   index_t index;
   place_t place, next_place;
@@ -198,26 +212,41 @@ module replay_window
 
   always_ff @(posedge clk_i) begin
     if (state_q == Compare) begin
-      {later_q, ahead_q} <= {1'b0, high, low_q} + {1'b0, ~highest_q};
+      {low_over_q, ahead_low_q} <= {1'b0, low_q} + {1'b0, ~top_low};
+      {high_over_q, ahead_high_q} <= {1'b0, high} + {1'b0, ~top_high};
       next_index_q <= index_t'(highest_q) + 1'b1;
       for (int i = 0; i < int'(Parts); i++) seen_q[i] <= |(word_q[PartWidth*i+:PartWidth] & mark[PartWidth*i+:PartWidth]);
       zero_q <= {high, low_q} == '0;
+      possible_q <= possible;
     end
   end
 
   assign seen = |seen_q;
-  assign left = !later_q && ahead_q[SequenceWidth-1:WindowBits] != '1;
-  assign far = ahead_q[SequenceWidth-1:WindowBits] != '0 || ahead_q[WindowBits-1:0] == '1;
+  assign high_ones = ahead_high_q == '1;
+  // Both halves together: the carry out of them, and whether the upper half is all zeros, or all ones.
+  logic upper_zeros, upper_ones;
+  assign later = high_over_q || (high_ones && low_over_q);
+  assign upper_zeros = low_over_q ? high_ones : ahead_high_q == '0;
+  assign upper_ones = low_over_q ? ahead_high_q == {{(LowWidth - 1) {1'b1}}, 1'b0} : high_ones;
+  assign left = !later && !(upper_ones && ahead_low_q[LowWidth-1:WindowBits] == '1);
+  assign far = !upper_zeros || ahead_low_q[LowWidth-1:WindowBits] != '0 || ahead_low_q[WindowBits-1:0] == '1;
   // RFC 4303 §3.3.3: the first number is 1; 0 is never sent.
-  assign accepted = possible_q && !zero_q && (later_q || (!left && !seen));
+  assign accepted = possible_q && !zero_q && (later || (!left && !seen));
   // The first number that the edge passes over, or reaches, is in the word that it reaches.
-  assign same_word = ahead_q[SequenceWidth-1:WordBits] == '0 && place >= next_place;
+  assign same_word = upper_zeros && ahead_low_q[LowWidth-1:WordBits] == '0 && place >= next_place;
+
+  always_ff @(posedge clk_i) begin
+    if (state_q == Judge) begin
+      later_q <= later;
+      far_q <= far;
+      same_word_q <= same_word;
+    end
+  end
 
   always_comb begin
     state_d = state_q;
     slot_d = slot_q;
     left_d = left_q;
-    far_d = far_q;
     read_highest = 1'b0;
     read_word = 1'b0;
     read_sa = sa_q;
@@ -253,12 +282,21 @@ module replay_window
       Compare: state_d = Judge;
 
       Judge: begin
+        accepted_d = accepted;
+        moved_d = 1'b0;
+        if (op_q == ReplayUpdate) begin
+          state_d = Act;
+        end else begin
+          state_d = Idle;
+          done_d = 1'b1;
+        end
+      end
+
+      Act: begin
         state_d = Idle;
         done_d = 1'b1;
-        accepted_d = accepted;
-        moved_d = op_q == ReplayUpdate && accepted && later_q;
-        far_d = far;
-        if (far_d) begin
+        moved_d = accepted_q && later_q;
+        if (far_q) begin
           // Nothing of what was seen is in the window now: clear all, ending with the new word.
           slot_d = wrapped(int'(slot_of(index)) + 1);
           left_d = slot_t'(Words - 1);
@@ -266,18 +304,16 @@ module replay_window
           slot_d = slot_of(next_index_q);
           left_d = wrapped(int'(slot_of(index)) + 2 * Words - int'(slot_of(next_index_q)) - 1);
         end
-        if (op_q == ReplayUpdate && accepted) begin
-          write_slot = slot_of(index);
+        write_slot = slot_of(index);
+        write_word_data = (held_q & (~from_place(next_place) | from_place(place))) | mark;
+        if (!later_q) write_word_data = held_q | mark;
+        if (accepted_q) begin
           write_highest = later_q;
-          if (!later_q) begin
+          if (!later_q || same_word_q) begin
             write_word = 1'b1;
-            write_word_data = held_q | mark;
-          end else if (same_word) begin
-            write_word = 1'b1;
-            write_word_data = (held_q & (~from_place(next_place) | from_place(place))) | mark;
           end else begin
             done_d = 1'b0;
-            if (!far_d) state_d = MoveRead;
+            if (!far_q) state_d = MoveRead;
             else state_d = Words > 1 ? MoveBetween : MoveLast;
           end
         end
@@ -338,7 +374,6 @@ module replay_window
   always_ff @(posedge clk_i) begin
     slot_q <= slot_d;
     left_q <= left_d;
-    far_q <= far_d;
     accepted_q <= accepted_d;
     moved_q <= moved_d;
     if (state_q == Idle) begin

@@ -102,14 +102,14 @@ module spi_lookup
     return '{second_hash: second, row: rows[second], way: way};
   endfunction
 
-  // Whether two keys are the same, by parts of 8 bits: all are zero then.
+  // Whether two keys are the same, by parts of 4 bits: all are zero then.
   localparam int unsigned KeyWidth = $bits(spi_key_t);
-  localparam int unsigned Parts = (KeyWidth + 7) / 8;
+  localparam int unsigned Parts = (KeyWidth + 3) / 4;
 
   function automatic logic [Parts-1:0] differences(input spi_key_t one, input spi_key_t other);
-    logic [8*Parts-1:0] bits;
-    bits = (8 * Parts)'(one ^ other);
-    for (int i = 0; i < int'(Parts); i++) differences[i] = |bits[8*i+:8];
+    logic [4*Parts-1:0] bits;
+    bits = (4 * Parts)'(one ^ other);
+    for (int i = 0; i < int'(Parts); i++) differences[i] = |bits[4*i+:4];
   endfunction
 
   entry_t mem [Places];
@@ -153,7 +153,7 @@ module spi_lookup
   entry_t nest_q, nest_d;
   // Whether the nest's entry may be moved on: not after MaxSteps, until something was removed.
   logic [7:0] pushes_q, pushes_d;
-  logic restless;
+  logic restless_q;
   // Which of the places is taken from an entry next; it changes so that no two entries chase each other.
   logic [1:0] turn_q, turn_d;
   logic [RowWidth+1:0] empty_q, empty_d;
@@ -192,8 +192,6 @@ module spi_lookup
 
   logic answer_valid_d, found_valid_d;
   spi_answer_e answer_d;
-
-  assign restless = nest_q.valid && pushes_q < 8'(MaxSteps);
 
   always_comb begin
     state_d = state_q;
@@ -240,7 +238,7 @@ module spi_lookup
           rows_d = lookup_rows;
           purpose_d = ForLookup;
           state_d = Scan;
-        end else if (restless) begin
+        end else if (restless_q) begin
           key_d = nest_q.key;
           rows_d = nest_rows;
           purpose_d = ForNest;
@@ -294,7 +292,7 @@ module spi_lookup
             end else begin
               // There is room now: the nest's entry tries again.
               pushes_d = '0;
-              if (nest_q.valid && nest_q.key == op_key_q) nest_d = '0;
+              if (nest_q.valid && nest_differences_q == '0) nest_d = '0;
               else write = 1'b1;
             end
           end
@@ -368,6 +366,7 @@ module spi_lookup
       pending_q <= 1'b0;
       nest_q <= '0;
       pushes_q <= '0;
+      restless_q <= 1'b0;
       turn_q <= '0;
       answer_valid_o <= 1'b0;
       found_valid_o <= 1'b0;
@@ -377,6 +376,7 @@ module spi_lookup
       pending_q <= pending_d;
       nest_q <= nest_d;
       pushes_q <= pushes_d;
+      restless_q <= nest_d.valid && pushes_d < 8'(MaxSteps);
       turn_q <= turn_d;
       answer_valid_o <= answer_valid_d;
       found_valid_o <= found_valid_d;
