@@ -337,7 +337,7 @@ class TB:
             self.valid = False
 
     def looked_up(self) -> None:
-        if not (self.lookup.item_valid_o.value and self.lookup.item_ready_i.value):
+        if not (self.lookup.item_valid_o.value and self.lookup.item_room_i.value):
             return
         kind = int(self.lookup.item_kind_o.value)
         if kind == KIND["ItemCommand"]:
