@@ -1,6 +1,6 @@
 // The inbound SAs: whether a packet may be opened at all, and what for that is to be known of its SA (RFC 4303 §3.4.3).
 //
-// An SA's two words are read one after another, and the replay window is asked meanwhile: seven cycles a packet, two more
+// An SA's two words are read one after another, and the replay window is asked meanwhile: seven cycles a packet, three more
 // if the window is busy. The order of what is dropped: no such SA (also if its packet came in UDP on another port than the
 // SA's), then replayed, then malformed. Only the verdict on the ICV moves a window, so each of these may be a forgery.
 //

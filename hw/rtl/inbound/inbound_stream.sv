@@ -116,8 +116,8 @@ module inbound_stream
 
   // It is begun, told of in the next cycle, and taken when the stages behind move on the next time.
   logic begins, begun_q, told_q, told_packet_q, told_skip_q, offered;
-  assign begins = move && state_q == Idle && (packet_due_q || skip_due_q || key_due_q);
-  assign offered = job_valid_i && !begins && !begun_q;
+  assign begins = move && state_q == Idle && !begun_q && (packet_due_q || skip_due_q || key_due_q);
+  assign offered = job_valid_i && !begun_q;
 
   always_ff @(posedge clk_i) begin
     out_beats_q <= 12'((17'(job_i.kept) + 17'(job_i.body) + 17'd15) >> 4);

@@ -34,6 +34,7 @@ module inbound_text
   output logic       write_valid_o,
   output beat_t      write_data_o,
 
+  // Ready only while it is valid.
   output logic       opened_valid_o,
   input  logic       opened_ready_i,
   output opened_t    opened_o
@@ -102,8 +103,10 @@ module inbound_text
     if (plan_ready) plan_q <= plan_d;
     kept_left_q <= kept_left_d;
     body_left_q <= body_left_d;
-    kept_left_any_q <= kept_left_d != '0;
-    body_left_last_q <= body_left_d <= 16'd16;
+    if (plan_ready) kept_left_any_q <= plan_d.kept != '0;
+    else if (take_part) kept_left_any_q <= kept_left_q > 16'd16;
+    if (plan_ready) body_left_last_q <= plan_d.body <= 16'd16;
+    else if (text_valid_i) body_left_last_q <= body_left_q <= 16'd32;
     if (!rst_ni) begin
       plan_valid_q <= 1'b0;
       text_begun_q <= 1'b0;
@@ -172,7 +175,7 @@ module inbound_text
   fifo #(.Width($bits(beginning_t)), .Depth(Packets)) u_beginnings (
     .clk_i, .rst_ni,
     .valid_i(text_over), .ready_o(beginning_room), .data_i({plan_q, first_q, second_q, third_q, word_q}),
-    .valid_o(beginning_valid), .ready_i(opened_ready_i && opened_valid_o), .data_o(begun), .count_o(beginning_count)
+    .valid_o(beginning_valid), .ready_i(opened_ready_i), .data_o(begun), .count_o(beginning_count)
   );
 
   // How it ends. The run 1, 2, 3, … is looked for up to every byte: a byte is of one if it is 1, or if it is one more than
@@ -274,7 +277,7 @@ module inbound_text
   fifo #(.Width($bits(ending_t)), .Depth(Packets)) u_endings (
     .clk_i, .rst_ni,
     .valid_i(ending_push_q), .ready_o(ending_room), .data_i(ending_q),
-    .valid_o(ending_valid), .ready_i(opened_ready_i && opened_valid_o), .data_o(ending), .count_o(ending_count)
+    .valid_o(ending_valid), .ready_i(opened_ready_i), .data_o(ending), .count_o(ending_count)
   );
 
   // What is in it.
@@ -308,7 +311,7 @@ module inbound_text
   fifo #(.Width($bits(inner_t)), .Depth(Packets)) u_inner (
     .clk_i, .rst_ni,
     .valid_i(header_valid), .ready_o(inner_room), .data_i(inner_d),
-    .valid_o(inner_valid), .ready_i(opened_ready_i && opened_valid_o), .data_o(inner), .count_o(inner_count)
+    .valid_o(inner_valid), .ready_i(opened_ready_i), .data_o(inner), .count_o(inner_count)
   );
 
   assign opened_valid_o = beginning_valid && ending_valid && inner_valid;
@@ -336,6 +339,7 @@ module inbound_text
     if (!rst_ni) reset_seen_q <= 1'b1;
     if (rst_ni && reset_seen_q) begin
       if (plan_valid_i) assert (plan_room) else $error("more packets than places");
+      if (opened_ready_i) assert (opened_valid_o) else $error("nothing to be taken");
       if (text_over) assert (beginning_room) else $error("no place for a packet's beginning");
       if (ending_push_q) assert (ending_room) else $error("no place for a packet's end");
       if (header_valid) assert (inner_room) else $error("no place for a header");

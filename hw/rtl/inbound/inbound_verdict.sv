@@ -180,9 +180,16 @@ module inbound_verdict
   logic [2:0] step_q, step_d;
   // What had its turn last; after it the other kind goes first.
   logic read_last_q;
-  logic start_item, start_read, item_due, finish;
+  logic start_item, start_read, item_due, finish_q;
 
-  assign item_due = entry_valid_q && (item.kind != ItemPacket || (right_valid && content_valid));
+  // What belongs to a packet is there too; known a cycle later, and no more of what is taken now.
+  logic parts_there_q;
+  always_ff @(posedge clk_i) begin
+    if (pop_packet) parts_there_q <= rst_ni && right_count > CountWidth'(1) && content_count > CountWidth'(1);
+    else parts_there_q <= rst_ni && right_valid && content_valid;
+  end
+
+  assign item_due = entry_valid_q && (item.kind != ItemPacket || parts_there_q);
   assign start_read = state_q == Idle && read_valid_i && !(item_due && read_last_q);
   assign start_item = state_q == Idle && item_due && !start_read;
   assign read_ready_o = state_q == Idle && !(item_due && read_last_q);
@@ -215,15 +222,14 @@ module inbound_verdict
   limits_t hard_q, soft_q;
 
   always_ff @(posedge clk_i) begin
-    if (state_q == Packet || state_q == Read) begin
-      unique case (step_q)
-        3'd1: usage_q <= word_q;
-        3'd2: failures_q <= word_q;
-        3'd3: hard_q <= word_q;
-        3'd4: soft_q <= word_q;
-        default: ;
-      endcase
-    end
+    // Whatever is under way: only a packet and a request look at them.
+    unique case (step_q)
+      3'd1: usage_q <= word_q;
+      3'd2: failures_q <= word_q;
+      3'd3: hard_q <= word_q;
+      3'd4: soft_q <= word_q;
+      default: ;
+    endcase
     sa_q <= sa_d;
   end
 
@@ -297,7 +303,7 @@ module inbound_verdict
 
   // The verdict, in the seventh step at the earliest: what is told is told eight cycles apart.
 
-  logic decide, bad, counted, failed_integrity, failed_replay, skip, right_q;
+  logic decide_q, bad, counted, failed_integrity, failed_replay, skip, right_q;
   reason_e reason;
   assign skip = item.kind == ItemSkip;
   // While a packet is looked at, it stays.
@@ -326,10 +332,13 @@ module inbound_verdict
     end
   end
 
-  assign decide = state_q == Packet && step_q == 3'd7 && replay_done_q;
-  assign finish = state_q == Command && step_q == 3'd4 && replay_done_q && (key_done_q || key_done_i);
-  assign pop = decide || finish;
-  assign pop_packet = decide && !skip;
+  // Both are known a cycle ahead.
+  always_ff @(posedge clk_i) begin
+    decide_q <= rst_ni && state_q == Packet && step_q[2:1] == 2'd3 && !decide_q && (replay_done_q || replay_done_i);
+    finish_q <= rst_ni && state_q == Command && step_q == 3'd4 && !finish_q && replay_done_q && (key_done_q || key_done_i);
+  end
+  assign pop = decide_q || finish_q;
+  assign pop_packet = decide_q && !skip;
 
   always_comb begin
     state_d = state_q;
@@ -353,13 +362,13 @@ module inbound_verdict
       end
 
       Packet: begin
-        write = decide && (counted || failed_replay || failed_integrity);
+        write = decide_q && (counted || failed_replay || failed_integrity);
         write_word = counted ? WordUsage : WordFailures;
         write_data = {next_packets_q, next_bytes_q};
         if (failed_replay) write_data = {next_replayed_q, failures_q.integrity};
         if (failed_integrity) write_data = {failures_q.replayed, next_integrity_q};
         if (step_q == 3'd7) step_d = step_q;
-        if (decide) state_d = Idle;
+        if (decide_q) state_d = Idle;
       end
 
       Command: begin
@@ -367,7 +376,7 @@ module inbound_verdict
         if (step_q[1:0] == WordHard) write_data = command_hard_i;
         if (step_q[1:0] == WordSoft) write_data = command_soft_i;
         if (step_q == 3'd4) step_d = step_q;
-        if (finish) state_d = Idle;
+        if (finish_q) state_d = Idle;
       end
 
       Read: begin
@@ -420,13 +429,13 @@ module inbound_verdict
     end else begin
       state_q <= state_d;
       if (start_item || start_read) read_last_q <= start_read;
-      if (finish) key_done_q <= 1'b0;
+      if (finish_q) key_done_q <= 1'b0;
       else if (key_done_i) key_done_q <= 1'b1;
       descriptor_valid_o <= pop_packet;
-      drop_valid_o <= decide && bad;
-      events_valid_o <= decide && ((counted && crossed != '0) || (failed_integrity && first_failure_q));
+      drop_valid_o <= decide_q && bad;
+      events_valid_o <= decide_q && ((counted && crossed != '0) || (failed_integrity && first_failure_q));
       read_done_o <= state_q == Read && state_d == Idle;
-      command_done_o <= finish;
+      command_done_o <= finish_q;
     end
   end
 
@@ -443,7 +452,7 @@ module inbound_verdict
       if (compare2_q) assert (right_room) else $error("no place for what a comparison says");
       if (content_valid_i) assert (content_room) else $error("no place for what is said of a packet");
       // The release gate: bytes leave only of a packet whose ICV was right and whose number was new.
-      if (decide && !bad) assert (!skip && right && replay_done_q && accepted_q) else $error("a packet leaves without its verdict");
+      if (decide_q && !bad) assert (!skip && right && replay_done_q && accepted_q) else $error("a packet leaves without its verdict");
     end
   end
 `endif

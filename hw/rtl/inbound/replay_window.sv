@@ -159,18 +159,16 @@ module replay_window
   // The upper half is the one in the window or one beside it: chosen in the next cycle, by a check that has a number of 64
   // bits.
   low_t high_q, high;
-  logic infers_q, beside, possible;
+  logic infers_q, beside, top_high_ones_q, top_high_zeros_q;
+  // The upper half is one more than that of the edge, or one less.
+  logic beside_q, above_q;
   assign beside = infers_q && one_subspace_q != not_left;
 
   always_comb begin
     high = high_q;
-    possible = 1'b1;
-    if (beside) begin
-      // There is nothing behind the last number, and nothing before the first. What is told of a packet without a number is
-      // its lower half.
-      possible = one_subspace_q ? top_high_q != '1 : top_high_q != '0;
-      high = one_subspace_q ? top_high_q + 1'b1 : top_high_q - low_t'(top_high_q != '0);
-    end
+    // What is told of a packet without a number is its lower half.
+    if (beside && one_subspace_q) high = top_high_q + 1'b1;
+    if (beside && !one_subspace_q) high = top_high_zeros_q ? '0 : top_high_q - 1'b1;
   end
 
   always_ff @(posedge clk_i) begin
@@ -183,57 +181,69 @@ module replay_window
       infers_q <= esn_q;
     end
     top_high_q <= top_high;
+    top_high_ones_q <= top_high == '1;
+    top_high_zeros_q <= top_high == '0;
     one_subspace_q <= one_subspace;
     low_reaches_q <= low_reaches;
     reach_over_q <= reach[LowWidth];
+    if (state_q == Compare) begin
+      beside_q <= beside;
+      above_q <= one_subspace_q;
+      // There is nothing behind the last number, and nothing before the first.
+      possible_q <= !beside || (one_subspace_q ? !top_high_ones_q : !top_high_zeros_q);
+    end
     // From Judge on it is whole.
     sequence_q <= {state_q == Compare ? high : sequence_q[SequenceWidth-1:LowWidth], low_q};
   end
 
   // The verdict
 
-  // How far the number is past the right edge, less one; the complement of that is how far it is short of the edge. Each
-  // half by itself, with its carry: from the lower half one goes into the upper one, which is not added but looked for.
-  low_t ahead_low_q, ahead_high_q;
-  logic low_over_q, high_over_q, zero_q, seen;
+  // How far the number is from the right edge, each half by itself, and whether it is the smaller one; of the upper half,
+  // as if it were the edge's where it is one beside that. What goes from the lower half into the upper one is not taken off
+  // but looked for.
+  low_t apart_low_q, apart_high_q;
+  logic less_low_q, less_high_q, seen;
   // Whether the number's bit is set, by parts of the word.
   logic [Parts-1:0] seen_q;
   index_t next_index_q;
-  logic high_ones, later, left, far, accepted, same_word;
+  logic left, later, far, accepted, same_word;
   logic later_q, far_q, same_word_q, accepted_q;
-  word_t mark;
+  word_t mark_q;
   index_t index;
   place_t place, next_place;
 
   assign index = index_t'(low_q);
   assign place = place_t'(index);
   assign next_place = place_t'(next_index_q);
-  assign mark = word_t'(1) << place;
 
   always_ff @(posedge clk_i) begin
+    if (state_q == Idle) mark_q <= word_t'(1) << place_t'(sequence_i);
     if (state_q == Compare) begin
-      {low_over_q, ahead_low_q} <= {1'b0, low_q} + {1'b0, ~top_low};
-      {high_over_q, ahead_high_q} <= {1'b0, high} + {1'b0, ~top_high};
+      {less_low_q, apart_low_q} <= {1'b0, low_q} - {1'b0, top_low};
+      {less_high_q, apart_high_q} <= {1'b0, high_q} - {1'b0, top_high};
       next_index_q <= index_t'(highest_q) + 1'b1;
-      for (int i = 0; i < int'(Parts); i++) seen_q[i] <= |(word_q[PartWidth*i+:PartWidth] & mark[PartWidth*i+:PartWidth]);
-      zero_q <= {high, low_q} == '0;
-      possible_q <= possible;
+      for (int i = 0; i < int'(Parts); i++) seen_q[i] <= |(word_q[PartWidth*i+:PartWidth] & mark_q[PartWidth*i+:PartWidth]);
     end
   end
 
   assign seen = |seen_q;
-  assign high_ones = ahead_high_q == '1;
-  // Both halves together: the carry out of them, and whether the upper half is all zeros, or all ones.
-  logic upper_zeros, upper_ones;
-  assign later = high_over_q || (high_ones && low_over_q);
-  assign upper_zeros = low_over_q ? high_ones : ahead_high_q == '0;
-  assign upper_ones = low_over_q ? ahead_high_q == {{(LowWidth - 1) {1'b1}}, 1'b0} : high_ones;
-  assign left = !later && !(upper_ones && ahead_low_q[LowWidth-1:WindowBits] == '1);
-  assign far = !upper_zeros || ahead_low_q[LowWidth-1:WindowBits] != '0 || ahead_low_q[WindowBits-1:0] == '1;
+  logic high_same, high_above, high_below, low_same, less, upper_zeros, upper_ones;
+  assign high_same = !beside_q && apart_high_q == '0;
+  assign high_above = beside_q ? above_q : apart_high_q == low_t'(1);
+  assign high_below = beside_q ? !above_q : apart_high_q == '1;
+  assign low_same = apart_low_q == '0;
+  // Both halves together: the number is short of the edge; the upper half is all zeros, or all ones.
+  assign less = beside_q ? !above_q : less_high_q || (high_same && less_low_q);
+  assign later = !less && !(high_same && low_same);
+  assign upper_zeros = less_low_q ? high_above : high_same;
+  assign upper_ones = less_low_q ? high_same : high_below;
+  assign left = less && !(upper_ones && apart_low_q[LowWidth-1:WindowBits] == '1 && apart_low_q[WindowBits-1:0] != '0);
+  assign far = !upper_zeros || apart_low_q[LowWidth-1:WindowBits] != '0;
   // RFC 4303 §3.3.3: the first number is 1; 0 is never sent.
-  assign accepted = possible_q && !zero_q && (later || (!left && !seen));
+  assign accepted = possible_q && sequence_q != '0 && (later || (!left && !seen));
   // The first number that the edge passes over, or reaches, is in the word that it reaches.
-  assign same_word = upper_zeros && ahead_low_q[LowWidth-1:WordBits] == '0 && place >= next_place;
+  assign same_word = upper_zeros && (apart_low_q[LowWidth-1:WordBits] == '0 || apart_low_q == low_t'(WordWidth))
+      && place >= next_place;
 
   always_ff @(posedge clk_i) begin
     if (state_q == Judge) begin
@@ -241,6 +251,34 @@ module replay_window
       far_q <= far;
       same_word_q <= same_word;
     end
+  end
+
+  // What is written: of the word that is held all, or what is below the number behind the edge, or from the new one on, or
+  // nothing; and a mark. It is decided a cycle ahead.
+  logic keep_all_d, keep_all_q, keep_below_d, keep_below_q, keep_above_d, keep_above_q, set_d, set_q;
+  word_t kept;
+  assign kept = {WordWidth{keep_all_q}} | ({WordWidth{keep_below_q}} & ~from_place(next_place))
+      | ({WordWidth{keep_above_q}} & from_place(place));
+  assign write_word_data = (held_q & kept) | ({WordWidth{set_q}} & mark_q);
+
+  always_comb begin
+    {keep_all_d, keep_below_d, keep_above_d, set_d} = '0;
+    unique case (state_d)
+      Act: begin
+        keep_all_d = !later;
+        {keep_below_d, keep_above_d, set_d} = '1;
+      end
+      MoveRest: keep_below_d = 1'b1;
+      MoveLast: begin
+        keep_above_d = !far_q;
+        set_d = 1'b1;
+      end
+      default: ;
+    endcase
+  end
+
+  always_ff @(posedge clk_i) begin
+    {keep_all_q, keep_below_q, keep_above_q, set_q} <= {keep_all_d, keep_below_d, keep_above_d, set_d};
   end
 
   always_comb begin
@@ -255,7 +293,6 @@ module replay_window
     write_highest_data = sequence_q;
     write_word = 1'b0;
     write_slot = slot_q;
-    write_word_data = '0;
     done_d = 1'b0;
     accepted_d = accepted_q;
     moved_d = moved_q;
@@ -305,8 +342,6 @@ module replay_window
           left_d = wrapped(int'(slot_of(index)) + 2 * Words - int'(slot_of(next_index_q)) - 1);
         end
         write_slot = slot_of(index);
-        write_word_data = (held_q & (~from_place(next_place) | from_place(place))) | mark;
-        if (!later_q) write_word_data = held_q | mark;
         if (accepted_q) begin
           write_highest = later_q;
           if (!later_q || same_word_q) begin
@@ -328,7 +363,6 @@ module replay_window
 
       MoveRest: begin
         write_word = 1'b1;
-        write_word_data = held_q & ~from_place(next_place);
         slot_d = wrapped(int'(slot_q) + 1);
         state_d = left_q == '0 ? MoveLastRead : MoveBetween;
       end
@@ -349,7 +383,6 @@ module replay_window
 
       MoveLast: begin
         write_word = 1'b1;
-        write_word_data = (far_q ? '0 : held_q & from_place(place)) | mark;
         done_d = 1'b1;
         state_d = Idle;
       end
