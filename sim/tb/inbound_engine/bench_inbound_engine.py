@@ -918,7 +918,8 @@ async def numbers_are_taken_once(dut: object) -> None:
             await tb.check_usage()
         assert sa.window.highest >> 32 == int(esn) or not esn
         await tb.remove(sa)
-    assert tb.seen[None] > 300 and tb.seen[Reason.REPLAYED] > 400
+    # Accepted, whatever becomes of the content.
+    assert tb.seen[None] + tb.seen[Reason.ECN_NOT_CAPABLE] > 300 and tb.seen[Reason.REPLAYED] > 400, tb.seen
     missed = traffic.missed("inbound.replay")
     assert not missed, missed
 
