@@ -266,6 +266,7 @@ module inbound_verdict_properties
           && dut.sa_q == dut.entry_q.sa && dut.step_q <= 3'd4);
       if (dut.decide_q) decided_at_the_end : assert (packet && dut.step_q == 3'd7 && dut.replay_done_q);
       if (dut.finish_q) finished_at_the_end : assert (command && dut.replay_done_q);
+      if (dut.read_end_q) read_at_the_end : assert (request && dut.replay_done_q);
       if (dut.parts_there_q) parts_are_there : assert (dut.right_valid && dut.content_valid);
       one_is_asked : assert (!(asked_q && replay_valid_o) && (!idle || !(asked_q || replay_valid_o)));
       if (!idle) answer_is_awaited : assert (dut.replay_done_q == !(asked_q || replay_valid_o));

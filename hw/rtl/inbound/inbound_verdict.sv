@@ -113,13 +113,13 @@ module inbound_verdict
   } entry_t;
 
   entry_t entry_d, entry_q;
-  logic entry_offered, entry_valid_q, pop, pop_packet;
+  logic entry_offered, entry_valid_q, queue_room, pop, pop_packet;
   verdict_item_t item;
   logic [CountWidth-1:0] entry_count, icv_count, right_count, content_count;
 
   fifo #(.Width($bits(entry_t)), .Depth(Items)) u_items (
     .clk_i, .rst_ni,
-    .valid_i(item_valid_i), .ready_o(item_room_o), .data_i({item_i, item_sa_i}),
+    .valid_i(item_valid_i), .ready_o(queue_room), .data_i({item_i, item_sa_i}),
     .valid_o(entry_offered), .ready_i(pop || !entry_valid_q), .data_o(entry_d), .count_o(entry_count)
   );
 
@@ -129,6 +129,8 @@ module inbound_verdict
     if (!rst_ni) entry_valid_q <= 1'b0;
     else if (pop || !entry_valid_q) entry_valid_q <= entry_offered;
   end
+  // It counts among the items: there are as many places for all else.
+  assign item_room_o = queue_room && !(entry_valid_q && entry_count == CountWidth'(Items - 1));
   assign item = entry_q.item;
 
   // An ICV is compared when its tag comes: bytes first, then all of them.
@@ -204,6 +206,8 @@ module inbound_verdict
 
   // Memory: read one word after another, written once.
 
+  // No word is read in the cycle in which it is written.
+  (* no_rw_check *)
   word_t mem [NSa * 4];
   word_t word_q, write_data;
   logic read, write;
@@ -338,6 +342,11 @@ module inbound_verdict
     finish_q <= rst_ni && state_q == Command && step_q == 3'd4 && !finish_q && replay_done_q && (key_done_q || key_done_i);
   end
   assign pop = decide_q || finish_q;
+
+  logic read_end_q;
+  always_ff @(posedge clk_i) begin
+    read_end_q <= rst_ni && state_q == Read && step_q == 3'd3 && !read_end_q && replay_done_q;
+  end
   assign pop_packet = decide_q && !skip;
 
   always_comb begin
@@ -381,7 +390,7 @@ module inbound_verdict
 
       Read: begin
         if (step_q == 3'd3) step_d = step_q;
-        if (step_q == 3'd3 && replay_done_q) state_d = Idle;
+        if (read_end_q) state_d = Idle;
       end
     endcase
   end
@@ -451,6 +460,7 @@ module inbound_verdict
       if (tag_valid_i) assert (icv_valid) else $error("a tag without an ICV to compare");
       if (compare2_q) assert (right_room) else $error("no place for what a comparison says");
       if (content_valid_i) assert (content_room) else $error("no place for what is said of a packet");
+      if (read && write) assert ({sa_d, read_word} != {sa_q, write_word}) else $error("a word is read and written at once");
       // The release gate: bytes leave only of a packet whose ICV was right and whose number was new.
       if (decide_q && !bad) assert (!skip && right && replay_done_q && accepted_q) else $error("a packet leaves without its verdict");
     end

@@ -110,7 +110,7 @@ module replay_window
   logic possible_q;
   // The word that a move is at, and how many are to be cleared.
   slot_t slot_q, slot_d, left_q, left_d;
-  logic done_q, done_d, accepted_d, moved_q, moved_d;
+  logic done_q, done_d, moved_q, moved_d;
 
   // Memories
 
@@ -159,7 +159,7 @@ module replay_window
   // The upper half is the one in the window or one beside it: chosen in the next cycle, by a check that has a number of 64
   // bits.
   low_t high_q, high;
-  logic infers_q, beside, top_high_ones_q, top_high_zeros_q;
+  logic infers_q, beside;
   // The upper half is one more than that of the edge, or one less.
   logic beside_q, above_q;
   assign beside = infers_q && one_subspace_q != not_left;
@@ -168,7 +168,7 @@ module replay_window
     high = high_q;
     // What is told of a packet without a number is its lower half.
     if (beside && one_subspace_q) high = top_high_q + 1'b1;
-    if (beside && !one_subspace_q) high = top_high_zeros_q ? '0 : top_high_q - 1'b1;
+    if (beside && !one_subspace_q) high = top_high_q == '0 ? '0 : top_high_q - 1'b1;
   end
 
   always_ff @(posedge clk_i) begin
@@ -181,8 +181,6 @@ module replay_window
       infers_q <= esn_q;
     end
     top_high_q <= top_high;
-    top_high_ones_q <= top_high == '1;
-    top_high_zeros_q <= top_high == '0;
     one_subspace_q <= one_subspace;
     low_reaches_q <= low_reaches;
     reach_over_q <= reach[LowWidth];
@@ -190,7 +188,7 @@ module replay_window
       beside_q <= beside;
       above_q <= one_subspace_q;
       // There is nothing behind the last number, and nothing before the first.
-      possible_q <= !beside || (one_subspace_q ? !top_high_ones_q : !top_high_zeros_q);
+      possible_q <= !beside || (one_subspace_q ? top_high_q != '1 : top_high_q != '0);
     end
     // From Judge on it is whole.
     sequence_q <= {state_q == Compare ? high : sequence_q[SequenceWidth-1:LowWidth], low_q};
@@ -206,9 +204,10 @@ module replay_window
   // Whether the number's bit is set, by parts of the word.
   logic [Parts-1:0] seen_q;
   index_t next_index_q;
-  logic left, later, far, accepted, same_word;
-  logic later_q, far_q, same_word_q, accepted_q;
-  word_t mark_q;
+  logic less, left, later, far, accepted, same_word;
+  // What the judgement is made of, from then until the operation is over.
+  logic less_q, same_q, sent_q, within_q, far_q, same_word_q;
+  word_t mark_q, from_place_q, from_next_q;
   index_t index;
   place_t place, next_place;
 
@@ -227,58 +226,65 @@ module replay_window
   end
 
   assign seen = |seen_q;
-  logic high_same, high_above, high_below, low_same, less, upper_zeros, upper_ones;
+  logic high_same, high_above, high_below, low_same, upper_zeros, upper_ones;
   assign high_same = !beside_q && apart_high_q == '0;
   assign high_above = beside_q ? above_q : apart_high_q == low_t'(1);
   assign high_below = beside_q ? !above_q : apart_high_q == '1;
   assign low_same = apart_low_q == '0;
   // Both halves together: the number is short of the edge; the upper half is all zeros, or all ones.
   assign less = beside_q ? !above_q : less_high_q || (high_same && less_low_q);
-  assign later = !less && !(high_same && low_same);
   assign upper_zeros = less_low_q ? high_above : high_same;
   assign upper_ones = less_low_q ? high_same : high_below;
   assign left = less && !(upper_ones && apart_low_q[LowWidth-1:WindowBits] == '1 && apart_low_q[WindowBits-1:0] != '0);
   assign far = !upper_zeros || apart_low_q[LowWidth-1:WindowBits] != '0;
-  // RFC 4303 §3.3.3: the first number is 1; 0 is never sent.
-  assign accepted = possible_q && sequence_q != '0 && (later || (!left && !seen));
   // The first number that the edge passes over, or reaches, is in the word that it reaches.
   assign same_word = upper_zeros && (apart_low_q[LowWidth-1:WordBits] == '0 || apart_low_q == low_t'(WordWidth))
       && place >= next_place;
 
   always_ff @(posedge clk_i) begin
     if (state_q == Judge) begin
-      later_q <= later;
+      less_q <= less;
+      same_q <= high_same && low_same;
+      // RFC 4303 §3.3.3: the first number is 1; 0 is never sent.
+      sent_q <= possible_q && sequence_q != '0;
+      within_q <= !left && !seen;
       far_q <= far;
       same_word_q <= same_word;
+    end else if (state_q == Clear) begin
+      sent_q <= 1'b1;
+      within_q <= 1'b1;
     end
+    from_place_q <= from_place(place);
+    from_next_q <= from_place(next_place);
   end
 
+  assign later = !less_q && !same_q;
+  assign accepted = sent_q && (later || within_q);
+
   // What is written: of the word that is held all, or what is below the number behind the edge, or from the new one on, or
-  // nothing; and a mark. It is decided a cycle ahead.
-  logic keep_all_d, keep_all_q, keep_below_d, keep_below_q, keep_above_d, keep_above_q, set_d, set_q;
+  // nothing; and a mark. What does not hang on the judgement is decided a cycle ahead.
+  logic act_q, keep_below_d, keep_below_q, keep_above_d, keep_above_q, set_d, set_q, keep_all;
   word_t kept;
-  assign kept = {WordWidth{keep_all_q}} | ({WordWidth{keep_below_q}} & ~from_place(next_place))
-      | ({WordWidth{keep_above_q}} & from_place(place));
+  assign keep_all = act_q && !later;
+  assign kept = {WordWidth{keep_all}} | ({WordWidth{keep_below_q}} & ~from_next_q)
+      | ({WordWidth{keep_above_q}} & from_place_q);
   assign write_word_data = (held_q & kept) | ({WordWidth{set_q}} & mark_q);
 
   always_comb begin
-    {keep_all_d, keep_below_d, keep_above_d, set_d} = '0;
-    unique case (state_d)
-      Act: begin
-        keep_all_d = !later;
-        {keep_below_d, keep_above_d, set_d} = '1;
-      end
-      MoveRest: keep_below_d = 1'b1;
-      MoveLast: begin
-        keep_above_d = !far_q;
-        set_d = 1'b1;
-      end
+    {keep_below_d, keep_above_d, set_d} = '0;
+    unique case (state_q)
+      Judge: {keep_below_d, keep_above_d, set_d} = '1;
+      Act: set_d = Words == 1;
+      MoveHold: keep_below_d = 1'b1;
+      MoveBetween: set_d = left_q == slot_t'(1);
+      MoveLastHold: {keep_above_d, set_d} = '1;
       default: ;
     endcase
   end
 
   always_ff @(posedge clk_i) begin
-    {keep_all_q, keep_below_q, keep_above_q, set_q} <= {keep_all_d, keep_below_d, keep_above_d, set_d};
+    act_q <= state_q == Judge;
+    {keep_below_q, keep_above_q, set_q} <= {keep_below_d, keep_above_d, set_d};
   end
 
   always_comb begin
@@ -294,7 +300,6 @@ module replay_window
     write_word = 1'b0;
     write_slot = slot_q;
     done_d = 1'b0;
-    accepted_d = accepted_q;
     moved_d = moved_q;
 
     unique case (state_q)
@@ -319,7 +324,6 @@ module replay_window
       Compare: state_d = Judge;
 
       Judge: begin
-        accepted_d = accepted;
         moved_d = 1'b0;
         if (op_q == ReplayUpdate) begin
           state_d = Act;
@@ -332,7 +336,7 @@ module replay_window
       Act: begin
         state_d = Idle;
         done_d = 1'b1;
-        moved_d = accepted_q && later_q;
+        moved_d = accepted && later;
         if (far_q) begin
           // Nothing of what was seen is in the window now: clear all, ending with the new word.
           slot_d = wrapped(int'(slot_of(index)) + 1);
@@ -342,9 +346,9 @@ module replay_window
           left_d = wrapped(int'(slot_of(index)) + 2 * Words - int'(slot_of(next_index_q)) - 1);
         end
         write_slot = slot_of(index);
-        if (accepted_q) begin
-          write_highest = later_q;
-          if (!later_q || same_word_q) begin
+        if (accepted) begin
+          write_highest = later;
+          if (!later || same_word_q) begin
             write_word = 1'b1;
           end else begin
             done_d = 1'b0;
@@ -395,7 +399,6 @@ module replay_window
         left_d = left_q - 1'b1;
         if (left_q == '0) begin
           done_d = 1'b1;
-          accepted_d = 1'b1;
           state_d = Idle;
         end
       end
@@ -407,7 +410,6 @@ module replay_window
   always_ff @(posedge clk_i) begin
     slot_q <= slot_d;
     left_q <= left_d;
-    accepted_q <= accepted_d;
     moved_q <= moved_d;
     if (state_q == Idle) begin
       op_q <= op_i;
@@ -425,7 +427,7 @@ module replay_window
 
   assign ready_o = state_q == Idle;
   assign done_o = done_q;
-  assign accepted_o = accepted_q;
+  assign accepted_o = accepted;
   assign sequence_o = sequence_q;
   assign highest_o = moved_q ? sequence_q : highest_q;
 
