@@ -242,8 +242,8 @@ module inbound_verdict_properties
       if (descriptor_valid_o) descriptors_are_packets : assert (descriptors_q != items_q && descriptors_q != tags_q
           && descriptors_q != contents_q);
       // State.
-      queues_are_right : assert (
-          queue_is_right(32'(dut.u_items.read_q), 32'(dut.u_items.write_q), 32'(dut.entry_count))
+      queues_are_right : assert (entries <= Items
+          && queue_is_right(32'(dut.u_items.read_q), 32'(dut.u_items.write_q), 32'(dut.entry_count))
           && queue_is_right(32'(dut.u_icvs.read_q), 32'(dut.u_icvs.write_q), 32'(dut.icv_count))
           && queue_is_right(32'(dut.u_rights.read_q), 32'(dut.u_rights.write_q), 32'(dut.right_count))
           && queue_is_right(32'(dut.u_contents.read_q), 32'(dut.u_contents.write_q), 32'(dut.content_count)));
