@@ -265,7 +265,7 @@ module inbound_fetch_properties
         if (state inside {3'd2, 3'd3, 3'd6}) form_is_kept : assert (dut.form_q == form_q
             && dut.body_q == body_length);
         if (state == 3'd3) judged_by_step : assert (form_q.valid && dut.salt_q == id_q.salt && !answered_q
-            && dut.present_q == present
+            && dut.present == present
             && dut.malformed_q == (body_length[16] || body_length[15:0] == '0 || body_length[1:0] != '0));
         if (state != 3'd6) not_decided : assert (dut.kind_q == ItemPacket && !dut.has_sa_q
             && dut.sequence_q == 64'(item_q.sequence_low));

@@ -188,17 +188,22 @@ module inbound_verdict_properties
     verdict_item_t      item;
     logic [SaWidth-1:0] sa;
   } entry_t;
-  entry_t [Items-1:0] entry;
+  // The one whose turn it is is in registers.
+  entry_t [Items:0] entry;
+  logic [31:0] entries;
+  entry_t [Items-1:0] queued;
   for (genvar i = 0; i < int'(Items); i++) begin : gen_entry
-    assign entry[i] = dut.u_items.mem[at(32'(dut.u_items.read_q), i)];
+    assign queued[i] = dut.u_items.mem[at(32'(dut.u_items.read_q), i)];
   end
+  assign entry = dut.entry_valid_q ? {queued, dut.entry_q} : {dut.entry_q, queued};
+  assign entries = 32'(dut.entry_count) + 32'(dut.entry_valid_q);
 
   always_comb begin
     packets = '0;
     item_there = 1'b0;
     kinds_hold = 1'b1;
-    for (int i = 0; i < int'(Items); i++) begin
-      if (i < int'(dut.entry_count)) begin
+    for (int i = 0; i <= int'(Items); i++) begin
+      if (i < int'(entries)) begin
         if (!(entry[i].item.kind inside {ItemPacket, ItemCommand, ItemSkip})) kinds_hold = 1'b0;
         if (entry[i].item.kind == ItemPacket) begin
           if (packets == place && entry[i] == {item_q, sa_q}) item_there = 1'b1;
@@ -237,8 +242,8 @@ module inbound_verdict_properties
       if (descriptor_valid_o) descriptors_are_packets : assert (descriptors_q != items_q && descriptors_q != tags_q
           && descriptors_q != contents_q);
       // State.
-      queues_are_right : assert (
-          queue_is_right(32'(dut.u_items.read_q), 32'(dut.u_items.write_q), 32'(dut.entry_count))
+      queues_are_right : assert (entries <= Items
+          && queue_is_right(32'(dut.u_items.read_q), 32'(dut.u_items.write_q), 32'(dut.entry_count))
           && queue_is_right(32'(dut.u_icvs.read_q), 32'(dut.u_icvs.write_q), 32'(dut.icv_count))
           && queue_is_right(32'(dut.u_rights.read_q), 32'(dut.u_rights.write_q), 32'(dut.right_count))
           && queue_is_right(32'(dut.u_contents.read_q), 32'(dut.u_contents.write_q), 32'(dut.content_count)));
@@ -255,19 +260,23 @@ module inbound_verdict_properties
           dut.u_rights.mem[at(32'(dut.u_rights.read_q), 32'(place))] == genuine);
       if (place < contents) content_is_queued : assert (
           dut.u_contents.mem[at(32'(dut.u_contents.read_q), 32'(place))] == content_q);
-      if (packet) packet_is_there : assert (dut.entry_valid && dut.item.kind != ItemCommand
-          && (dut.item.kind == ItemSkip || (dut.right_valid && dut.content_valid)) && dut.sa_q == dut.entry.sa);
-      if (command) command_is_there : assert (dut.entry_valid && dut.item.kind == ItemCommand
-          && dut.sa_q == dut.entry.sa && dut.step_q <= 3'd4);
+      if (packet) packet_is_there : assert (dut.entry_valid_q && dut.item.kind != ItemCommand
+          && (dut.item.kind == ItemSkip || (dut.right_valid && dut.content_valid && dut.right_q == dut.right)) && dut.sa_q == dut.entry_q.sa);
+      if (command) command_is_there : assert (dut.entry_valid_q && dut.item.kind == ItemCommand
+          && dut.sa_q == dut.entry_q.sa && dut.step_q <= 3'd4);
+      if (dut.decide_q) decided_at_the_end : assert (packet && dut.step_q == 3'd7 && dut.replay_done_q);
+      if (dut.finish_q) finished_at_the_end : assert (command && dut.replay_done_q);
+      if (dut.read_end_q) read_at_the_end : assert (request && dut.replay_done_q);
+      if (dut.parts_there_q) parts_are_there : assert (dut.right_valid && dut.content_valid);
       one_is_asked : assert (!(asked_q && replay_valid_o) && (!idle || !(asked_q || replay_valid_o)));
       if (!idle) answer_is_awaited : assert (dut.replay_done_q == !(asked_q || replay_valid_o));
       if (packet && !verified) nothing_is_asked : assert (!asked_q && !replay_valid_o && !answered_q);
       if (command || request) asked_of_others : assert (
           (!asked_q || op_q != ReplayUpdate) && (!replay_valid_o || replay_op_o != ReplayUpdate));
       if (verified) asked_of_it : assert ((answered_q == dut.replay_done_q)
-          && (!replay_valid_o || (replay_op_o == ReplayUpdate && replay_sa_o == dut.entry.sa
+          && (!replay_valid_o || (replay_op_o == ReplayUpdate && replay_sa_o == dut.entry_q.sa
               && replay_sequence_o == dut.item.sequence_number))
-          && (!(asked_q || answered_q) || (op_q == ReplayUpdate && op_sa_q == dut.entry.sa
+          && (!(asked_q || answered_q) || (op_q == ReplayUpdate && op_sa_q == dut.entry_q.sa
               && op_sequence_q == dut.item.sequence_number))
           && (!answered_q || accepted_q == dut.accepted_q));
       if (idle) idle_is_unanswered : assert (!answered_q || descriptor_valid_o || drop_valid_o

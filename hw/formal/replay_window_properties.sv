@@ -139,7 +139,7 @@ module replay_window_properties
   always_comb begin
     if (started_q && rst_ni) begin
       if (done_o) answers_are_asked_for : assert (busy_q);
-      if (busy_q) answers_come : assert (32'(age_q) <= Words + 7);
+      if (busy_q) answers_come : assert (32'(age_q) <= Words + 8);
       if (update && accepted_o && is_watched) at_most_once : assert (!seen_q);
       if (judged && accepted_o) never_left_of_the_window : assert (!left && exists);
       if (mine && live_q && op_q != ReplayClear) edge_never_back : assert (highest_o >= edge_q);

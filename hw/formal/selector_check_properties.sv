@@ -82,7 +82,7 @@ module selector_check_properties
     // Of those that were compared and counted in by now, and of all.
     logic counted;
     assign mine = i >= int'(first_q) && i < int'(first_q) + int'(count_q);
-    assign counted = mine && int'(age_q) >= i - int'(first_q) + 3;
+    assign counted = mine && int'(age_q) >= i - int'(first_q) + 4;
     assign hits = counted && is_inside(dut.mem[i], flow_q);
     assign is_local[i] = hits && !dut.mem[i].remote;
     assign is_remote[i] = hits && dut.mem[i].remote;
@@ -101,12 +101,13 @@ module selector_check_properties
       // State.
       busy_until_done : assert (ready_o == (!busy_q || done_o));
       if (busy_q) request_in_pool : assert (32'(first_q) + count <= NSelectors && count <= MaxPerSa);
-      if (ready_o) rest_is_empty : assert (!dut.read_valid_q && !dut.read_end_q && !dut.compared_valid_q
-          && !dut.compared_end_q);
+      if (ready_o) rest_is_empty : assert (!dut.read_valid_q && !dut.read_end_q && !dut.held_valid_q
+          && !dut.held_end_q && !dut.compared_valid_q);
       if (busy_q && !done_o) begin
         stages : assert (32'(dut.left_q) == (age < count ? count - age : '0) && dut.flow_q == flow_q
             && dut.read_valid_q == (age >= 1 && age <= count) && dut.read_end_q == (age == count + 1)
-            && dut.compared_valid_q == (age >= 2 && age <= count + 1) && dut.compared_end_q == (age == count + 2)
+            && dut.held_valid_q == (age >= 2 && age <= count + 1) && dut.held_end_q == (age == count + 2)
+            && dut.compared_valid_q == (age >= 3 && age <= count + 2)
             && (age >= count || dut.index_q == first_q + IndexWidth'(age)));
         counted_so_far : assert (dut.local_inside_q == |is_local && dut.remote_inside_q == |is_remote);
       end

@@ -199,18 +199,19 @@ module spi_lookup_properties
       // A scan: read so far, compared so far.
       if (scan && dut.step_q != '0) word_of_scan : assert (dut.entry_q == dut.mem[scanned_place]
           && dut.last_place_q == scanned_place);
-      if (scan && dut.step_q != '0) nest_is_compared : assert ((dut.nest_differences_q == '0)
-          == (dut.nest_q.key == dut.key_q));
+      if ((scan && dut.step_q != '0) || settle || act) nest_is_compared : assert ((dut.nest_differences_q == '0)
+          == (dut.nest_q.key == dut.key_q) && (dut.step_q == 3'd1 || dut.nest_same_q == (dut.nest_q.key == dut.key_q)));
       if ((scan && dut.step_q >= 3'd2) || settle) place_is_compared : assert (dut.compared_place_q == compared_place
           && dut.compared_valid_q == dut.mem[compared_place].valid && dut.compared_sa_q == dut.mem[compared_place].sa
           && (dut.differences_q == '0) == (dut.mem[compared_place].key == dut.key_q));
       if ((scan || settle || act) && dut.room_q) room_is_empty : assert (!dut.mem[dut.room_place_q].valid && room_is_its_own);
-      if (((scan && dut.step_q >= 3'd2) || settle || act) && dut.purpose_q != 2'd2) begin
+      if (((scan && dut.step_q >= 3'd3) || settle || act) && dut.purpose_q != 2'd2) begin
         if (dut.hit_q && !nest_hit) hit_is_the_key : assert (dut.mem[dut.hit_place_q].valid
             && dut.mem[dut.hit_place_q].key == dut.key_q);
         if (dut.key_q == watched_i) hit_so_far : assert (dut.hit_q == (in_nest || |(in_place & told))
             && (!dut.hit_q || dut.hit_sa_q == installed_sa_d));
       end
+      restless_until_steps : assert (dut.restless_q == (dut.nest_q.valid && 32'(dut.pushes_q) < MaxSteps));
       narrow_inside : assert ((!dut.nest_q.valid || narrow(dut.nest_q.key)) && all_narrow);
       states : assert (state <= 3'd5);
       if (emptying) emptied_so_far : assert (still_there == '0 && !dut.nest_q.valid && !installed_q && !changing_q

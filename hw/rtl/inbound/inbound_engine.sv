@@ -211,7 +211,7 @@ module inbound_engine
     .answer_valid_o,
     .answer_o,
     .item_valid_o(found_valid),
-    .item_ready_i(found_ready),
+    .item_room_i(found_ready),
     .item_kind_o(found_kind),
     .item_sa_o(found_sa),
     .item_o(found),
@@ -306,7 +306,7 @@ module inbound_engine
   logic slot_valid, slot_ready;
   slot_t slot;
   logic [SaWidth-1:0] slot_sa;
-  logic item_valid, item_room, plan_valid, part_valid, part_ready, icv_valid;
+  logic item_valid, item_room, plan_valid, part_valid, part_room, icv_valid;
   verdict_item_t item;
   logic [SaWidth-1:0] item_sa;
   text_plan_t plan;
@@ -348,7 +348,7 @@ module inbound_engine
     .plan_valid_o(plan_valid),
     .plan_o(plan),
     .part_valid_o(part_valid),
-    .part_ready_i(part_ready),
+    .part_room_i(part_room),
     .part_o(part),
     .icv_valid_o(icv_valid),
     .icv_o(icv)
@@ -412,7 +412,7 @@ module inbound_engine
     .plan_valid_i(plan_valid),
     .plan_i(plan),
     .part_valid_i(part_valid),
-    .part_ready_o(part_ready),
+    .part_room_o(part_room),
     .part_i(part),
     .text_valid_i(text_valid),
     .text_i(text),
@@ -503,14 +503,6 @@ module inbound_engine
     .read_usage_o
   );
 
-  // The next packet looks at what room there is later than in the cycle behind this one.
-  logic reserve_q;
-  logic [RoomWidth-1:0] reserve_beats_q;
-  always_ff @(posedge clk_i) begin
-    reserve_q <= rst_ni && reserve;
-    reserve_beats_q <= reserve_beats;
-  end
-
   packet_buffer #(
     .Bytes(ReleaseBytes),
     .Descriptors(ReleaseDescriptors),
@@ -518,8 +510,8 @@ module inbound_engine
   ) u_release (
     .clk_i,
     .rst_ni,
-    .reserve_i(reserve_q),
-    .reserve_beats_i(reserve_beats_q),
+    .reserve_i(reserve),
+    .reserve_beats_i(reserve_beats),
     .free_beats_o(room),
     .write_valid_i(write_valid),
     .write_data_i(write_data),

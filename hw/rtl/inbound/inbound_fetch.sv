@@ -1,6 +1,6 @@
 // The inbound SAs: whether a packet may be opened at all, and what for that is to be known of its SA (RFC 4303 §3.4.3).
 //
-// An SA's two words are read one after another, and the replay window is asked meanwhile: seven cycles a packet, two more
+// An SA's two words are read one after another, and the replay window is asked meanwhile: seven cycles a packet, three more
 // if the window is busy. The order of what is dropped: no such SA (also if its packet came in UDP on another port than the
 // SA's), then replayed, then malformed. Only the verdict on the ICV moves a window, so each of these may be a forgery.
 //
@@ -101,7 +101,11 @@ module inbound_fetch
   inbound_id_t id;
   logic [31:0] salt_q;
   logic [63:0] sequence_q, sequence_d;
-  logic present_q, malformed_q, has_sa_q, has_sa_d;
+  logic malformed_q, has_sa_q, has_sa_d;
+  // The packet is of the SA that its SPI was found for: by parts, since what memory gives is late.
+  logic present, port_right_q;
+  logic [7:0] spi_right_q;
+  assign present = port_right_q && (&spi_right_q);
   logic [16:0] body_q;
   assign id = word_q;
 
@@ -170,7 +174,7 @@ module inbound_fetch
       Wait: begin
         if (check_done_i) begin
           state_d = Out;
-          if (!present_q) begin
+          if (!present) begin
             kind_d = ItemSkip;
             reason_d = ReasonUnknownSpi;
           end else begin
@@ -221,7 +225,8 @@ module inbound_fetch
     if (state_q == Check) begin
       salt_q <= id.salt;
       // A table entry that is older than the SA here finds it under another SPI.
-      present_q <= (!item_q.udp || item_q.destination_port == form_q.udp_port) && item_q.spi == id.spi;
+      port_right_q <= !item_q.udp || item_q.destination_port == form_q.udp_port;
+      for (int i = 0; i < 8; i++) spi_right_q[i] <= item_q.spi[4*i+:4] == id.spi[4*i+:4];
       // RFC 4303 §2.4: text and trailer end with a word.
       malformed_q <= body_q[16] || body_q[15:0] == '0 || body_q[1:0] != '0;
     end

@@ -76,13 +76,14 @@ module inbound_inspect
 
   // Idle: how long the payload is, and what it is said to be.
 
-  logic tunnel;
+  logic tunnel_q;
   logic [16:0] payload_q;  // negative if the pad length counts more than there is
-  logic dummy_q, is_v4_q, is_v6_q, walked_q, fragment_q, misplaced_q;
-  assign tunnel = !plan.transport;
+  logic dummy_q, is_v4_q, is_v6_q, walked_q, fragment_q, misplaced_q, icmp_q;
 
   always_ff @(posedge clk_i) begin
     if (state_q == Idle) begin
+      tunnel_q <= !plan.transport;
+      icmp_q <= opened_i.next_header inside {Icmp, Icmpv6};
       payload_q <= {1'b0, plan.body} - 17'd2 - {9'd0, opened_i.pad_length};
       dummy_q <= opened_i.next_header == NoNextHeader;
       is_v4_q <= opened_i.next_header == Ipv4;
@@ -116,15 +117,15 @@ module inbound_inspect
     if (state_q == Place) begin
       long_q <= {1'b0, inner.total_length} > payload_q;
       many_q <= {1'b0, plan.headers} + {1'b0, inner.headers} > {1'b0, MostHeaders};
-      later_q <= inner.later_fragment && (tunnel || walked_q);
-      bytes_q <= tunnel ? inner.total_length : plan.kept + payload_q[15:0];
-      if (tunnel) room_q <= {1'b0, inner.total_length} - {1'b0, inner.upper_at};
+      later_q <= inner.later_fragment && (tunnel_q || walked_q);
+      bytes_q <= tunnel_q ? inner.total_length : plan.kept + payload_q[15:0];
+      if (tunnel_q) room_q <= {1'b0, inner.total_length} - {1'b0, inner.upper_at};
       else room_q <= payload_q - {1'b0, walked_q ? inner.upper_at : 16'd0};
       flow_q.has_ports <= 1'b0;
-      flow_q.v6 <= tunnel ? inner.v6 : plan.v6;
-      flow_q.local_address <= tunnel ? inner.destination : outer_destination;
-      flow_q.remote_address <= tunnel ? inner.source : outer_source;
-      if (tunnel || walked_q) begin
+      flow_q.v6 <= tunnel_q ? inner.v6 : plan.v6;
+      flow_q.local_address <= tunnel_q ? inner.destination : outer_destination;
+      flow_q.remote_address <= tunnel_q ? inner.source : outer_source;
+      if (tunnel_q || walked_q) begin
         flow_q.protocol <= inner.protocol;
         flow_q.local_port <= inner.destination_port;
         flow_q.remote_port <= inner.source_port;
@@ -132,7 +133,7 @@ module inbound_inspect
         flow_q.protocol <= fragment_q ? opened_i.text[7:0] : opened_i.next_header;
         flow_q.remote_port <= sent16(opened_i.text[15:0]);
         // Type and code stand for both ends (RFC 7296 §3.13.1).
-        if (opened_i.next_header inside {Icmp, Icmpv6}) flow_q.local_port <= sent16(opened_i.text[15:0]);
+        if (icmp_q) flow_q.local_port <= sent16(opened_i.text[15:0]);
         else flow_q.local_port <= sent16(opened_i.text[31:16]);
       end
     end
@@ -146,7 +147,7 @@ module inbound_inspect
     flow.has_ports = 1'b0;
     if (flow_q.protocol inside {Tcp, Udp, Dccp, Sctp, UdpLite}) flow.has_ports = room_q >= 17'd4;
     if (flow_q.protocol inside {Icmp, Icmpv6}) flow.has_ports = room_q >= 17'd2;
-    if (later_q || (fragment_q && !tunnel) || room_q[16]) flow.has_ports = 1'b0;
+    if (later_q || (fragment_q && !tunnel_q) || room_q[16]) flow.has_ports = 1'b0;
   end
 
   // It stays until the next one asks.
@@ -190,9 +191,10 @@ module inbound_inspect
   end
   assign ecn_change = ecn != inner.ecn;
 
-  // IPv4's checksum follows (RFC 1624 §3, equation 3), a term each cycle.
+  // IPv4's checksum follows (RFC 1624 §3, equation 3), a term each cycle, chosen in the cycle before.
 
   logic [18:0] sum_q;
+  logic [15:0] term_q;
   logic [15:0] checksum, old_sum, old_length, old_protocol;
   assign checksum = sent16(~sum_q[15:0]);
   // Taken away is what is complemented.
@@ -201,13 +203,18 @@ module inbound_inspect
   assign old_protocol = {8'hff, ~opened_i.first[79:72]};
 
   always_ff @(posedge clk_i) begin
+    // The length's old value and the protocol's, and the new ones. A term is right when what it is made of is there: the
+    // length is in the third step.
+    unique case (step_q)
+      3'd0: term_q <= tunnel_q ? ecn_delta : old_length;
+      3'd1: term_q <= tunnel_q ? '0 : old_protocol;
+      3'd2: term_q <= tunnel_q ? '0 : bytes_q;
+      3'd3: term_q <= tunnel_q ? '0 : 16'(opened_i.next_header);
+      default: ;
+    endcase
     unique case (step_q)
       3'd0: sum_q <= 19'(old_sum);
-      // The length's old value and the protocol's, and the new ones.
-      3'd1: sum_q <= sum_q + (tunnel ? 19'(ecn_delta) : 19'(old_length));
-      3'd2: if (!tunnel) sum_q <= sum_q + 19'(old_protocol);
-      3'd3: if (!tunnel) sum_q <= sum_q + 19'(bytes_q);
-      3'd4: if (!tunnel) sum_q <= sum_q + 19'(opened_i.next_header);
+      3'd1, 3'd2, 3'd3, 3'd4: sum_q <= sum_q + 19'(term_q);
       3'd5, 3'd6: sum_q <= 19'(sum_q[15:0]) + 19'(sum_q[18:16]);
       default: ;
     endcase
@@ -227,10 +234,10 @@ module inbound_inspect
     endcase
   end
 
-  // What is said
+  // What is said: all but the selectors a cycle earlier.
 
-  logic bad;
-  reason_e reason;
+  logic bad, bad_q;
+  reason_e reason, reason_q;
   always_comb begin
     bad = 1'b1;
     reason = ReasonMalformedEsp;
@@ -238,17 +245,15 @@ module inbound_inspect
       reason = ReasonMalformedEsp;
     end else if (dummy_q) begin
       reason = ReasonDummy;
-    end else if (!opened_i.padding_right || (tunnel && !is_v4_q && !is_v6_q)) begin
+    end else if (!opened_i.padding_right || (tunnel_q && !is_v4_q && !is_v6_q)) begin
       reason = ReasonMalformedEsp;
-    end else if (tunnel && (long_q || inner.malformed || inner.v6 != is_v6_q)) begin
+    end else if (tunnel_q && (long_q || inner.malformed || inner.v6 != is_v6_q)) begin
       reason = ReasonMalformedIp;
-    end else if (!tunnel && (misplaced_q || (walked_q && (inner.malformed || room_q[16] || many_q))
+    end else if (!tunnel_q && (misplaced_q || (walked_q && (inner.malformed || room_q[16] || many_q))
         || (fragment_q && room_q < 17'd8))) begin
       reason = ReasonMalformedIp;
-    end else if (tunnel && ecn_drop) begin
+    end else if (tunnel_q && ecn_drop) begin
       reason = ReasonEcnNotCapable;
-    end else if (!inside_all) begin
-      reason = ReasonSelectorMismatch;
     end else begin
       bad = 1'b0;
     end
@@ -259,7 +264,7 @@ module inbound_inspect
   beat_t first;
   always_comb begin
     first = opened_i.first;
-    if (tunnel) begin
+    if (tunnel_q) begin
       if (inner.v6) first[13:12] = ecn;
       else first[9:8] = ecn;
     end else if (plan.v6) begin
@@ -268,21 +273,22 @@ module inbound_inspect
       first[31:16] = sent16(bytes_q);
       first[79:72] = opened_i.next_header;
     end
-    if (!(tunnel ? inner.v6 : plan.v6)) first[95:80] = checksum;
+    if (!(tunnel_q ? inner.v6 : plan.v6)) first[95:80] = checksum;
   end
 
   always_ff @(posedge clk_i) begin
+    bad_q <= bad;
+    reason_q <= reason;
     content_o <= '{
-      bad: bad,
-      reason: reason,
+      bad: bad_q || !inside_all,
+      reason: bad_q ? reason_q : ReasonSelectorMismatch,
       bytes: bytes_q,
-      first_valid: !tunnel || ecn_change,
+      first_valid: !tunnel_q || ecn_change,
       first: first,
-      patch_valid: !tunnel && plan.v6,
+      patch_valid: !tunnel_q && plan.v6,
       patch_at: plan.protocol_at,
       patch: opened_i.next_header
     };
-    // A term is right when what it is made of is there: the length is in the fourth step.
     if (state_q == Idle) step_q <= '0;
     else if (step_q != 3'd7) step_q <= step_q + 1'b1;
     if (!rst_ni) begin

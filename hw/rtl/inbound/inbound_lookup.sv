@@ -44,8 +44,9 @@ module inbound_lookup
   output spi_answer_e           answer_o,
 
   // What goes on, in order. A packet to skip has a reason; its SPI and number are zero if it is no ESP.
+  // One that has room for it keeps that until it comes, and has none in the cycle behind.
   output logic                  item_valid_o,
-  input  logic                  item_ready_i,
+  input  logic                  item_room_i,
   output item_kind_e            item_kind_o,
   output logic [SaWidth-1:0]    item_sa_o,
   output received_t             item_o,
@@ -67,33 +68,38 @@ module inbound_lookup
   state_e state_q, state_d;
 
   logic command_busy_q;
-  logic take, take_command, take_packet;
+  // An item leaves in this cycle; the next one is taken, with as many registers.
+  logic give_q, give_d, take_q, take_command, take_packet;
   logic lookup_ready, found_valid, found;
   logic [SaWidth-1:0] found_sa;
   spi_key_t key_q;
+  logic has_esp_q;
 
-  // The next one is taken when the one before leaves.
-  assign take = state_q == Empty || (state_q == Give && item_ready_i);
-  assign take_command = take && command_valid_i && !command_busy_q;
-  assign take_packet = take && packet_valid_i && !take_command;
-  assign command_ready_o = take && !command_busy_q;
-  assign packet_ready_o = take && !(command_valid_i && !command_busy_q);
+  // The next one is taken when the one before leaves, which is known a cycle ahead.
+  assign take_command = take_q && command_valid_i && !command_busy_q;
+  assign take_packet = take_q && packet_valid_i && !take_command;
+  assign command_ready_o = take_q && !command_busy_q;
+  assign packet_ready_o = take_q && !(command_valid_i && !command_busy_q);
+  assign give_d = item_room_i && ((state_q == Wait && found_valid) || (state_q == Give && !give_q));
 
   always_comb begin
     state_d = state_q;
     unique case (state_q)
-      Ask: if (lookup_ready) state_d = Wait;
+      Ask: begin
+        if (!has_esp_q) state_d = Give;
+        else if (lookup_ready) state_d = Wait;
+      end
       Wait: if (found_valid) state_d = Give;
       default: begin
-        if (take) state_d = Empty;
+        if (take_q) state_d = Empty;
         if (take_command) state_d = Give;
-        if (take_packet) state_d = packet_header_i.has_esp ? Ask : Give;
+        if (take_packet) state_d = Ask;
       end
     endcase
   end
 
   always_ff @(posedge clk_i) begin
-    if (take) begin
+    if (take_q) begin
       item_sa_o <= command_sa_i;
       item_o <= '{
         v6: packet_header_i.v6,
@@ -113,6 +119,7 @@ module inbound_lookup
       // RFC 4303 §3.4.1: what ESP receives was reassembled.
       item_reason_o <= packet_header_i.fragment ? ReasonEspFragment : ReasonMalformedEsp;
       item_kind_o <= take_command ? ItemCommand : ItemSkip;
+      has_esp_q <= packet_header_i.has_esp;
       key_q <= '{
         v6: packet_header_i.v6,
         destination: packet_header_i.destination,
@@ -126,22 +133,26 @@ module inbound_lookup
     end
     if (!rst_ni) begin
       state_q <= Empty;
+      give_q <= 1'b0;
+      take_q <= 1'b1;
       command_busy_q <= 1'b0;
     end else begin
       state_q <= state_d;
+      give_q <= give_d;
+      take_q <= give_d || (take_q && !take_command && !take_packet);
       if (take_command) command_busy_q <= 1'b1;
       else if (command_done_i) command_busy_q <= 1'b0;
     end
   end
 
-  assign item_valid_o = state_q == Give;
+  assign item_valid_o = give_q;
 
   spi_lookup #(
     .NSa(NSa)
   ) u_table (
     .clk_i,
     .rst_ni,
-    .lookup_valid_i(state_q == Ask),
+    .lookup_valid_i(state_q == Ask && has_esp_q),
     .lookup_ready_o(lookup_ready),
     .lookup_key_i  (key_q),
     .found_valid_o (found_valid),

@@ -25,7 +25,7 @@ module inbound_stream
   input  logic                  clk_i,
   input  logic                  rst_ni,
 
-  // From inbound_fetch.
+  // From inbound_fetch. A job is taken a cycle after it is begun, or later.
   input  logic                  job_valid_i,
   output logic                  job_ready_o,
   input  item_kind_e            job_kind_i,
@@ -56,16 +56,17 @@ module inbound_stream
   output slot_t                 slot_o,
   output logic [SaWidth-1:0]    slot_sa_o,
 
-  // Each item, when it is begun; and each packet, for those who take its text.
+  // Each item, in the cycle behind the one in which it is begun; and each packet, for those who take its text.
   output logic                  item_valid_o,
   input  logic                  item_room_i,
   output verdict_item_t         item_o,
   output logic [SaWidth-1:0]    item_sa_o,
   output logic                  plan_valid_o,
   output text_plan_t            plan_o,
-  // The kept header, a beat at a time; what is behind its end is anything.
+  // The kept header, a beat at a time; what is behind its end is anything. Four more may come when there is no more room
+  // to be had: those that are under way.
   output logic                  part_valid_o,
-  input  logic                  part_ready_i,
+  input  logic                  part_room_i,
   output beat_t                 part_o,
   // The ICV of each packet, when its Last slot is made.
   output logic                  icv_valid_o,
@@ -92,35 +93,31 @@ module inbound_stream
   } state_e;
   state_e state_q, state_d;
 
-  // All stages move on together, when the last of them can.
-  logic move, slot_moves;
+  // All stages move on together, when a slot is taken: that is known from a register, and so are all that is begun and read.
+  logic move;
+  assign move = slot_ready_i;
 
-  // The packet under way.
-  inbound_job_t job_q;
-  logic [SaWidth-1:0] sa_q;
+  // The packet that is being read.
   logic [PlaceWidth-1:0] place_q, place_d, begun_esp_place_q;
   logic [BeatsWidth-1:0] beats_q;
   length_t kept_left_q, kept_left_d, body_left_q, body_left_d;
   // Beats of ESP that are still to be read.
   logic [12:0] esp_left_q, esp_left_d;
-  logic [1:0] shift;
-  assign shift = job_q.esp_begin[3:2];
+  // It does not begin with a beat.
+  logic begun_primes_q;
 
-  // What is made of a job before it is begun has registers: it is there when the job was offered for two cycles.
-  logic [1:0] settled_q;
-  logic fits_q, keeps_q;
+  // What is made of a job before it is begun has registers: it is there when the job was offered for two cycles. Then one of
+  // the three says what is due.
+  logic settled_q, packet_due_q, skip_due_q, key_due_q;
+  logic keeps_q, primes_q;
   logic [11:0] out_beats_q;
   logic [12:0] esp_beats_q;
   logic [PlaceWidth-1:0] esp_place_q;
 
-  logic begin_packet, begin_skip, begin_key;
-  // What is under way is described by registers that the next packet takes over: so its last operation has to move too. That
-  // is no part, which would have to wait.
-  logic free;
-  assign free = state_q == Idle && slot_moves && settled_q[1] && item_room_i;
-  assign begin_packet = free && job_kind_i == ItemPacket && fits_q;
-  assign begin_skip = free && job_kind_i == ItemSkip;
-  assign begin_key = free && job_kind_i == ItemCommand;
+  // It is begun, told of in the next cycle, and taken when the stages behind move on the next time.
+  logic begins, begun_q, told_q, told_packet_q, told_skip_q, offered;
+  assign begins = move && state_q == Idle && !begun_q && (packet_due_q || skip_due_q || key_due_q);
+  assign offered = job_valid_i && !begun_q;
 
   always_ff @(posedge clk_i) begin
     out_beats_q <= 12'((17'(job_i.kept) + 17'(job_i.body) + 17'd15) >> 4);
@@ -128,23 +125,31 @@ module inbound_stream
     esp_beats_q <= 13'((17'(job_i.esp_begin[3:0]) + 17'(job_i.body) + Around + 17'd15) >> 4);
     esp_place_q <= job_place_i + PlaceWidth'(job_i.esp_begin[15:4]);
     keeps_q <= job_i.kept != '0;
-    // Of room there is only more until a packet is begun.
-    fits_q <= 32'(room_i) >= 32'(out_beats_q);
-    settled_q <= rst_ni && job_valid_i && !job_ready_o ? {settled_q[0], 1'b1} : '0;
+    primes_q <= job_i.esp_begin[3:2] != '0;
+    settled_q <= rst_ni && offered;
+    // Of room, here and there, there is only more until something is begun.
+    packet_due_q <= rst_ni && offered && settled_q && item_room_i && job_kind_i == ItemPacket
+        && 32'(room_i) >= 32'(out_beats_q);
+    skip_due_q <= rst_ni && offered && settled_q && item_room_i && job_kind_i == ItemSkip;
+    key_due_q <= rst_ni && offered && settled_q && item_room_i && job_kind_i == ItemCommand;
+    begun_q <= rst_ni && (begins || (begun_q && !move));
+    told_q <= rst_ni && begins;
+    told_packet_q <= rst_ni && begins && packet_due_q;
+    told_skip_q <= rst_ni && begins && skip_due_q;
   end
 
-  assign job_ready_o = begin_packet || begin_skip || begin_key;
-  assign reserve_o = begin_packet;
+  assign job_ready_o = begun_q && move;
+  assign reserve_o = told_packet_q;
   assign reserve_beats_o = RoomWidth'(out_beats_q);
   // The last beat of a packet is read.
   logic done;
 
   // What is free again may be known a cycle later.
   always_ff @(posedge clk_i) begin
-    free_o <= rst_ni && (begin_skip || done);
-    free_beats_o <= begin_skip ? job_beats_i : beats_q;
+    free_o <= rst_ni && (told_skip_q || done);
+    free_beats_o <= told_skip_q ? job_beats_i : beats_q;
   end
-  assign item_valid_o = job_ready_o;
+  assign item_valid_o = told_q;
   assign item_sa_o = job_sa_i;
   assign item_o = '{
     kind: job_kind_i,
@@ -155,7 +160,7 @@ module inbound_stream
     body: job_i.body,
     beats: out_beats_q
   };
-  assign plan_valid_o = begin_packet;
+  assign plan_valid_o = told_packet_q;
   assign plan_o = '{
     transport: job_i.transport,
     selector_first: job_i.selector_first,
@@ -168,103 +173,7 @@ module inbound_stream
     body: job_i.body
   };
 
-  // First stage: what to read.
-
-  logic read_esp;
-  assign done = move && state_q inside {Prime, First, Text, Last} && esp_left_q == 13'd1;
-
-  always_comb begin
-    state_d = state_q;
-    place_d = place_q;
-    kept_left_d = kept_left_q;
-    body_left_d = body_left_q;
-    esp_left_d = esp_left_q;
-    read_o = 1'b0;
-    read_esp = 1'b0;
-    read_place_o = place_q;
-
-    unique case (state_q)
-      Idle: begin
-        kept_left_d = job_i.kept;
-        body_left_d = job_i.body;
-        esp_left_d = esp_beats_q;
-        if (begin_key) begin
-          state_d = Key;
-        end else if (begin_packet) begin
-          if (keeps_q) begin
-            place_d = job_place_i;
-            state_d = Kept;
-          end else begin
-            place_d = esp_place_q;
-            read_place_o = esp_place_q;
-            read_esp = job_i.esp_begin[3:2] != '0;
-            state_d = First;
-          end
-        end
-      end
-
-      Kept: begin
-        read_o = move;
-        if (move) begin
-          kept_left_d = kept_left_q - 16'd16;
-          place_d = place_q + 1'b1;
-          if (kept_left_q <= 16'd16) begin
-            place_d = begun_esp_place_q;
-            state_d = shift != '0 ? Prime : First;
-          end
-        end
-      end
-
-      Prime: begin
-        read_esp = move;
-        if (move) state_d = First;
-      end
-
-      First: begin
-        read_esp = move;
-        if (move) state_d = Text;
-      end
-
-      Text: begin
-        read_esp = move;
-        if (move) begin
-          body_left_d = body_left_q - 16'd16;
-          if (body_left_q <= 16'd16) state_d = Last;
-        end
-      end
-
-      Last: begin
-        read_esp = move && esp_left_q != '0;
-        if (move) state_d = Idle;
-      end
-
-      default: if (move) state_d = Idle;
-    endcase
-
-    if (read_esp) begin
-      read_o = 1'b1;
-      place_d = read_place_o + 1'b1;
-      esp_left_d = esp_left_d - 1'b1;
-    end
-  end
-
-  always_ff @(posedge clk_i) begin
-    place_q <= place_d;
-    kept_left_q <= kept_left_d;
-    body_left_q <= body_left_d;
-    esp_left_q <= esp_left_d;
-    // Whether anything is begun or not: nobody looks at these until then, and it would be known late for so many registers.
-    if (state_q == Idle && slot_moves) begin
-      job_q <= job_i;
-      sa_q <= job_sa_i;
-      beats_q <= job_beats_i;
-      begun_esp_place_q <= esp_place_q;
-    end
-    if (!rst_ni) state_q <= Idle;
-    else state_q <= state_d;
-  end
-
-  // Second stage: the beat is there
+  // First stage: what to read, if all move on.
 
   typedef enum logic [2:0] {
     NoOp,
@@ -275,61 +184,169 @@ module inbound_stream
     OpLast,
     OpKey
   } op_e;
-  op_e op_q;
-  length_t op_body_q;
-  logic [127:32] previous_q, text_q;
+  op_e op_d;
 
-  // ESP's block out of two beats.
-  beat_t block;
+  logic reads;
+  assign done = move && state_q inside {Prime, First, Text, Last} && esp_left_q == 13'd1;
+  assign read_o = move && reads;
+
   always_comb begin
-    unique case (shift)
-      2'd0: block = read_beat_i;
-      2'd1: block = {read_beat_i[31:0], previous_q};
-      2'd2: block = {read_beat_i[63:0], previous_q[127:64]};
-      2'd3: block = {read_beat_i[95:0], previous_q[127:96]};
+    state_d = state_q;
+    op_d = NoOp;
+    place_d = place_q + 1'b1;
+    kept_left_d = kept_left_q;
+    body_left_d = body_left_q;
+    esp_left_d = esp_left_q - 1'b1;
+    reads = 1'b0;
+    read_place_o = place_q;
+
+    unique case (state_q)
+      Idle: begin
+        // Whether anything is begun or not: nobody looks at these until then.
+        read_place_o = esp_place_q;
+        kept_left_d = job_i.kept;
+        body_left_d = job_i.body;
+        if (keeps_q) begin
+          place_d = job_place_i;
+          esp_left_d = esp_beats_q;
+        end else begin
+          place_d = esp_place_q + PlaceWidth'(primes_q);
+          esp_left_d = esp_beats_q - 13'(primes_q);
+        end
+        if (key_due_q) state_d = Key;
+        if (packet_due_q) begin
+          reads = primes_q && !keeps_q;
+          op_d = OpPrime;
+          state_d = keeps_q ? Kept : First;
+        end
+      end
+
+      Kept: begin
+        esp_left_d = esp_left_q;
+        place_d = place_q;
+        if (part_room_i) begin
+          reads = 1'b1;
+          op_d = OpKept;
+          kept_left_d = kept_left_q - 16'd16;
+          place_d = place_q + 1'b1;
+          if (kept_left_q <= 16'd16) begin
+            place_d = begun_esp_place_q;
+            state_d = begun_primes_q ? Prime : First;
+          end
+        end
+      end
+
+      Prime: begin
+        reads = 1'b1;
+        op_d = OpPrime;
+        state_d = First;
+      end
+
+      First: begin
+        reads = 1'b1;
+        op_d = OpFirst;
+        state_d = Text;
+      end
+
+      Text: begin
+        reads = 1'b1;
+        op_d = OpText;
+        body_left_d = body_left_q - 16'd16;
+        if (body_left_q <= 16'd16) state_d = Last;
+      end
+
+      Last: begin
+        reads = esp_left_q != '0;
+        op_d = OpLast;
+        state_d = Idle;
+      end
+
+      default: begin
+        op_d = OpKey;
+        state_d = Idle;
+      end
     endcase
   end
 
   always_ff @(posedge clk_i) begin
     if (move) begin
-      op_body_q <= body_left_q;
-      if (op_q inside {OpPrime, OpFirst, OpText}) previous_q <= read_beat_i[127:32];
-      if (op_q == OpText) text_q <= block[127:32];
+      place_q <= place_d;
+      kept_left_q <= kept_left_d;
+      body_left_q <= body_left_d;
+      esp_left_q <= esp_left_d;
+      if (state_q == Idle) begin
+        beats_q <= job_beats_i;
+        begun_esp_place_q <= esp_place_q;
+        begun_primes_q <= primes_q;
+      end
+    end
+    if (!rst_ni) state_q <= Idle;
+    else if (move) state_q <= state_d;
+  end
+
+  // Second stage: the beat is there, and goes to a register.
+
+  op_e op1_q, op2_q;
+  logic [4:0] bytes1_q, bytes2_q;
+  beat_t beat_q;
+  // What the packet is in the third stage. Its job stays until here, and what the one before it was until its last slot is
+  // made.
+  inbound_job_t job_q;
+  logic [SaWidth-1:0] sa_q;
+
+  always_ff @(posedge clk_i) begin
+    if (move) begin
+      bytes1_q <= body_left_q > 16'd16 ? 5'd16 : body_left_q[4:0];
+      bytes2_q <= bytes1_q;
+      beat_q <= read_beat_i;
+      if (begun_q) begin
+        job_q <= job_i;
+        sa_q <= job_sa_i;
+      end
     end
     if (!rst_ni) begin
-      op_q <= NoOp;
+      op1_q <= NoOp;
+      op2_q <= NoOp;
     end else if (move) begin
-      unique case (state_q)
-        Kept:    op_q <= OpKept;
-        Prime:   op_q <= OpPrime;
-        First:   op_q <= OpFirst;
-        Text:    op_q <= OpText;
-        Last:    op_q <= OpLast;
-        Key:     op_q <= OpKey;
-        default: op_q <= begin_packet ? OpPrime : NoOp;
-      endcase
+      op1_q <= op_d;
+      op2_q <= op1_q;
     end
   end
 
-  assign part_o = read_beat_i;
-  assign part_valid_o = op_q == OpKept && slot_moves;
+  // Third stage: a part, or a slot.
 
-  // The ICV out of the block that ends the text and the one behind it.
-  assign icv_valid_o = op_q == OpLast && move;
+  assign part_o = beat_q;
+  assign part_valid_o = op2_q == OpKept && move;
+
+  // ESP's block out of two beats.
+  logic [127:32] previous_q;
+  beat_t block;
+  logic [1:0] shift;
+  assign shift = job_q.esp_begin[3:2];
   always_comb begin
-    unique case (job_q.body[3:2])
-      2'd0: icv_o = block;
-      2'd1: icv_o = {block[31:0], text_q};
-      2'd2: icv_o = {block[63:0], text_q[127:64]};
-      2'd3: icv_o = {block[95:0], text_q[127:96]};
+    unique case (shift)
+      2'd0: block = beat_q;
+      2'd1: block = {beat_q[31:0], previous_q};
+      2'd2: block = {beat_q[63:0], previous_q[127:64]};
+      2'd3: block = {beat_q[95:0], previous_q[127:96]};
     endcase
   end
-
-  // Third stage: a slot
 
   logic slot_valid_q;
   slot_t slot_q;
   logic [SaWidth-1:0] slot_sa_q;
+
+  // The ICV out of the block that ends the text, which is the slot in front, and the one behind it.
+  assign icv_valid_o = op2_q == OpLast && move;
+  always_comb begin
+    unique case (job_q.body[3:2])
+      2'd0: icv_o = block;
+      2'd1: icv_o = {block[31:0], slot_q.data[127:32]};
+      2'd2: icv_o = {block[63:0], slot_q.data[127:64]};
+      2'd3: icv_o = {block[95:0], slot_q.data[127:96]};
+    endcase
+  end
+
   logic [31:0] high;
   slot_count_t text_slots;
   assign high = sent32(job_q.sequence_number[63:32]);
@@ -340,20 +357,17 @@ module inbound_stream
   // RFC 4106 §5: SPI and sequence number, which is 8 bytes long if it is extended.
   assign aad_bits = job_q.esn ? 64'd96 : 64'd64;
 
-  // Parts that have to wait do so between two packets.
-  assign slot_moves = !slot_valid_q || slot_ready_i;
-  assign move = slot_moves && !(op_q == OpKept && !part_ready_i);
-
   always_ff @(posedge clk_i) begin
     if (move) begin
+      previous_q <= beat_q[127:32];
       slot_sa_q <= sa_q;
       slot_q.key256 <= job_q.key256;
       slot_q.decrypt <= 1'b1;
       slot_q.following <= text_slots + 1'b1;
       // RFC 4106 §4: salt and IV.
       slot_q.nonce <= {block[127:64], job_q.salt};
-      slot_q.bytes <= op_body_q > 16'd16 ? 5'd16 : op_body_q[4:0];
-      unique case (op_q)
+      slot_q.bytes <= bytes2_q;
+      unique case (op2_q)
         OpFirst: begin
           slot_q.kind <= SlotFirst;
           slot_q.data <= job_q.esn ? {32'd0, block[63:32], high, block[31:0]} : {64'd0, block[63:0]};
@@ -373,8 +387,7 @@ module inbound_stream
       endcase
     end
     if (!rst_ni) slot_valid_q <= 1'b0;
-    else if (move) slot_valid_q <= op_q inside {OpFirst, OpText, OpLast, OpKey};
-    else if (slot_ready_i) slot_valid_q <= 1'b0;
+    else if (move) slot_valid_q <= op2_q inside {OpFirst, OpText, OpLast, OpKey};
   end
 
   assign slot_valid_o = slot_valid_q;

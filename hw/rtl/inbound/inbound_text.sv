@@ -22,7 +22,8 @@ module inbound_text
   input  logic       plan_valid_i,
   input  text_plan_t plan_i,
   input  logic       part_valid_i,
-  output logic       part_ready_o,
+  // There is room for these that are under way and for one more; known a cycle later.
+  output logic       part_room_o,
   input  beat_t      part_i,
 
   // From the cipher, with zeros behind the last byte.
@@ -33,6 +34,7 @@ module inbound_text
   output logic       write_valid_o,
   output beat_t      write_data_o,
 
+  // Ready only while it is valid.
   output logic       opened_valid_o,
   input  logic       opened_ready_i,
   output opened_t    opened_o
@@ -40,54 +42,76 @@ module inbound_text
 
   localparam int unsigned CountWidth = $clog2(Packets + 1);
 
-  logic plan_valid, plan_ready, plan_room, part_valid;
-  text_plan_t plan;
+  logic plan_offered, plan_valid_q, plan_ready, plan_room, part_valid, part_ready;
+  text_plan_t plan_d, plan_q;
   beat_t part;
   logic [CountWidth-1:0] plan_count;
-  logic [3:0] part_count;
+  logic [4:0] part_count;
 
   fifo #(.Width($bits(text_plan_t)), .Depth(Packets)) u_plans (
     .clk_i, .rst_ni,
     .valid_i(plan_valid_i), .ready_o(plan_room), .data_i(plan_i),
-    .valid_o(plan_valid), .ready_i(plan_ready), .data_o(plan), .count_o(plan_count)
+    .valid_o(plan_offered), .ready_i(plan_ready), .data_o(plan_d), .count_o(plan_count)
   );
 
   // Kept headers come up to the cipher's latency ahead of their turn, which is not more than this for those up to 128 bytes.
+  // That many, and those that are under way when the stream is told to wait.
+  localparam int unsigned Parts = 8;
   logic take_part;
-  fifo #(.Width(128), .Depth(8)) u_parts (
+  fifo #(.Width(128), .Depth(2 * Parts)) u_parts (
     .clk_i, .rst_ni,
-    .valid_i(part_valid_i), .ready_o(part_ready_o), .data_i(part_i),
+    .valid_i(part_valid_i), .ready_o(part_ready), .data_i(part_i),
     .valid_o(part_valid), .ready_i(take_part), .data_o(part), .count_o(part_count)
   );
 
-  // What is left of the packet whose turn it is.
-  logic kept_begun_q, text_begun_q, text_last;
-  length_t kept_left_q, kept_left, body_left_q, body_left;
+  always_ff @(posedge clk_i) begin
+    part_room_o <= rst_ni && part_count < 5'(Parts);
+  end
+
+  // The packet whose turn it is, from the queue into registers, and what is left of it. The next one has its turn two cycles
+  // behind the last text: between two texts there are slots of the cipher that have none.
+  logic text_begun_q, text_last, text_over;
+  logic kept_left_any_q, body_left_last_q;
+  length_t kept_left_q, kept_left_d, body_left_q, body_left_d;
   logic [2:0] piece_count;
-  assign kept_left = kept_begun_q ? kept_left_q : plan.kept;
-  assign body_left = text_begun_q ? body_left_q : plan.body;
-  assign text_last = text_valid_i && body_left <= 16'd16;
-  assign take_part = plan_valid && part_valid && kept_left != '0;
-  assign plan_ready = text_last;
+  assign text_last = text_valid_i && body_left_last_q;
+  assign take_part = plan_valid_q && part_valid && kept_left_any_q;
+  assign plan_ready = !plan_valid_q || text_over;
 
   always_comb begin
     piece_count = 3'd4;
     if (text_valid_i) begin
-      if (body_left < 16'd16) piece_count = body_left[4:2];
-    end else if (kept_left < 16'd16) begin
-      piece_count = kept_left[4:2];
+      if (body_left_q < 16'd16) piece_count = body_left_q[4:2];
+    end else if (kept_left_q < 16'd16) begin
+      piece_count = kept_left_q[4:2];
+    end
+  end
+
+  always_comb begin
+    kept_left_d = kept_left_q;
+    body_left_d = body_left_q;
+    if (plan_ready) begin
+      kept_left_d = plan_d.kept;
+      body_left_d = plan_d.body;
+    end else begin
+      if (take_part) kept_left_d = kept_left_q > 16'd16 ? kept_left_q - 16'd16 : '0;
+      if (text_valid_i) body_left_d = body_left_q - 16'd16;
     end
   end
 
   always_ff @(posedge clk_i) begin
-    if (take_part) kept_left_q <= kept_left > 16'd16 ? kept_left - 16'd16 : '0;
-    if (text_valid_i) body_left_q <= body_left - 16'd16;
+    if (plan_ready) plan_q <= plan_d;
+    kept_left_q <= kept_left_d;
+    body_left_q <= body_left_d;
+    if (plan_ready) kept_left_any_q <= plan_d.kept != '0;
+    else if (take_part) kept_left_any_q <= kept_left_q > 16'd16;
+    if (plan_ready) body_left_last_q <= plan_d.body <= 16'd16;
+    else if (text_valid_i) body_left_last_q <= body_left_q <= 16'd32;
     if (!rst_ni) begin
-      kept_begun_q <= 1'b0;
+      plan_valid_q <= 1'b0;
       text_begun_q <= 1'b0;
     end else begin
-      if (text_last) kept_begun_q <= 1'b0;
-      else if (take_part) kept_begun_q <= 1'b1;
+      if (plan_ready) plan_valid_q <= plan_offered;
       if (text_valid_i) text_begun_q <= !text_last;
     end
   end
@@ -122,7 +146,7 @@ module inbound_text
     logic [31:0] text;
   } beginning_t;
 
-  beginning_t beginning, begun;
+  beginning_t begun;
   // Which beat of the kept header is next; 3 stands for all behind the third.
   logic [1:0] kept_index_q;
   beat_t first_q, second_q;
@@ -130,14 +154,6 @@ module inbound_text
   logic [31:0] word_q;
   logic beginning_valid, beginning_room;
   logic [CountWidth-1:0] beginning_count;
-
-  always_comb begin
-    beginning.plan = plan;
-    beginning.text = text_begun_q ? word_q : text_i[31:0];
-    beginning.first = text_begun_q || plan.transport ? first_q : text_i;
-    beginning.second = second_q;
-    beginning.third = third_q;
-  end
 
   always_ff @(posedge clk_i) begin
     if (take_part) begin
@@ -147,18 +163,19 @@ module inbound_text
         2'd2: third_q <= part[63:0];
         default: ;
       endcase
-    end else if (text_valid_i) begin
-      first_q <= beginning.first;
+    end else if (text_valid_i && !text_begun_q && !plan_q.transport) begin
+      first_q <= text_i;
     end
-    word_q <= beginning.text;
+    if (!text_begun_q) word_q <= text_i[31:0];
     if (!rst_ni || text_last) kept_index_q <= '0;
     else if (take_part && kept_index_q != 2'd3) kept_index_q <= kept_index_q + 1'b1;
   end
 
+  // A cycle behind the last text all of it is in registers.
   fifo #(.Width($bits(beginning_t)), .Depth(Packets)) u_beginnings (
     .clk_i, .rst_ni,
-    .valid_i(text_last), .ready_o(beginning_room), .data_i(beginning),
-    .valid_o(beginning_valid), .ready_i(opened_ready_i && opened_valid_o), .data_o(begun), .count_o(beginning_count)
+    .valid_i(text_over), .ready_o(beginning_room), .data_i({plan_q, first_q, second_q, third_q, word_q}),
+    .valid_o(beginning_valid), .ready_i(opened_ready_i), .data_o(begun), .count_o(beginning_count)
   );
 
   // How it ends. The run 1, 2, 3, … is looked for up to every byte: a byte is of one if it is 1, or if it is one more than
@@ -174,7 +191,6 @@ module inbound_text
   logic [1:0] words1_q;
   beat_t data1_q;
   logic [15:0] is_one1_q, follows1_q, is_one, follows;
-  logic run_q;
 
   always_comb begin
     for (int j = 0; j < 16; j++) begin
@@ -189,20 +205,20 @@ module inbound_text
   always_ff @(posedge clk_i) begin
     if (text_valid_i) begin
       first1_q <= !text_begun_q;
-      last1_q <= text_last;
-      words1_q <= body_left[3:2];
+      words1_q <= body_left_q[3:2];
       data1_q <= text_i;
       is_one1_q <= is_one;
       follows1_q <= follows;
     end
     text1_q <= rst_ni && text_valid_i;
+    last1_q <= rst_ni && text_last;
   end
+  assign text_over = last1_q;
 
-  // Whether a run ends with the second byte of each word, and with the fourth of the last: words first, each by itself and
-  // with a run that comes into it.
+  // Whether a run ends with the second byte of each word, and with the fourth of the last: words first, each by itself, and
+  // in the next cycle with a run that comes into it.
   logic [3:0] ends, goes_on, second_ends, second_goes_on;
-  logic [3:0] into;
-  logic run;
+  logic [3:0] ends2_q, goes_on2_q, second_ends2_q, second_goes_on2_q;
   always_comb begin
     for (int i = 0; i < 4; i++) begin
       logic [3:0] one, more;
@@ -213,10 +229,31 @@ module inbound_text
       ends[i] = one[3] || (more[3] && one[2]) || (&more[3:2] && second_ends[i]);
       goes_on[i] = &more;
     end
-    run = run_q && !first1_q;
+  end
+
+  // The last word: a byte of padding or not, pad length, next header.
+  logic text2_q, first2_q, last2_q;
+  logic [1:0] last_word, last_word2_q;
+  logic [7:0] last_padding2_q, pad_length2_q;
+  protocol_t next_header2_q;
+  assign last_word = words1_q - 2'd1;
+
+  always_ff @(posedge clk_i) begin
+    {ends2_q, goes_on2_q, second_ends2_q, second_goes_on2_q} <= {ends, goes_on, second_ends, second_goes_on};
+    {next_header2_q, pad_length2_q, last_padding2_q} <= data1_q[32*last_word+8+:24];
+    last_word2_q <= last_word;
+    first2_q <= first1_q;
+    text2_q <= rst_ni && text1_q;
+    last2_q <= rst_ni && last1_q;
+  end
+
+  logic [3:0] into;
+  logic run, run_q;
+  always_comb begin
+    run = run_q && !first2_q;
     for (int i = 0; i < 4; i++) begin
       into[i] = run;
-      run = ends[i] || (goes_on[i] && run);
+      run = ends2_q[i] || (goes_on2_q[i] && run);
     end
   end
 
@@ -224,26 +261,23 @@ module inbound_text
   logic ending_push_q, ending_valid, ending_room;
   logic [CountWidth-1:0] ending_count;
 
-  // The last word: a byte of padding or not, pad length, next header.
-  logic [1:0] last_word;
-  logic [7:0] last_padding;
-  assign last_word = words1_q - 2'd1;
   always_comb begin
-    {ending_d.next_header, ending_d.pad_length, last_padding} = data1_q[32*last_word+8+:24];
-    ending_d.right = ending_d.pad_length == 8'd0 || (last_padding == ending_d.pad_length
-        && (second_ends[last_word] || (second_goes_on[last_word] && into[last_word])));
+    ending_d.next_header = next_header2_q;
+    ending_d.pad_length = pad_length2_q;
+    ending_d.right = pad_length2_q == 8'd0 || (last_padding2_q == pad_length2_q
+        && (second_ends2_q[last_word2_q] || (second_goes_on2_q[last_word2_q] && into[last_word2_q])));
   end
 
   always_ff @(posedge clk_i) begin
-    if (text1_q) run_q <= run;
+    if (text2_q) run_q <= run;
     ending_q <= ending_d;
-    ending_push_q <= rst_ni && text1_q && last1_q;
+    ending_push_q <= rst_ni && last2_q;
   end
 
   fifo #(.Width($bits(ending_t)), .Depth(Packets)) u_endings (
     .clk_i, .rst_ni,
     .valid_i(ending_push_q), .ready_o(ending_room), .data_i(ending_q),
-    .valid_o(ending_valid), .ready_i(opened_ready_i && opened_valid_o), .data_o(ending), .count_o(ending_count)
+    .valid_o(ending_valid), .ready_i(opened_ready_i), .data_o(ending), .count_o(ending_count)
   );
 
   // What is in it.
@@ -255,7 +289,7 @@ module inbound_text
 
   ip_parser u_parser (
     .clk_i, .rst_ni,
-    .valid_i(text_valid_i), .last_i(text_last), .data_i(text_i), .upper_first_i(plan.transport),
+    .valid_i(text_valid_i), .last_i(text_last), .data_i(text_i), .upper_first_i(plan_q.transport),
     .valid_o(header_valid), .header_o(header)
   );
 
@@ -277,7 +311,7 @@ module inbound_text
   fifo #(.Width($bits(inner_t)), .Depth(Packets)) u_inner (
     .clk_i, .rst_ni,
     .valid_i(header_valid), .ready_o(inner_room), .data_i(inner_d),
-    .valid_o(inner_valid), .ready_i(opened_ready_i && opened_valid_o), .data_o(inner), .count_o(inner_count)
+    .valid_o(inner_valid), .ready_i(opened_ready_i), .data_o(inner), .count_o(inner_count)
   );
 
   assign opened_valid_o = beginning_valid && ending_valid && inner_valid;
@@ -305,15 +339,17 @@ module inbound_text
     if (!rst_ni) reset_seen_q <= 1'b1;
     if (rst_ni && reset_seen_q) begin
       if (plan_valid_i) assert (plan_room) else $error("more packets than places");
-      if (text_last) assert (beginning_room) else $error("no place for a packet's beginning");
+      if (opened_ready_i) assert (opened_valid_o) else $error("nothing to be taken");
+      if (text_over) assert (beginning_room) else $error("no place for a packet's beginning");
       if (ending_push_q) assert (ending_room) else $error("no place for a packet's end");
       if (header_valid) assert (inner_room) else $error("no place for a header");
-      if (text_valid_i) assert (plan_valid && kept_left == '0) else $error("text before its turn");
+      if (part_valid_i) assert (part_ready) else $error("no place for a part");
+      if (text_valid_i) assert (plan_valid_q && kept_left_q == '0 && !text_over) else $error("text before its turn");
     end
   end
 `else
   logic unused_rooms;
-  assign unused_rooms = ^{plan_room, beginning_room, ending_room, inner_room};
+  assign unused_rooms = ^{plan_room, part_ready, beginning_room, ending_room, inner_room};
 `endif
 
 endmodule

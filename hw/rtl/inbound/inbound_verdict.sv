@@ -112,17 +112,26 @@ module inbound_verdict
     logic [SaWidth-1:0] sa;
   } entry_t;
 
-  entry_t entry;
-  logic entry_valid, pop, pop_packet;
+  entry_t entry_d, entry_q;
+  logic entry_offered, entry_valid_q, queue_room, pop, pop_packet;
   verdict_item_t item;
   logic [CountWidth-1:0] entry_count, icv_count, right_count, content_count;
 
   fifo #(.Width($bits(entry_t)), .Depth(Items)) u_items (
     .clk_i, .rst_ni,
-    .valid_i(item_valid_i), .ready_o(item_room_o), .data_i({item_i, item_sa_i}),
-    .valid_o(entry_valid), .ready_i(pop), .data_o(entry), .count_o(entry_count)
+    .valid_i(item_valid_i), .ready_o(queue_room), .data_i({item_i, item_sa_i}),
+    .valid_o(entry_offered), .ready_i(pop || !entry_valid_q), .data_o(entry_d), .count_o(entry_count)
   );
-  assign item = entry.item;
+
+  // The one whose turn it is has registers: much hangs on it.
+  always_ff @(posedge clk_i) begin
+    if (pop || !entry_valid_q) entry_q <= entry_d;
+    if (!rst_ni) entry_valid_q <= 1'b0;
+    else if (pop || !entry_valid_q) entry_valid_q <= entry_offered;
+  end
+  // It counts among the items: there are as many places for all else.
+  assign item_room_o = queue_room && !(entry_valid_q && entry_count == CountWidth'(Items - 1));
+  assign item = entry_q.item;
 
   // An ICV is compared when its tag comes: bytes first, then all of them.
 
@@ -173,9 +182,16 @@ module inbound_verdict
   logic [2:0] step_q, step_d;
   // What had its turn last; after it the other kind goes first.
   logic read_last_q;
-  logic start_item, start_read, item_due, finish;
+  logic start_item, start_read, item_due, finish_q;
 
-  assign item_due = entry_valid && (item.kind != ItemPacket || (right_valid && content_valid));
+  // What belongs to a packet is there too; known a cycle later, and no more of what is taken now.
+  logic parts_there_q;
+  always_ff @(posedge clk_i) begin
+    if (pop_packet) parts_there_q <= rst_ni && right_count > CountWidth'(1) && content_count > CountWidth'(1);
+    else parts_there_q <= rst_ni && right_valid && content_valid;
+  end
+
+  assign item_due = entry_valid_q && (item.kind != ItemPacket || parts_there_q);
   assign start_read = state_q == Idle && read_valid_i && !(item_due && read_last_q);
   assign start_item = state_q == Idle && item_due && !start_read;
   assign read_ready_o = state_q == Idle && !(item_due && read_last_q);
@@ -185,11 +201,13 @@ module inbound_verdict
   always_comb begin
     sa_d = sa_q;
     if (start_read) sa_d = read_sa_i;
-    else if (state_q == Idle) sa_d = entry.sa;
+    else if (state_q == Idle) sa_d = entry_q.sa;
   end
 
   // Memory: read one word after another, written once.
 
+  // No word is read in the cycle in which it is written.
+  (* no_rw_check *)
   word_t mem [NSa * 4];
   word_t word_q, write_data;
   logic read, write;
@@ -208,21 +226,20 @@ module inbound_verdict
   limits_t hard_q, soft_q;
 
   always_ff @(posedge clk_i) begin
-    if (state_q == Packet || state_q == Read) begin
-      unique case (step_q)
-        3'd1: usage_q <= word_q;
-        3'd2: failures_q <= word_q;
-        3'd3: hard_q <= word_q;
-        3'd4: soft_q <= word_q;
-        default: ;
-      endcase
-    end
+    // Whatever is under way: only a packet and a request look at them.
+    unique case (step_q)
+      3'd1: usage_q <= word_q;
+      3'd2: failures_q <= word_q;
+      3'd3: hard_q <= word_q;
+      3'd4: soft_q <= word_q;
+      default: ;
+    endcase
     sa_q <= sa_d;
   end
 
   // The window: a packet whose ICV is right, a new SA, and a request, which is a check.
 
-  logic replay_open_q, replay_done_q, replay_done, accepted_q, accepted, begin_replay;
+  logic replay_open_q, replay_done_q, accepted_q, begin_replay;
   replay_op_e op_d;
 
   always_comb begin
@@ -253,13 +270,11 @@ module inbound_verdict
 
   assign replay_valid_o = replay_open_q;
   assign replay_sa_o = sa_q;
-  assign replay_done = replay_done_q || replay_done_i;
-  assign accepted = replay_done_i ? replay_accepted_i : accepted_q;
 
   // Counting.
 
   counter_t next_packets_q, next_bytes_q, next_replayed_q, next_integrity_q;
-  logic first_failure_q, over;
+  logic first_failure_q, over_q;
   // Where a counter stands to a limit, before and with this packet: hard packets, hard bytes, soft packets, soft bytes.
   logic [3:0] before_q, reached_q, limited_q, crossed;
 
@@ -280,6 +295,7 @@ module inbound_verdict
       usage_q.packets < soft_q.packets,
       usage_q.bytes < soft_q.bytes
     };
+    over_q <= |(limited_q[3:2] & ~before_q[3:2]);
     reached_q <= {
       next_packets_q >= hard_q.packets,
       next_bytes_q >= hard_q.bytes,
@@ -287,14 +303,15 @@ module inbound_verdict
       next_bytes_q >= soft_q.bytes
     };
   end
-  assign over = |(limited_q[3:2] & ~before_q[3:2]);
   assign crossed = limited_q & before_q & reached_q;
 
   // The verdict, in the seventh step at the earliest: what is told is told eight cycles apart.
 
-  logic decide, bad, counted, failed_integrity, failed_replay, skip;
+  logic decide_q, bad, counted, failed_integrity, failed_replay, skip, right_q;
   reason_e reason;
   assign skip = item.kind == ItemSkip;
+  // While a packet is looked at, it stays.
+  always_ff @(posedge clk_i) right_q <= right;
 
   always_comb begin
     bad = 1'b1;
@@ -304,13 +321,13 @@ module inbound_verdict
     reason = item.reason;
     if (skip) begin
       failed_replay = item.reason == ReasonReplayed;
-    end else if (!right) begin
+    end else if (!right_q) begin
       reason = ReasonIntegrity;
       failed_integrity = 1'b1;
-    end else if (!accepted) begin
+    end else if (!accepted_q) begin
       reason = ReasonReplayed;
       failed_replay = 1'b1;
-    end else if (over) begin
+    end else if (over_q) begin
       reason = ReasonLifetimeExpired;
     end else begin
       counted = 1'b1;
@@ -319,10 +336,18 @@ module inbound_verdict
     end
   end
 
-  assign decide = state_q == Packet && step_q == 3'd7 && replay_done;
-  assign finish = state_q == Command && step_q == 3'd4 && replay_done && (key_done_q || key_done_i);
-  assign pop = decide || finish;
-  assign pop_packet = decide && !skip;
+  // Both are known a cycle ahead.
+  always_ff @(posedge clk_i) begin
+    decide_q <= rst_ni && state_q == Packet && step_q[2:1] == 2'd3 && !decide_q && (replay_done_q || replay_done_i);
+    finish_q <= rst_ni && state_q == Command && step_q == 3'd4 && !finish_q && replay_done_q && (key_done_q || key_done_i);
+  end
+  assign pop = decide_q || finish_q;
+
+  logic read_end_q;
+  always_ff @(posedge clk_i) begin
+    read_end_q <= rst_ni && state_q == Read && step_q == 3'd3 && !read_end_q && replay_done_q;
+  end
+  assign pop_packet = decide_q && !skip;
 
   always_comb begin
     state_d = state_q;
@@ -346,13 +371,13 @@ module inbound_verdict
       end
 
       Packet: begin
-        write = decide && (counted || failed_replay || failed_integrity);
+        write = decide_q && (counted || failed_replay || failed_integrity);
         write_word = counted ? WordUsage : WordFailures;
         write_data = {next_packets_q, next_bytes_q};
         if (failed_replay) write_data = {next_replayed_q, failures_q.integrity};
         if (failed_integrity) write_data = {failures_q.replayed, next_integrity_q};
         if (step_q == 3'd7) step_d = step_q;
-        if (decide) state_d = Idle;
+        if (decide_q) state_d = Idle;
       end
 
       Command: begin
@@ -360,12 +385,12 @@ module inbound_verdict
         if (step_q[1:0] == WordHard) write_data = command_hard_i;
         if (step_q[1:0] == WordSoft) write_data = command_soft_i;
         if (step_q == 3'd4) step_d = step_q;
-        if (finish) state_d = Idle;
+        if (finish_q) state_d = Idle;
       end
 
       Read: begin
         if (step_q == 3'd3) step_d = step_q;
-        if (step_q == 3'd3 && replay_done) state_d = Idle;
+        if (read_end_q) state_d = Idle;
       end
     endcase
   end
@@ -413,13 +438,13 @@ module inbound_verdict
     end else begin
       state_q <= state_d;
       if (start_item || start_read) read_last_q <= start_read;
-      if (finish) key_done_q <= 1'b0;
+      if (finish_q) key_done_q <= 1'b0;
       else if (key_done_i) key_done_q <= 1'b1;
       descriptor_valid_o <= pop_packet;
-      drop_valid_o <= decide && bad;
-      events_valid_o <= decide && ((counted && crossed != '0) || (failed_integrity && first_failure_q));
+      drop_valid_o <= decide_q && bad;
+      events_valid_o <= decide_q && ((counted && crossed != '0) || (failed_integrity && first_failure_q));
       read_done_o <= state_q == Read && state_d == Idle;
-      command_done_o <= finish;
+      command_done_o <= finish_q;
     end
   end
 
@@ -435,8 +460,9 @@ module inbound_verdict
       if (tag_valid_i) assert (icv_valid) else $error("a tag without an ICV to compare");
       if (compare2_q) assert (right_room) else $error("no place for what a comparison says");
       if (content_valid_i) assert (content_room) else $error("no place for what is said of a packet");
+      if (read && write) assert ({sa_d, read_word} != {sa_q, write_word}) else $error("a word is read and written at once");
       // The release gate: bytes leave only of a packet whose ICV was right and whose number was new.
-      if (decide && !bad) assert (!skip && right && replay_done && accepted) else $error("a packet leaves without its verdict");
+      if (decide_q && !bad) assert (!skip && right && replay_done_q && accepted_q) else $error("a packet leaves without its verdict");
     end
   end
 `endif

@@ -88,6 +88,8 @@ module replay_window
     Infer,
     Compare,
     Judge,
+    // An update does what was judged.
+    Act,
     // The right edge goes to another word: the rest of the one it is in, those between, the beginning of the new one.
     MoveRead,
     MoveHold,
@@ -108,8 +110,7 @@ module replay_window
   logic possible_q;
   // The word that a move is at, and how many are to be cleared.
   slot_t slot_q, slot_d, left_q, left_d;
-  logic far_q, far_d;
-  logic done_q, done_d, accepted_q, accepted_d, moved_q, moved_d;
+  logic done_q, done_d, moved_q, moved_d;
 
   // Memories
 
@@ -140,9 +141,11 @@ module replay_window
 
   // The whole number (RFC 4303 appendix A2.2): the one in the window, or closest to the right of it.
 
-  low_t top_low, top_high;
+  low_t top_low, top_high, top_high_q;
   logic [LowWidth:0] reach;
   logic one_subspace, low_reaches, not_left;
+  // What memory gives is late: what it is compared with is a register's beginning.
+  logic one_subspace_q, low_reaches_q, reach_over_q;
 
   assign {top_high, top_low} = highest_q;
   // Case A: the window lies in one subspace of 2^32 numbers. Case B: its left part lies in the one before.
@@ -151,28 +154,41 @@ module replay_window
   // side; where the window's left edge has wrapped around, the sum has to.
   assign reach = {1'b0, low_q} + (LowWidth + 1)'(Window - 1);
   assign low_reaches = reach[LowWidth-1:0] >= top_low;
-  assign not_left = one_subspace ? reach[LowWidth] || low_reaches : reach[LowWidth] && low_reaches;
+  assign not_left = one_subspace_q ? reach_over_q || low_reaches_q : reach_over_q && low_reaches_q;
 
-  // The upper half is the one in the window or one beside it. Which of the two is chosen with the comparison: what memory
-  // gives comes too late for both.
-  low_t high_q, high_beside_q, high;
-  logic beside, beside_q;
-  assign beside = esn_q && one_subspace != not_left;
-  assign high = beside_q ? high_beside_q : high_q;
+  // The upper half is the one in the window or one beside it: chosen in the next cycle, by a check that has a number of 64
+  // bits.
+  low_t high_q, high;
+  logic infers_q, beside;
+  // The upper half is one more than that of the edge, or one less.
+  logic beside_q, above_q;
+  assign beside = infers_q && one_subspace_q != not_left;
+
+  always_comb begin
+    high = high_q;
+    // What is told of a packet without a number is its lower half.
+    if (beside && one_subspace_q) high = top_high_q + 1'b1;
+    if (beside && !one_subspace_q) high = top_high_q == '0 ? '0 : top_high_q - 1'b1;
+  end
 
   always_ff @(posedge clk_i) begin
     if (state_q == Idle) begin
       low_q <= sequence_i[LowWidth-1:0];
       high_q <= sequence_i[SequenceWidth-1:LowWidth];
-      beside_q <= 1'b0;
-      possible_q <= 1'b1;
+      infers_q <= 1'b0;
     end else if (state_q == Infer) begin
       high_q <= esn_q ? top_high : '0;
-      // What is told of a packet without a number is its lower half.
-      high_beside_q <= one_subspace ? top_high + 1'b1 : top_high - low_t'(top_high != '0);
+      infers_q <= esn_q;
+    end
+    top_high_q <= top_high;
+    one_subspace_q <= one_subspace;
+    low_reaches_q <= low_reaches;
+    reach_over_q <= reach[LowWidth];
+    if (state_q == Compare) begin
       beside_q <= beside;
+      above_q <= one_subspace_q;
       // There is nothing behind the last number, and nothing before the first.
-      possible_q <= !beside || (one_subspace ? top_high != '1 : top_high != '0);
+      possible_q <= !beside || (one_subspace_q ? top_high_q != '1 : top_high_q != '0);
     end
     // From Judge on it is whole.
     sequence_q <= {state_q == Compare ? high : sequence_q[SequenceWidth-1:LowWidth], low_q};
@@ -180,44 +196,101 @@ module replay_window
 
   // The verdict
 
-  // How far the number is past the right edge, less one; the complement of that is how far it is short of the edge.
-  sequence_t ahead_q;
-  logic later_q, zero_q, seen;
+  // How far the number is from the right edge, each half by itself, and whether it is the smaller one; of the upper half,
+  // as if it were the edge's where it is one beside that. What goes from the lower half into the upper one is not taken off
+  // but looked for.
+  low_t apart_low_q, apart_high_q;
+  logic less_low_q, less_high_q, seen;
   // Whether the number's bit is set, by parts of the word.
   logic [Parts-1:0] seen_q;
   index_t next_index_q;
-  logic left, far, accepted, same_word;
-  word_t mark;
+  logic less, left, later, far, accepted, same_word;
+  // What the judgement is made of, from then until the operation is over.
+  logic less_q, same_q, sent_q, within_q, far_q, same_word_q;
+  word_t mark_q, from_place_q, from_next_q;
   index_t index;
   place_t place, next_place;
 
   assign index = index_t'(low_q);
   assign place = place_t'(index);
   assign next_place = place_t'(next_index_q);
-  assign mark = word_t'(1) << place;
 
   always_ff @(posedge clk_i) begin
+    if (state_q == Idle) mark_q <= word_t'(1) << place_t'(sequence_i);
     if (state_q == Compare) begin
-      {later_q, ahead_q} <= {1'b0, high, low_q} + {1'b0, ~highest_q};
+      {less_low_q, apart_low_q} <= {1'b0, low_q} - {1'b0, top_low};
+      {less_high_q, apart_high_q} <= {1'b0, high_q} - {1'b0, top_high};
       next_index_q <= index_t'(highest_q) + 1'b1;
-      for (int i = 0; i < int'(Parts); i++) seen_q[i] <= |(word_q[PartWidth*i+:PartWidth] & mark[PartWidth*i+:PartWidth]);
-      zero_q <= {high, low_q} == '0;
+      for (int i = 0; i < int'(Parts); i++) seen_q[i] <= |(word_q[PartWidth*i+:PartWidth] & mark_q[PartWidth*i+:PartWidth]);
     end
   end
 
   assign seen = |seen_q;
-  assign left = !later_q && ahead_q[SequenceWidth-1:WindowBits] != '1;
-  assign far = ahead_q[SequenceWidth-1:WindowBits] != '0 || ahead_q[WindowBits-1:0] == '1;
-  // RFC 4303 §3.3.3: the first number is 1; 0 is never sent.
-  assign accepted = possible_q && !zero_q && (later_q || (!left && !seen));
+  logic high_same, high_above, high_below, low_same, upper_zeros, upper_ones;
+  assign high_same = !beside_q && apart_high_q == '0;
+  assign high_above = beside_q ? above_q : apart_high_q == low_t'(1);
+  assign high_below = beside_q ? !above_q : apart_high_q == '1;
+  assign low_same = apart_low_q == '0;
+  // Both halves together: the number is short of the edge; the upper half is all zeros, or all ones.
+  assign less = beside_q ? !above_q : less_high_q || (high_same && less_low_q);
+  assign upper_zeros = less_low_q ? high_above : high_same;
+  assign upper_ones = less_low_q ? high_same : high_below;
+  assign left = less && !(upper_ones && apart_low_q[LowWidth-1:WindowBits] == '1 && apart_low_q[WindowBits-1:0] != '0);
+  assign far = !upper_zeros || apart_low_q[LowWidth-1:WindowBits] != '0;
   // The first number that the edge passes over, or reaches, is in the word that it reaches.
-  assign same_word = ahead_q[SequenceWidth-1:WordBits] == '0 && place >= next_place;
+  assign same_word = upper_zeros && (apart_low_q[LowWidth-1:WordBits] == '0 || apart_low_q == low_t'(WordWidth))
+      && place >= next_place;
+
+  always_ff @(posedge clk_i) begin
+    if (state_q == Judge) begin
+      less_q <= less;
+      same_q <= high_same && low_same;
+      // RFC 4303 §3.3.3: the first number is 1; 0 is never sent.
+      sent_q <= possible_q && sequence_q != '0;
+      within_q <= !left && !seen;
+      far_q <= far;
+      same_word_q <= same_word;
+    end else if (state_q == Clear) begin
+      sent_q <= 1'b1;
+      within_q <= 1'b1;
+    end
+    from_place_q <= from_place(place);
+    from_next_q <= from_place(next_place);
+  end
+
+  assign later = !less_q && !same_q;
+  assign accepted = sent_q && (later || within_q);
+
+  // What is written: of the word that is held all, or what is below the number behind the edge, or from the new one on, or
+  // nothing; and a mark. What does not hang on the judgement is decided a cycle ahead.
+  logic act_q, keep_below_d, keep_below_q, keep_above_d, keep_above_q, set_d, set_q, keep_all;
+  word_t kept;
+  assign keep_all = act_q && !later;
+  assign kept = {WordWidth{keep_all}} | ({WordWidth{keep_below_q}} & ~from_next_q)
+      | ({WordWidth{keep_above_q}} & from_place_q);
+  assign write_word_data = (held_q & kept) | ({WordWidth{set_q}} & mark_q);
+
+  always_comb begin
+    {keep_below_d, keep_above_d, set_d} = '0;
+    unique case (state_q)
+      Judge: {keep_below_d, keep_above_d, set_d} = '1;
+      Act: set_d = Words == 1;
+      MoveHold: keep_below_d = 1'b1;
+      MoveBetween: set_d = left_q == slot_t'(1);
+      MoveLastHold: {keep_above_d, set_d} = '1;
+      default: ;
+    endcase
+  end
+
+  always_ff @(posedge clk_i) begin
+    act_q <= state_q == Judge;
+    {keep_below_q, keep_above_q, set_q} <= {keep_below_d, keep_above_d, set_d};
+  end
 
   always_comb begin
     state_d = state_q;
     slot_d = slot_q;
     left_d = left_q;
-    far_d = far_q;
     read_highest = 1'b0;
     read_word = 1'b0;
     read_sa = sa_q;
@@ -226,9 +299,7 @@ module replay_window
     write_highest_data = sequence_q;
     write_word = 1'b0;
     write_slot = slot_q;
-    write_word_data = '0;
     done_d = 1'b0;
-    accepted_d = accepted_q;
     moved_d = moved_q;
 
     unique case (state_q)
@@ -253,12 +324,20 @@ module replay_window
       Compare: state_d = Judge;
 
       Judge: begin
+        moved_d = 1'b0;
+        if (op_q == ReplayUpdate) begin
+          state_d = Act;
+        end else begin
+          state_d = Idle;
+          done_d = 1'b1;
+        end
+      end
+
+      Act: begin
         state_d = Idle;
         done_d = 1'b1;
-        accepted_d = accepted;
-        moved_d = op_q == ReplayUpdate && accepted && later_q;
-        far_d = far;
-        if (far_d) begin
+        moved_d = accepted && later;
+        if (far_q) begin
           // Nothing of what was seen is in the window now: clear all, ending with the new word.
           slot_d = wrapped(int'(slot_of(index)) + 1);
           left_d = slot_t'(Words - 1);
@@ -266,18 +345,14 @@ module replay_window
           slot_d = slot_of(next_index_q);
           left_d = wrapped(int'(slot_of(index)) + 2 * Words - int'(slot_of(next_index_q)) - 1);
         end
-        if (op_q == ReplayUpdate && accepted) begin
-          write_slot = slot_of(index);
-          write_highest = later_q;
-          if (!later_q) begin
+        write_slot = slot_of(index);
+        if (accepted) begin
+          write_highest = later;
+          if (!later || same_word_q) begin
             write_word = 1'b1;
-            write_word_data = held_q | mark;
-          end else if (same_word) begin
-            write_word = 1'b1;
-            write_word_data = (held_q & (~from_place(next_place) | from_place(place))) | mark;
           end else begin
             done_d = 1'b0;
-            if (!far_d) state_d = MoveRead;
+            if (!far_q) state_d = MoveRead;
             else state_d = Words > 1 ? MoveBetween : MoveLast;
           end
         end
@@ -292,7 +367,6 @@ module replay_window
 
       MoveRest: begin
         write_word = 1'b1;
-        write_word_data = held_q & ~from_place(next_place);
         slot_d = wrapped(int'(slot_q) + 1);
         state_d = left_q == '0 ? MoveLastRead : MoveBetween;
       end
@@ -313,7 +387,6 @@ module replay_window
 
       MoveLast: begin
         write_word = 1'b1;
-        write_word_data = (far_q ? '0 : held_q & from_place(place)) | mark;
         done_d = 1'b1;
         state_d = Idle;
       end
@@ -326,7 +399,6 @@ module replay_window
         left_d = left_q - 1'b1;
         if (left_q == '0) begin
           done_d = 1'b1;
-          accepted_d = 1'b1;
           state_d = Idle;
         end
       end
@@ -338,8 +410,6 @@ module replay_window
   always_ff @(posedge clk_i) begin
     slot_q <= slot_d;
     left_q <= left_d;
-    far_q <= far_d;
-    accepted_q <= accepted_d;
     moved_q <= moved_d;
     if (state_q == Idle) begin
       op_q <= op_i;
@@ -357,7 +427,7 @@ module replay_window
 
   assign ready_o = state_q == Idle;
   assign done_o = done_q;
-  assign accepted_o = accepted_q;
+  assign accepted_o = accepted;
   assign sequence_o = sequence_q;
   assign highest_o = moved_q ? sequence_q : highest_q;
 

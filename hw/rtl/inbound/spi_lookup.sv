@@ -102,14 +102,14 @@ module spi_lookup
     return '{second_hash: second, row: rows[second], way: way};
   endfunction
 
-  // Whether two keys are the same, by parts of 8 bits: all are zero then.
+  // Whether two keys are the same, by parts of 4 bits: all are zero then.
   localparam int unsigned KeyWidth = $bits(spi_key_t);
-  localparam int unsigned Parts = (KeyWidth + 7) / 8;
+  localparam int unsigned Parts = (KeyWidth + 3) / 4;
 
   function automatic logic [Parts-1:0] differences(input spi_key_t one, input spi_key_t other);
-    logic [8*Parts-1:0] bits;
-    bits = (8 * Parts)'(one ^ other);
-    for (int i = 0; i < int'(Parts); i++) differences[i] = |bits[8*i+:8];
+    logic [4*Parts-1:0] bits;
+    bits = (4 * Parts)'(one ^ other);
+    for (int i = 0; i < int'(Parts); i++) differences[i] = |bits[4*i+:4];
   endfunction
 
   entry_t mem [Places];
@@ -153,7 +153,7 @@ module spi_lookup
   entry_t nest_q, nest_d;
   // Whether the nest's entry may be moved on: not after MaxSteps, until something was removed.
   logic [7:0] pushes_q, pushes_d;
-  logic restless;
+  logic restless_q;
   // Which of the places is taken from an entry next; it changes so that no two entries chase each other.
   logic [1:0] turn_q, turn_d;
   logic [RowWidth+1:0] empty_q, empty_d;
@@ -166,8 +166,9 @@ module spi_lookup
   logic compared_valid_q, compared_hit, takes;
   logic [SaWidth-1:0] compared_sa_q;
   place_t compared_place_q;
-  // The nest beside the key, which is there for two cycles before the answer is used.
+  // The nest beside the key, which is there for three cycles before the answer is used.
   logic [Parts-1:0] nest_differences_q;
+  logic nest_same_q;
 
   always_ff @(posedge clk_i) begin
     if (read) entry_q <= mem[read_place];
@@ -180,6 +181,7 @@ module spi_lookup
     compared_sa_q <= entry_q.sa;
     compared_place_q <= last_place_q;
     nest_differences_q <= differences(nest_q.key, key_q);
+    nest_same_q <= nest_differences_q == '0;
   end
 
   assign compared_hit = compared_valid_q && differences_q == '0;
@@ -193,7 +195,12 @@ module spi_lookup
   logic answer_valid_d, found_valid_d;
   spi_answer_e answer_d;
 
-  assign restless = nest_q.valid && pushes_q < 8'(MaxSteps);
+  // What is written, if anything is.
+  always_comb begin
+    write_entry = nest_q;
+    if (purpose_q == ForChange) write_entry = '{valid: op_q == SpiInsert, sa: op_sa_q, key: op_key_q};
+    if (state_q == Empty) write_entry = '0;
+  end
 
   always_comb begin
     state_d = state_q;
@@ -215,7 +222,6 @@ module spi_lookup
     read_place = place_of(rows_q, step_q[1], step_q[0]);
     write = 1'b0;
     write_place = hit_place_q;
-    write_entry = '0;
     answer_valid_d = 1'b0;
     answer_d = SpiDone;
     found_valid_d = 1'b0;
@@ -240,7 +246,7 @@ module spi_lookup
           rows_d = lookup_rows;
           purpose_d = ForLookup;
           state_d = Scan;
-        end else if (restless) begin
+        end else if (restless_q) begin
           key_d = nest_q.key;
           rows_d = nest_rows;
           purpose_d = ForNest;
@@ -256,8 +262,8 @@ module spi_lookup
       Scan: begin
         read = !step_q[2];
         step_d = step_q + 1'b1;
-        if (step_q == 3'd1) begin
-          hit_d = nest_q.valid && nest_differences_q == '0 && purpose_q != ForNest;
+        if (step_q == 3'd2) begin
+          hit_d = nest_q.valid && nest_same_q && purpose_q != ForNest;
           hit_sa_d = nest_q.sa;
         end
         takes = step_q >= 3'd2;
@@ -276,15 +282,16 @@ module spi_lookup
           ForChange: begin
             answer_valid_d = 1'b1;
             pending_d = 1'b0;
+            // Whether it is put there or not.
+            if (!nest_q.valid) {nest_d.sa, nest_d.key} = {op_sa_q, op_key_q};
             if (op_q == SpiInsert) begin
               if (hit_q) begin
                 answer_d = SpiExists;
               end else if (room_q) begin
                 write = 1'b1;
                 write_place = room_place_q;
-                write_entry = '{valid: 1'b1, sa: op_sa_q, key: op_key_q};
               end else if (!nest_q.valid) begin
-                nest_d = '{valid: 1'b1, sa: op_sa_q, key: op_key_q};
+                nest_d.valid = 1'b1;
                 pushes_d = '0;
               end else begin
                 answer_d = SpiFull;
@@ -294,7 +301,7 @@ module spi_lookup
             end else begin
               // There is room now: the nest's entry tries again.
               pushes_d = '0;
-              if (nest_q.valid && nest_q.key == op_key_q) nest_d = '0;
+              if (nest_q.valid && nest_same_q) nest_d.valid = 1'b0;
               else write = 1'b1;
             end
           end
@@ -303,8 +310,7 @@ module spi_lookup
             if (room_q) begin
               write = 1'b1;
               write_place = room_place_q;
-              write_entry = nest_q;
-              nest_d = '0;
+              nest_d.valid = 1'b0;
             end else begin
               // Take a place; whose it was is in the nest then.
               read = 1'b1;
@@ -318,7 +324,6 @@ module spi_lookup
       Swap: begin
         write = 1'b1;
         write_place = last_place_q;
-        write_entry = nest_q;
         nest_d = entry_q;
         pushes_d = pushes_q + 1'b1;
         turn_d = {!turn_q[1], turn_q[0] ^ turn_q[1] ^ pushes_q[1]};
@@ -368,6 +373,7 @@ module spi_lookup
       pending_q <= 1'b0;
       nest_q <= '0;
       pushes_q <= '0;
+      restless_q <= 1'b0;
       turn_q <= '0;
       answer_valid_o <= 1'b0;
       found_valid_o <= 1'b0;
@@ -377,6 +383,7 @@ module spi_lookup
       pending_q <= pending_d;
       nest_q <= nest_d;
       pushes_q <= pushes_d;
+      restless_q <= nest_d.valid && pushes_d < 8'(MaxSteps);
       turn_q <= turn_d;
       answer_valid_o <= answer_valid_d;
       found_valid_o <= found_valid_d;

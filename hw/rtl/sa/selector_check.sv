@@ -36,14 +36,15 @@ module selector_check
   end
 
   selector_t mem [NSelectors];
-  selector_t selector_q;
+  // As it is read, and in a register of its own: what memory gives is late for such comparisons.
+  selector_t read_q, selector_q;
 
   flow_t flow_q;
   logic busy_q;
   logic [IndexWidth-1:0] index_q;
   logic [CountWidth-1:0] left_q;
-  // Read, compared, counted in: what is in each stage, and whether it is the end.
-  logic read_valid_q, compared_valid_q, read_end_q, compared_end_q;
+  // Read, held, compared, counted in: what is in each stage, and whether it is the end.
+  logic read_valid_q, held_valid_q, compared_valid_q, read_end_q, held_end_q;
 
   logic start;
   assign ready_o = !busy_q;
@@ -51,11 +52,11 @@ module selector_check
 
   always_ff @(posedge clk_i) begin
     if (write_i) mem[write_index_i] <= write_selector_i;
-    selector_q <= mem[index_q];
+    read_q <= mem[index_q];
+    selector_q <= read_q;
   end
 
-  // One selector against the packet, with both of its ends: which of them it is for comes from the memory too, and would be
-  // late for as many bits.
+  // One selector against the packet, with both of its ends: which of them it is for would be late for as many bits.
   logic [1:0][127:0] address;
   logic [1:0][15:0] port;
   assign address = {flow_q.remote_address, flow_q.local_address};
@@ -111,17 +112,19 @@ module selector_check
       busy_q <= 1'b0;
       read_valid_q <= 1'b0;
       read_end_q <= 1'b0;
+      held_valid_q <= 1'b0;
+      held_end_q <= 1'b0;
       compared_valid_q <= 1'b0;
-      compared_end_q <= 1'b0;
       done_o <= 1'b0;
     end else begin
       read_valid_q <= busy_q && left_q != '0;
-      read_end_q <= busy_q && left_q == '0 && !read_end_q && !compared_end_q;
-      compared_valid_q <= read_valid_q;
-      compared_end_q <= read_end_q;
-      done_o <= compared_end_q;
+      read_end_q <= busy_q && left_q == '0 && !read_end_q && !held_end_q;
+      held_valid_q <= read_valid_q;
+      held_end_q <= read_end_q;
+      compared_valid_q <= held_valid_q;
+      done_o <= held_end_q;
       if (start) busy_q <= 1'b1;
-      else if (compared_end_q) busy_q <= 1'b0;
+      else if (held_end_q) busy_q <= 1'b0;
     end
   end
 

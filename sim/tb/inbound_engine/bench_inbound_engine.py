@@ -337,7 +337,7 @@ class TB:
             self.valid = False
 
     def looked_up(self) -> None:
-        if not (self.lookup.item_valid_o.value and self.lookup.item_ready_i.value):
+        if not (self.lookup.item_valid_o.value and self.lookup.item_room_i.value):
             return
         kind = int(self.lookup.item_kind_o.value)
         if kind == KIND["ItemCommand"]:
@@ -918,7 +918,8 @@ async def numbers_are_taken_once(dut: object) -> None:
             await tb.check_usage()
         assert sa.window.highest >> 32 == int(esn) or not esn
         await tb.remove(sa)
-    assert tb.seen[None] > 300 and tb.seen[Reason.REPLAYED] > 400
+    # Accepted, whatever becomes of the content.
+    assert tb.seen[None] + tb.seen[Reason.ECN_NOT_CAPABLE] > 300 and tb.seen[Reason.REPLAYED] > 400, tb.seen
     missed = traffic.missed("inbound.replay")
     assert not missed, missed
 

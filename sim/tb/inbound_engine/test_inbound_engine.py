@@ -22,7 +22,7 @@ def test_inbound_engine(interval: int, sas: int, window: int) -> None:
         "inbound_engine_keyed",
         "sim.tb.inbound_engine.bench_inbound_engine",
         parameters={"Interval": interval, "NSa": sas, "Window": window, "NSelectors": 4 * sas, "MaxPerSa": 4, **SIZES},
-        visible=["inbound_lookup.item_valid_o", "inbound_lookup.item_ready_i", "inbound_lookup.item_kind_o"],
+        visible=["inbound_lookup.item_valid_o", "inbound_lookup.item_room_i", "inbound_lookup.item_kind_o"],
         environment={
             "INTERVAL": str(interval),
             "SAS": str(sas),

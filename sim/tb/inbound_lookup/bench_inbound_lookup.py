@@ -28,7 +28,7 @@ class TB:
         self.commands: deque[int] = deque()
         self.due: deque[dict[str, Any]] = deque()
         self.offered: dict[str, int] | None = None
-        self.asking = False
+        self.asking = self.room = self.gave = False
         self.command_open = 0  # cycles until the command under way is done
         self.pauses = [0.0, 0.0, 0.0]
         self.cycle = 0
@@ -38,7 +38,7 @@ class TB:
     async def start(self) -> None:
         dut = self.dut
         await reset(
-            dut, "packet_valid_i", "command_valid_i", "command_done_i", "op_valid_i", "item_ready_i", started=False
+            dut, "packet_valid_i", "command_valid_i", "command_done_i", "op_valid_i", "item_room_i", started=False
         )
         for _ in range(40):  # the table empties itself
             await FallingEdge(dut.clk_i)
@@ -93,7 +93,9 @@ class TB:
         if self.command_open:
             self.command_open -= 1
             dut.command_done_i.value = self.command_open == 0
-        dut.item_ready_i.value = random.random() >= self.pauses[2]
+        # Room stays until an item comes, and is gone in the cycle behind.
+        self.room = not self.gave and (self.room or random.random() >= self.pauses[2])
+        dut.item_room_i.value = self.room
 
     def sample(self) -> None:
         dut = self.dut
@@ -106,7 +108,9 @@ class TB:
             self.due.append({"kind": KIND["ItemCommand"], "sa": self.commands.popleft()})
             self.command_open = random.randrange(12, 30)
             self.asking = False
-        if dut.item_valid_o.value and dut.item_ready_i.value:
+        self.gave = bool(dut.item_valid_o.value)
+        if self.gave:
+            assert self.room, "an item comes without room"
             due = self.due.popleft()
             got: dict[str, Any] = {"kind": int(dut.item_kind_o.value)}
             if "sa" in due:

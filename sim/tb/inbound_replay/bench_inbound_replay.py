@@ -36,7 +36,7 @@ async def both_users_get_their_own_answers(dut: HierarchyObject) -> None:
     check: tuple[int, int] | None = None
     op: tuple[int, int, int] | None = None
     seen: Counter[object] = Counter()
-    for cycle in range(20_000):
+    for cycle in range(25_000):
         await FallingEdge(dut.clk_i)
         sa = random.randrange(SAS)
         near = max(0, windows[sa].highest + random.choice((-70, -64, -63, -3, -1, 0, 1, 1, 1, 2, 5, 63, 64, 65, 300)))

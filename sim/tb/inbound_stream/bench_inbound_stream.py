@@ -36,9 +36,10 @@ class TB:
         self.icvs: deque[bytes] = deque()
         self.parts: deque[bytes] = deque()
         self.freed: deque[list[int]] = deque()
-        self.within = self.offered = False
+        self.within = self.offered = self.told = False
         self.beat: bytes | None = None
         self.interval, self.lazy = 1, 0.0
+        self.item_room = False
         self.room = ROOM
         self.draining = 0.2  # how often room comes back
         self.cycle = 0
@@ -46,7 +47,7 @@ class TB:
         self.seen: Counter[str] = Counter()
 
     async def start(self) -> None:
-        names = ("job_valid_i", "slot_ready_i", "item_room_i", "part_ready_i", "room_i")
+        names = ("job_valid_i", "slot_ready_i", "item_room_i", "part_room_i", "room_i")
         await reset(self.dut, *names, started=False)
 
     async def tick(self) -> None:
@@ -72,8 +73,10 @@ class TB:
             dut.job_place_i.value, dut.job_beats_i.value = job["place"], job["beats"]
         # The cipher takes a slot in every such cycle, and does not take none in the middle of a packet.
         dut.slot_ready_i.value = self.cycle % self.interval == 0
-        dut.item_room_i.value = random.random() >= self.lazy
-        dut.part_ready_i.value = random.random() >= self.lazy
+        # There is only more of it until an item comes.
+        self.item_room = (self.item_room and not self.told) or random.random() >= self.lazy
+        dut.item_room_i.value = self.item_room
+        dut.part_room_i.value = random.random() >= self.lazy
         if self.room < ROOM and random.random() < self.draining:
             self.room = min(ROOM, self.room + random.choice((1, 1, 20)))
         dut.room_i.value = self.room
@@ -87,7 +90,7 @@ class TB:
                 assert not self.within, "a gap in a packet"
         if dut.icv_valid_o.value:
             assert int(dut.icv_o.value) == gcm.packed(self.icvs.popleft())
-        if dut.part_valid_o.value and dut.part_ready_i.value:
+        if dut.part_valid_o.value:
             part = self.parts.popleft()
             assert int(dut.part_o.value).to_bytes(16, "little")[: len(part)] == part
         if dut.free_o.value:
@@ -103,18 +106,21 @@ class TB:
             self.beat = self.ring[place]
             if not any(place in places for places in self.freed):
                 self.filled.discard(place)
-        taken = bool(self.offered and dut.job_ready_o.value)
-        assert bool(dut.item_valid_o.value) == taken
         assert bool(dut.plan_valid_o.value) == bool(dut.reserve_o.value)
-        if taken:
-            self.begun(self.jobs.popleft())
-            self.offered = False
+        if dut.item_valid_o.value:
+            assert self.offered and not self.told, "an item is told of twice"
+            self.told = True
+            self.begun(self.jobs[0])
         else:
             assert not dut.reserve_o.value
+        if dut.job_ready_o.value:
+            assert self.told, "a job is taken that was not begun"
+            self.jobs.popleft()
+            self.offered = self.told = False
 
     def begun(self, job: dict[str, Any]) -> None:
         dut = self.dut
-        assert dut.item_room_i.value
+        assert self.item_room, "no place for an item when it was begun"
         assert bool(dut.plan_valid_o.value) == (job["kind"] == PACKET)
         item = ITEM.unpack(int(dut.item_o.value))
         assert int(dut.item_sa_o.value) == job["sa"] and item["kind"] == job["kind"]

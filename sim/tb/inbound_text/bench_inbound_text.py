@@ -57,10 +57,10 @@ class TB:
         text = self.schedule.pop(self.cycle, None)
         dut.text_valid_i.value = text is not None
         dut.text_i.value = gcm.packed(text) if text is not None else random.getrandbits(128)
-        dut.opened_ready_i.value = random.random() >= self.patience
+        dut.opened_ready_i.value = bool(dut.opened_valid_o.value) and random.random() >= self.patience
         await Timer(1, "ns")
         if part is not None:
-            assert dut.part_ready_o.value, "a part that has to wait, and its text does not"
+            assert dut.part_room_o.value, "a part that has to wait, and its text does not"
             self.parts.popleft()
         if dut.write_valid_o.value:
             assert int(dut.write_data_o.value) == gcm.packed(self.written.popleft())

@@ -286,7 +286,7 @@ class TB:
 async def verdicts_come_in_order_and_are_counted(dut: HierarchyObject) -> None:
     tb = TB(dut)
     await tb.start()
-    for _ in range(4000):
+    for _ in range(8000):
         if random.random() < 0.01:
             tb.hurry = not tb.hurry
         if random.random() < 0.02:
