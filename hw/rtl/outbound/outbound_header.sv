@@ -115,13 +115,14 @@ module outbound_header
   logic [127:0] numbers;
   assign numbers = v6 ? {32'h0, job_i.sequence_number[31:0], job_i.sequence_number} : '0;
 
-  logic [127:0] addend_q, addend_d;
+  logic [127:0] addend;
+  pair_sums_t pairs_q;
   always_comb begin
     unique case (state_q)
-      AddSource:      addend_d = v6 || !form.transport ? destination : '0;
-      AddDestination: addend_d = rest;
-      AddRest:        addend_d = numbers;
-      default:        addend_d = v6 || !form.transport ? source : '0;
+      AddSource:      addend = v6 || !form.transport ? destination : '0;
+      AddDestination: addend = rest;
+      AddRest:        addend = numbers;
+      default:        addend = v6 || !form.transport ? source : '0;
     endcase
   end
 
@@ -198,9 +199,9 @@ module outbound_header
   end
 
   always_ff @(posedge clk_i) begin
-    addend_q <= addend_d;
+    pairs_q <= add_in_pairs(addend);
     if (state_q == Idle) sum_q <= '0;
-    else if (state_q != Done) sum_q <= add_words(sum_q, addend_q);
+    else if (state_q != Done) sum_q <= add_pairs(sum_q, pairs_q);
     if (!rst_ni) state_q <= Idle;
     else state_q <= state_d;
   end
