@@ -374,7 +374,7 @@ module outbound_fetch
       read_last_q <= 1'b0;
     end else begin
       state_q <= state_d;
-      if (state_q == Idle && state_d != Idle) read_last_q <= state_d == Read;
+      if (state_q == Idle && (command_valid_i || begins)) read_last_q <= !command_valid_i && start_read;
       if (go) job_valid_o <= last_step || command_ready_o;
       else if (job_ready_i) job_valid_o <= 1'b0;
       drop_valid_o <= last_step && go && bad_q;

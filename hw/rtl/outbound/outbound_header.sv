@@ -113,12 +113,13 @@ module outbound_header
   // What is added next, one bit each: it is many registers' worth of choosing, so the choice is made a cycle ahead.
   logic pick_source_q, pick_destination_q, pick_rest6_q, pick_rest_kept_q, pick_rest4_q, pick_numbers_q;
   always_ff @(posedge clk_i) begin
-    pick_source_q <= !rst_ni || state_d == Idle;
-    pick_destination_q <= state_d == AddSource;
-    pick_rest6_q <= state_d == AddDestination && v6;
-    pick_rest_kept_q <= state_d == AddDestination && !v6 && form.transport;
-    pick_rest4_q <= state_d == AddDestination && !v6 && !form.transport;
-    pick_numbers_q <= state_d == AddRest && v6;
+    // Also while nothing is added.
+    pick_source_q <= !rst_ni || !((state_q == Idle && job_valid_i) || state_q == AddSource || state_q == AddDestination);
+    pick_destination_q <= state_q == Idle && job_valid_i;
+    pick_rest6_q <= pick_destination_q && v6;
+    pick_rest_kept_q <= pick_destination_q && !v6 && form.transport;
+    pick_rest4_q <= pick_destination_q && !v6 && !form.transport;
+    pick_numbers_q <= state_q == AddDestination && v6_q;
   end
 
   logic [127:0] addend;

@@ -101,8 +101,8 @@ module outbound_stream
 
   // Words of the new header that are still to go.
   logic part_busy_q, part_busy_d;
-  logic [511:0] words_q, words_d;
-  logic [4:0] words_left_q, words_left_d;
+  logic [511:0] words_q;
+  logic [4:0] words_left_q;
 
   // A packet occupies what is behind for as many cycles as it has parts, blocks and a tag. It may not come faster.
   logic [12:0] pace_q;
@@ -112,9 +112,10 @@ module outbound_stream
   // head takes longer for.
   logic [1:0] settled_q;
   logic fits_q;
-  // Beats of the packet in the buffers, its parts and blocks, and its pace from the second cycle on.
+  // Beats of the packet in the buffers, its parts and blocks, and its pace: that is needed two cycles after its head.
   logic [BeatsWidth-1:0] beats_q, total_beats_q;
   logic [12:0] kept_parts_q, blocks_q, own_pace_q;
+  logic [1:0] new_parts_q;
 
   // What may be begun in this cycle, and is if the stages move. What is under way is described by registers that the next
   // packet takes over: so its last operation has to move too.
@@ -141,7 +142,8 @@ module outbound_stream
     kept_parts_q <= 13'((17'(job_i.kept) + 17'd15) >> 4);
     blocks_q <= 13'((17'(job_i.body) + 17'd15) >> 4);
     // Parts of the header that is kept, blocks, and parts of the new header but one.
-    own_pace_q <= kept_parts_q + blocks_q + 13'(last_word >> 2);
+    new_parts_q <= 2'(last_word >> 2);
+    own_pace_q <= kept_parts_q + blocks_q + 13'(new_parts_q);
     // Of room there is only more until a packet is begun, but for that of text: there a block more may have come.
     fits_q <= 32'(room_i) >= 32'(total_beats_q);
     settled_q <= rst_ni && job_valid_i && !begin_any && !taken_q ? {settled_q[0], 1'b1} : '0;
@@ -460,43 +462,34 @@ module outbound_stream
     end
   end
 
-  // The new words wait for what is kept.
-  logic keeps_q, words_go;
-  assign words_go = part_busy_q && part_room_i && !keeps_q;
+  // The new words wait for what is kept. Whether four of them go is decided a cycle ahead: so many registers move then. The
+  // same ones take the next packet's words while there are none to go.
+  logic keeps, words_go_q, words_move_q, words_end;
+  assign keeps = (begin_packet && kept_parts_q != '0) || state_q == Kept || op_q == OpKept || (kept_valid_q && !move);
+  assign words_end = words_left_q <= 5'd4;
+  assign part_busy_d = begin_packet || (part_busy_q && !(words_go_q && words_end));
+
   always_ff @(posedge clk_i) begin
-    keeps_q <= (begin_packet && kept_parts_q != '0) || state_q == Kept || op_q == OpKept || (kept_valid_q && !move);
+    part_busy_q <= rst_ni && part_busy_d;
+    words_go_q <= rst_ni && part_busy_d && part_room_i && !keeps;
+    words_move_q <= !part_busy_d || (part_room_i && !keeps);
+    if (words_move_q) begin
+      words_q <= part_busy_q ? 512'(words_q[511:128]) : head_i.words;
+      words_left_q <= part_busy_q ? words_left_q - 5'd4 : head_i.count;
+    end
   end
 
+  assign part_valid_o = words_go_q || (kept_valid_q && move);
+
   always_comb begin
-    part_busy_d = part_busy_q;
-    words_d = words_q;
-    words_left_d = words_left_q;
-    part_valid_o = words_go || (kept_valid_q && move);
     part_o = '{last: 1'b0, count: 3'd4, words: words_q[127:0]};
     if (kept_valid_q) begin
       part_o.words = kept_beat;
       part_o.count = kept_words_q;
-    end else if (words_left_q <= 5'd4) begin
+    end else if (words_end) begin
       part_o.last = 1'b1;
       part_o.count = words_left_q[2:0];
     end
-    if (words_go) begin
-      words_d = 512'(words_q[511:128]);
-      words_left_d = words_left_q - 5'd4;
-      part_busy_d = words_left_q > 5'd4;
-    end
-    if (!part_busy_q) begin
-      words_d = head_i.words;
-      words_left_d = head_i.count;
-    end
-    if (begin_packet) part_busy_d = 1'b1;
-  end
-
-  always_ff @(posedge clk_i) begin
-    words_q <= words_d;
-    words_left_q <= words_left_d;
-    if (!rst_ni) part_busy_q <= 1'b0;
-    else part_busy_q <= part_busy_d;
   end
 
 endmodule
