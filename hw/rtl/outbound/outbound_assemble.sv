@@ -3,7 +3,8 @@
 //
 // What comes from the cipher cannot wait, so it comes into queues; they hold what arrives while the ICV of the packet in
 // front is still being made, and outbound_stream sends no more than that. A packet leaves as it comes, but for one with a
-// checksum: its descriptor comes with that. Four cycles after its ICV was taken, or its first part if it has no checksum.
+// checksum: its descriptor comes with that, four cycles after the ICV was taken. All others come four cycles after the first
+// part was.
 
 module outbound_assemble
   import esp_pkg::*;
@@ -98,6 +99,8 @@ module outbound_assemble
 
   logic piece_valid, piece_last, piece_valid_q, piece_last_q;
   logic [2:0] piece_count, piece_count_q;
+  // The state once more, for the wide choice.
+  (* keep *) logic from_text_q, from_tags_q;
   beat_t piece, piece_q;
 
   // A descriptor is due.
@@ -110,7 +113,7 @@ module outbound_assemble
     piece_valid = 1'b0;
     piece_last = 1'b0;
     piece_count = 3'd4;
-    piece = part.words;
+    piece = from_tags_q ? tag : from_text_q ? text : part.words;
     assembly_ready = 1'b0;
     part_ready = 1'b0;
     text_ready = 1'b0;
@@ -131,7 +134,6 @@ module outbound_assemble
       end
 
       Text: begin
-        piece = text;
         if (left_q < 16'd16) piece_count = left_q[4:2];
         if (text_valid) begin
           text_ready = 1'b1;
@@ -142,7 +144,6 @@ module outbound_assemble
       end
 
       default: begin
-        piece = tag;
         piece_last = 1'b1;
         told_d = 1'b0;
         if (tag_valid) begin
@@ -164,9 +165,13 @@ module outbound_assemble
     piece_q <= piece;
     if (!rst_ni) begin
       state_q <= Head;
+      from_text_q <= 1'b0;
+      from_tags_q <= 1'b0;
       told_q <= 1'b0;
     end else begin
       state_q <= state_d;
+      from_text_q <= state_d == Text;
+      from_tags_q <= state_d == Tag;
       told_q <= told_d;
     end
   end

@@ -55,7 +55,7 @@ module outbound_stream
   output slot_t                 slot_o,
   output logic [SaWidth-1:0]    slot_sa_o,
 
-  // In front of the ciphertext. A part is always taken; none is begun without room for three more.
+  // In front of the ciphertext. A part is always taken; that there is room for four is known up to three parts earlier.
   output logic                  part_valid_o,
   output head_part_t            part_o,
   input  logic                  part_room_i,
