@@ -106,7 +106,7 @@ module outbound_stream
 
   // A packet occupies what is behind for as many cycles as it has parts, blocks and a tag. It may not come faster.
   logic [12:0] pace_q;
-  logic paced_q;  // that is over in the next cycle but one
+  logic paced_q;  // that is over in the next cycle
 
   // What is made of a job before it is begun has registers: it is there when the job was offered for two cycles, which its
   // head takes longer for.
