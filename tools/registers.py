@@ -310,6 +310,48 @@ def c_numbers(top: AddrmapNode) -> str:
     return "\n".join([*lines, ""])
 
 
+class RegisteredAxi4Lite(AXI4Lite_Cpuif_flattened):  # type: ignore[misc]
+    """PeakRDL's AXI4-Lite, with a register between what chooses a request and what decodes it: one path is long."""
+
+    # Of a request, as the bus makes it and as the decoder has it.
+    _REQUEST = ("req_is_wr", "addr", "wr_data", "wr_biten")
+
+    def get_implementation(self) -> str:
+        """PeakRDL's text for the bus, its requests under another name, and the register."""
+        bus = re.sub(
+            r"\bcpuif_(req(_is_wr|_stall_wr|_stall_rd)?|addr|wr_data|wr_biten)\b",
+            r"bus_\1",
+            super().get_implementation(),
+        )
+        loads = "\n".join(f"        cpuif_{name} <= bus_{name};" for name in self._REQUEST)
+        return f"""// A request stays until the decoder takes it.
+logic bus_req;
+logic bus_req_is_wr;
+logic [{self.addr_width - 1}:0] bus_addr;
+logic [{self.data_width - 1}:0] bus_wr_data;
+logic [{self.data_width - 1}:0] bus_wr_biten;
+logic bus_req_stall_wr;
+logic bus_req_stall_rd;
+logic cpuif_waits;
+
+assign cpuif_waits = cpuif_req && (cpuif_req_is_wr ? cpuif_req_stall_wr : cpuif_req_stall_rd);
+assign bus_req_stall_wr = cpuif_waits;
+assign bus_req_stall_rd = cpuif_waits;
+
+always_ff @(posedge clk) begin
+    if(~rst_n) begin
+        cpuif_req <= '0;
+    end else if(!cpuif_waits) begin
+        cpuif_req <= bus_req;
+    end
+    if(!cpuif_waits) begin
+{loads}
+    end
+end
+
+{bus}"""
+
+
 def outputs() -> dict[Path, str]:
     """What each generated file should hold."""
     top = compiled()
@@ -317,7 +359,7 @@ def outputs() -> dict[Path, str]:
         RegblockExporter().export(
             top,
             folder,
-            cpuif_cls=AXI4Lite_Cpuif_flattened,
+            cpuif_cls=RegisteredAxi4Lite,
             module_name=MODULE,
             package_name=f"{MODULE}_pkg",
             default_reset_activelow=True,

@@ -123,6 +123,12 @@ def route(build: Build, seed: int, folder: Path) -> dict[str, Any]:
     }
 
 
+def verilog(build: Build, folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """The netlist that ``synthesize`` left, as Verilog, and the names of its ports. Raises ToolError."""
+    tools.yosys("read_rtlil netlist.il\nwrite_verilog -noattr netlist.v\n", folder, "verilog")
+    return folder / "netlist.v", tuple(_ports(build, folder))
+
+
 def source(build: Build) -> Path:
     """The file of a build's module. Raises FileNotFoundError."""
     found = [*RTL.rglob(f"{build.module}.sv"), *BENCHES.rglob(f"{build.module}.sv")]
@@ -141,8 +147,13 @@ def _read(build: Build, options: str = "") -> str:
     return " ".join([*words, options, *packages, str(source(build))])
 
 
+def _ports(build: Build, folder: Path) -> dict[str, Any]:
+    ports: dict[str, Any] = json.loads((folder / "ports.json").read_text())["modules"][build.module]["ports"]
+    return ports
+
+
 def _frame(build: Build, folder: Path) -> None:
-    ports = json.loads((folder / "ports.json").read_text())["modules"][build.module]["ports"]
+    ports = _ports(build, folder)
     shapes = [harness.Port(name, port["direction"], len(port["bits"])) for name, port in ports.items()]
     (folder / "harness.v").write_text(harness.verilog(build.module, shapes))
     script = [

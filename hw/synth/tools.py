@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 _SCRIPT = "import sys; from pyosys import libyosys as y; y.run_pass('script ' + sys.argv[1], y.Design())"
@@ -36,6 +37,14 @@ def nextpnr(arguments: Sequence[str], folder: Path, name: str) -> tuple[str, flo
     begin = time.monotonic()
     log = _run([nextpnr_command(), *arguments], folder, name)
     return log, time.monotonic() - begin
+
+
+def share() -> Path:
+    """The folder of Yosys's cells. Raises ToolError."""
+    found = find_spec("pyosys")
+    if found is None or found.origin is None:
+        raise ToolError("no pyosys: make synth installs it")
+    return Path(found.origin).parent / "share"
 
 
 @cache

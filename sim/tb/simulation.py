@@ -16,6 +16,7 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -27,10 +28,11 @@ ROOT = Path(__file__).parents[2]
 RTL = ROOT / "hw" / "rtl"
 BENCHES = ROOT / "sim" / "tb"
 BUILD = ROOT / "build" / "sim"
+NETLISTS = ROOT / "build" / "netlist"
 WAIVERS = ROOT / "hw" / "lint" / "waivers.vlt"
 
 # What is undefined after power-up is random, so that nothing works by chance.
-_VERILATOR = ("--cc", "--exe", "--vpi", "-Wall", "--assert", "--x-initial", "unique", "--x-assign", "unique", "-O3",
+_VERILATOR = ("--cc", "--exe", "--vpi", "--assert", "--x-initial", "unique", "--x-assign", "unique", "-O3",
               "--no-timing", "--timescale", "1ns/1ps", "--prefix", "Vtop", "--autoflush")  # fmt: skip
 # Counters of lines keep Verilator from taking an always_comb apart, and then it sees loops between its parts: the lint
 # is that of a build without them.
@@ -82,7 +84,20 @@ class BuildError(Exception):
     """Verilator or the compiler does not take a module; the text is theirs."""
 
 
-def build(toplevel: str, parameters: Mapping[str, object], visible: Sequence[str] = ()) -> Path:
+@dataclass(frozen=True)
+class Netlist:
+    """What is simulated in place of a module's RTL: the same module with its parameters, as cells of a device."""
+
+    # The netlist, and models of the cells.
+    sources: tuple[Path, ...]
+    ports: tuple[str, ...]
+    # Where it is built and run.
+    folder: Path
+
+
+def build(
+    toplevel: str, parameters: Mapping[str, object], visible: Sequence[str] = (), netlist: Netlist | None = None
+) -> Path:
     """Compile a module into a simulation; returns the folder that it is in. Raises BuildError.
 
     ``visible`` are variables inside of it that a bench wants to see, as "module.variable".
@@ -90,11 +105,23 @@ def build(toplevel: str, parameters: Mapping[str, object], visible: Sequence[str
     coverage, waves = bool(os.environ.get("RTL_COVERAGE")), bool(os.environ.get("WAVES"))
     words = json.dumps([toplevel, dict(parameters), list(visible)], default=str)
     variant = "-coverage" * coverage + "-waves" * waves
-    folder = BUILD / f"{toplevel}-{hashlib.sha256(words.encode()).hexdigest()[:8]}{variant}"
+    if netlist is None:
+        folder = BUILD / f"{toplevel}-{hashlib.sha256(words.encode()).hexdigest()[:8]}{variant}"
+        ports: Sequence[str] = ("*_i", "*_ni", "*_o", "s_axis_*", "m_axis_*", "s_axil_*")
+        design = [
+            "-Wall",
+            *(word for path in rtl_folders() for word in ("-y", str(path))),
+            *(f"-G{name}={value}" for name, value in parameters.items()),
+            *(str(path) for path in (WAIVERS, *packages(), source(toplevel))),
+        ]
+    else:
+        folder = netlist.folder.with_name(f"{netlist.folder.name}{variant}")
+        ports = netlist.ports
+        # Nobody wrote it, so its style is nobody's business. It has no delays either.
+        design = ["-Wno-lint", "-Wno-SPECIFYIGN", *map(str, netlist.sources)]
     environment = {**os.environ, **verilator_environment()}
     with _locked(folder):
         (folder / "parameters.json").write_text(words)
-        ports = ("*_i", "*_ni", "*_o", "s_axis_*", "m_axis_*", "s_axil_*")
         seen = [*(f"{toplevel}.{port}" for port in ports), *visible]
         (folder / "visible.vlt").write_text(
             "`verilator_config\n"
@@ -109,9 +136,8 @@ def build(toplevel: str, parameters: Mapping[str, object], visible: Sequence[str
             *(("--trace-fst",) if waves else ()),
             *("--top-module", toplevel, "--Mdir", str(folder), "-o", toplevel),
             *("-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"),
-            *(word for path in rtl_folders() for word in ("-y", str(path))),
-            *(f"-G{name}={value}" for name, value in parameters.items()),
-            *(str(path) for path in (share, WAIVERS, folder / "visible.vlt", *packages(), source(toplevel))),
+            *(str(share), str(folder / "visible.vlt")),
+            *design,
         ]
         _run(command, folder, environment)
         shared = _Runtime(BUILD / f"runtime{variant}")
@@ -135,6 +161,7 @@ class _Runtime:
 
     def keep(self, build: Path) -> None:
         if not self.folder.exists():
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
             made = Path(tempfile.mkdtemp(dir=self.folder.parent))
             for path in build.glob("verilated*.[od]"):
                 shutil.copy(path, made / path.name)
@@ -159,18 +186,20 @@ def simulate(
     seed: int = 1,
     environment: Mapping[str, str] | None = None,
     testcase: str | None = None,
+    netlist: Netlist | None = None,
 ) -> None:
     """Run the cocotb tests of the Python module ``bench`` (as ``sim.tb.fifo.bench_fifo``) on a module of the RTL.
 
-    ``parameters`` are the module's own. ``WAVES=1`` in the environment writes an FST beside the results. Fails the
-    calling test with the names of what failed and the end of the log.
+    ``parameters`` are the module's own. A ``netlist`` is the module with them, and takes its place; the bench finds
+    NETLIST in its environment then. ``WAVES=1`` in the environment writes an FST beside the results. Fails the calling
+    test with the names of what failed and the end of the log.
     """
     if shutil.which("g++") is None:
         pytest.skip("no C++ compiler, so the RTL is not simulated: apt-get install g++")
     parameters = dict(parameters or {})
     waves = bool(os.environ.get("WAVES"))
     try:
-        folder = build(toplevel, parameters, visible)
+        folder = build(toplevel, parameters, visible, netlist)
     except BuildError as error:
         pytest.fail(f"{toplevel} with {parameters} cannot be built:\n{error}", pytrace=False)
     run = folder / f"{bench.rpartition('.')[2]}-{testcase or 'all'}-{seed}"
@@ -191,6 +220,7 @@ def simulate(
             extra_env={
                 "PYTHONPATH": os.pathsep.join((str(ROOT), *sys.path)),
                 "COCOTB_ANSI_OUTPUT": "0",
+                **({"NETLIST": str(netlist.sources[0])} if netlist else {}),
                 **(environment or {}),
             },
             waves=waves,

@@ -40,7 +40,11 @@ def test_a_testpoint_is_shown_only_by_what_passed(tmp_path: Path) -> None:
         Testpoint("proved", "", "", (), ("fifo.count_is_right",)),
     ]
     held = {"fifo.count_is_right": True}
-    assert without(points, passed, held) == ["failed: failed: fifo.bad", "not run: nothing that shows it has run"]
+    assert without(points, passed, held, {}) == ["failed: failed: fifo.bad", "not run: nothing that shows it has run"]
+    netlist = [Testpoint("netlist", "", "", netlists=("fifo.good",))]
+    assert without(netlist, passed, {}, {}) == ["netlist: nothing that shows it has run"]
+    assert without(netlist, {}, {}, {"fifo.good": True}) == []
+    assert without(netlist, passed, {}, {"fifo.good": False}) == ["netlist: failed: fifo.good"]
 
 
 def test_a_property_holds_if_each_of_its_proofs_does(tmp_path: Path) -> None:

@@ -9,8 +9,16 @@ package aes_pkg;
   typedef logic [31:0] column_t;  // and a word of the round keys
   typedef logic [7:0] byte_t;
 
-  // Cycles that a block takes through aes_pipeline: whitening takes two, and each of the 14 rounds one.
-  localparam int unsigned PipelineLatency = 16;
+  // Cycles of a round. With two, a unit of aes_pipeline works at two blocks in turn, and these come an odd number of cycles
+  // apart.
+  function automatic int unsigned round_cycles(input int unsigned interval);
+    return interval == 7 ? 2 : 1;
+  endfunction
+
+  // Cycles that a block takes through aes_pipeline: whitening takes two, and then there are 14 rounds.
+  function automatic int unsigned pipeline_latency(input int unsigned interval);
+    return 2 + 14 * round_cycles(interval);
+  endfunction
 
   // How substitution is built: a table (quick to simulate, a ROM or LUTs), or arithmetic in GF((2^4)^2) (small).
   typedef enum logic {

@@ -1,16 +1,19 @@
-// `Interval` rounds of AES, one a cycle, with the round keys of all SAs for them: a part of aes_pipeline.
+// `Interval` rounds of AES, with the round keys of all SAs for them: a part of aes_pipeline.
 //
-// An item (a block, or the command to change an SA's keys) is at item_i for `Interval` cycles, while step_i counts them.
-// In step s the key of the unit's round s is read, or written if the item is a command, and a cycle later the round is
-// made. So an item's keys are read strictly behind what a command in front of it wrote, and in front of what one behind
-// it writes.
+// In a cycle an item (a block, or the command to change an SA's keys) has its turn for one of the rounds, which step_i says.
+// The key of that round is read, or written if the item is a command; a block's round is made in the cycle behind, or in
+// the two behind: SubBytes in one and the rest in the other. So an item's keys are read strictly behind what a command in
+// front of it wrote, and in front of what one behind it writes.
+//
+// The S-boxes stand right behind a register. So a block goes from one unit into the next without one of its own: what
+// comes in and what goes out are not registered.
 
 module aes_unit
   import aes_pkg::*;
 #(
   // SAs: 1 or more.
   parameter int unsigned NSa = 1024,
-  // Rounds in this unit, which are the cycles that it has for them.
+  // Rounds in this unit, and cycles between two blocks.
   parameter int unsigned Interval = 7,
   // The place of the unit in the pipeline, from 0: its rounds are Index * Interval + 1 and those that follow.
   parameter int unsigned Index = 0,
@@ -19,6 +22,9 @@ module aes_unit
   localparam int unsigned SaWidth = NSa > 1 ? $clog2(NSa) : 1
 ) (
   input  logic               clk_i,
+  // The next cycle ends with a block coming in.
+  input  logic               comes_i,
+  // The round of this unit that an item has its turn for.
   input  logic [3:0]         step_i,
   // The item. A command has command_i and not valid_i.
   input  logic               valid_i,
@@ -27,7 +33,7 @@ module aes_unit
   input  logic [SaWidth-1:0] sa_i,
   // The key to write, in the step that is its round's.
   input  block_t             round_key_i,
-  // The block comes from the unit in front, and is taken in the cycle after step 0. It is ready in that of the next item.
+  // From the unit in front, and for the one behind, in the cycle in which that takes it.
   input  block_t             state_i,
   output block_t             state_o
 );
@@ -37,10 +43,11 @@ module aes_unit
   localparam int unsigned AddrWidth = Words > 1 ? $clog2(Words) : 1;
 
   logic [AddrWidth-1:0] addr;
-  block_t round_key, state, state_q, round_out;
+  block_t round_key, state_q;
   logic [4:0] round;
-  // Of the round that is made in this cycle. They choose for whole blocks, so they are registers and not decoded here.
-  logic starts_q, last_q, bypass_q;
+  // They choose for whole blocks, so they are registers and not decoded here: a block is taken at the end of this cycle; and
+  // of the item whose key was read in the cycle before.
+  logic takes_q, last_q, bypass_q;
 
   assign addr = AddrWidth'({sa_i, 4'b0} >> (4 - StepWidth)) | AddrWidth'(step_i);
 
@@ -58,28 +65,27 @@ module aes_unit
     .read_data_o(round_key)
   );
 
-  // The round whose key is read in this cycle: a constant where a unit has one only. Whether it is the last one is a constant
-  // in all units but the last.
+  // A constant where a unit has one round only. Whether it is the last one is a constant in all units but the last.
   assign round = 5'(Index * Interval + 1) + (Interval > 1 ? 5'(step_i) : 5'd0);
-  assign state = (Interval == 1 || starts_q) ? state_i : state_q;
 
   aes_round #(
-    .SboxImpl(SboxImpl)
+    .SboxImpl(SboxImpl),
+    .Cycles(round_cycles(Interval))
   ) u_round (
-    .state_i(state),
+    .clk_i,
+    .state_i(state_q),
     .key_i(round_key),
-    .last_i((Index + 1) * Interval == 14 && last_q),
-    .state_o(round_out)
+    .last_i(last_q),
+    .bypass_i(bypass_q),
+    .state_o
   );
 
   always_ff @(posedge clk_i) begin
-    starts_q <= step_i == 4'd0;
-    last_q <= round == 5'd14;
+    takes_q <= comes_i;
+    last_q <= (Index + 1) * Interval == 14 && round == 5'd14;
     // A key of 128 bits has ten rounds; it takes the last ten, so that the last one is in one place.
     bypass_q <= Index * Interval < 4 && round <= 5'd4 && !key256_i;
-    state_q <= bypass_q ? state : round_out;
+    state_q <= (Interval == 1 || takes_q) ? state_i : state_o;
   end
-
-  assign state_o = state_q;
 
 endmodule

@@ -27,9 +27,10 @@ module gcm_core
   localparam int unsigned SaWidth = NSa > 1 ? $clog2(NSa) : 1,
   localparam int unsigned Powers = powers(Interval),
   localparam int unsigned PlaceWidth = Powers > 1 ? $clog2(Powers) : 1,
-  // The cipher, and a register for the text: 17.
+  localparam int unsigned PipelineLatency = pipeline_latency(Interval),
+  // The cipher, and a register for the text: 17, 17, 31 and 17.
   localparam int unsigned TextLatency = PipelineLatency + 1,
-  // The cipher, a register for the block, its product, and a register for the tag: 22, 22, 25 and 32.
+  // The cipher, a register for the block, its product, and a register for the tag: 22, 22, 39 and 32.
   localparam int unsigned TagLatency = PipelineLatency + 2 + product_latency(Interval)
 ) (
   input  logic                  clk_i,
@@ -123,10 +124,14 @@ module gcm_core
   typedef struct packed {
     logic valid;
     logic first;
-    logic text;
-    logic decrypt;
     logic [SaWidth-1:0] sa;
     logic [FollowingWidth-1:0] following;
+  } place_t;
+
+  typedef struct packed {
+    place_t place;
+    logic text;
+    logic decrypt;
     logic [4:0] bytes;
     block_t data;
   } waiting_t;
@@ -137,43 +142,48 @@ module gcm_core
   always_ff @(posedge clk_i) begin
     if (slot_ready_o) begin
       waiting_q[0] <= '{
-        valid: slot_valid_i && !command,
-        first: first,
+        place: '{
+          valid: slot_valid_i && !command,
+          first: first,
+          sa: sa,
+          following: following > 13'(Powers) ? FollowingWidth'(Powers) : FollowingWidth'(following)
+        },
         text: slot_i.kind == SlotText,
         decrypt: decrypt,
-        sa: sa,
-        following: following > 13'(Powers) ? FollowingWidth'(Powers) : FollowingWidth'(following),
         bytes: slot_i.kind == SlotText ? slot_i.bytes : 5'd16,
         data: slot_i.data
       };
       for (int i = 1; i < int'(Waiting); i++) waiting_q[i] <= waiting_q[i-1];
     end
     if (!rst_ni) begin
-      for (int i = 0; i < int'(Waiting); i++) waiting_q[i].valid <= 1'b0;
+      for (int i = 0; i < int'(Waiting); i++) waiting_q[i].place.valid <= 1'b0;
     end
   end
 
-  // A slot is at the end for `Interval` cycles, and this is the one that its block of the cipher is there in: as many
-  // cycles after a ready one as the cipher's latency is above a multiple of the interval.
-  localparam int unsigned Offset = PipelineLatency % Interval;
-  logic at_end;
+  // A slot is at the end for `Interval` cycles, and the second of them is the one that its block of the cipher is there in.
+  // With a slot each cycle it is the only one. GHASH is told of it a cycle ahead.
+  if (PipelineLatency % Interval != 2 % Interval) begin : gen_refused_latency
+    $error("gcm_core: a slot and its block of the cipher are not at the end together");
+  end
+  localparam int unsigned Coming = Interval == 1 ? Waiting - 2 : Waiting - 1;
+  logic comes, at_end_q;
 
-  if (Offset == 0) begin : gen_no_offset
-    assign at_end = slot_ready_o;
-  end else begin : gen_offset
-    logic [Offset-1:0] ready_q;
-
-    always_ff @(posedge clk_i) ready_q <= Offset'({ready_q, rst_ni && slot_ready_o});
-
-    assign at_end = ready_q[Offset-1];
+  if (Interval == 1) begin : gen_each_cycle
+    assign comes = slot_ready_o;
+  end else begin : gen_one_of_them
+    always_ff @(posedge clk_i) comes <= rst_ni && slot_ready_o;
   end
 
+  always_ff @(posedge clk_i) at_end_q <= rst_ni && comes;
+
   waiting_t slot;
+  place_t coming;
   logic slot_valid;
   block_t data, text, hashed;
 
   assign slot = waiting_q[Waiting-1];
-  assign slot_valid = slot.valid && at_end;
+  assign slot_valid = slot.place.valid && at_end_q;
+  assign coming = waiting_q[Coming].place;
   assign data = first_bytes(slot.data, slot.bytes);
   assign text = first_bytes(slot.data ^ cipher, slot.bytes);
   // GHASH takes ciphertext in both directions (SP 800-38D §7.1 step 5, §7.2 step 5).
@@ -186,7 +196,7 @@ module gcm_core
   end
 
   // A command, by its age in cycles: 0 is none. GHASH is told of it ahead, see there.
-  localparam int unsigned GhashAge = PipelineLatency - Powers;
+  localparam int unsigned GhashAge = PipelineLatency - Powers - 1;
   logic [4:0] age_q;
   logic [SaWidth-1:0] command_sa_q;
 
@@ -209,10 +219,10 @@ module gcm_core
   ) u_ghash (
     .clk_i,
     .rst_ni,
-    .valid_i(slot_valid),
-    .first_i(slot.first),
-    .sa_i(slot.sa),
-    .following_i(slot.following),
+    .valid_i(coming.valid && comes),
+    .first_i(coming.first),
+    .sa_i(coming.sa),
+    .following_i(coming.following),
     .block_i(hashed),
     .command_i(age_q == 5'(GhashAge)),
     .command_sa_i(command_sa_q),
@@ -229,10 +239,10 @@ module gcm_core
   logic [PlaceWidth-1:0] in_q, out_q;
   logic last;
 
-  assign last = slot_valid && slot.following == '0;
+  assign last = slot_valid && slot.place.following == '0;
 
   always_ff @(posedge clk_i) begin
-    if (slot_valid && slot.first) mask_q <= cipher;
+    if (slot_valid && slot.place.first) mask_q <= cipher;
     if (last) begin
       masks_q[in_q] <= mask_q;
       in_q <= Powers > 1 ? in_q + 1'b1 : '0;
@@ -286,7 +296,7 @@ module gcm_core
 
   // What it gives in return.
   cipher_is_in_step :
-  assert property (@(posedge clk_i) disable iff (off) cipher_valid == (slot_valid && (slot.first || slot.text)));
+  assert property (@(posedge clk_i) disable iff (off) cipher_valid == (slot_valid && (slot.place.first || slot.text)));
   text_latency_is_fixed :
   assert property (@(posedge clk_i) disable iff (off) text_valid_o == text_due_q[TextLatency-1]);
   tag_latency_is_fixed :

@@ -11,6 +11,9 @@
 // power above H^j, and reads it before that is written, since H^p is written p - 1 cycles before H^1; what is behind the
 // command reads behind all.
 //
+// What is to be known of a block comes a cycle ahead of it, so that its power is in a register when it is multiplied:
+// block RAM is slow.
+//
 // Latency: the block in cycle t, its hash in cycle t + 1 + product_latency(Interval) (gcm_pkg).
 
 module ghash
@@ -28,14 +31,16 @@ module ghash
 ) (
   input  logic                      clk_i,
   input  logic                      rst_ni,
+  // A block comes in the next cycle.
   input  logic                      valid_i,
   input  logic                      first_i,
   input  logic [SaWidth-1:0]        sa_i,
   // How many blocks of the packet follow; Powers if there are more.
   input  logic [FollowingWidth-1:0] following_i,
+  // A cycle later.
   input  block_t                    block_i,
-  // A command in cycle t has the place of a block in cycle t + Powers. H^p is at power_i a cycle after p - 1 was at
-  // power_addr_o, which rests at 0.
+  // A command in cycle t has the place of a block that is told of in cycle t + Powers. H^p is at power_i a cycle after p - 1
+  // was at power_addr_o, which rests at 0.
   input  logic                      command_i,
   input  logic [SaWidth-1:0]        command_sa_i,
   output logic [PlaceWidth-1:0]     power_addr_o,
@@ -81,7 +86,7 @@ module ghash
     end
   end
 
-  // A block, with its power a cycle later.
+  // A block and its power, each in a register.
   typedef struct packed {
     logic feeds;   // the product is added to the block L slots later; else it is one of the last L,
     logic begins;  // the first of them,
@@ -89,9 +94,9 @@ module ghash
   } note_t;
 
   logic [PlaceWidth-1:0] place;
-  logic valid_q;
-  block_t block_q, power;
-  note_t note_q;
+  logic comes_q, valid_q;
+  block_t block_q, power, power_q;
+  note_t coming_q, note_q;
 
   assign place = following_i >= FollowingWidth'(Powers) ? PlaceWidth'(Powers - 1) : PlaceWidth'(following_i);
 
@@ -110,11 +115,14 @@ module ghash
   );
 
   always_ff @(posedge clk_i) begin
-    valid_q <= rst_ni && valid_i;
-    block_q <= rst_ni && valid_i ? block_i : '0;
-    note_q.feeds <= following_i == FollowingWidth'(Powers);
-    note_q.begins <= following_i == FollowingWidth'(Powers - 1) || first_i;
-    note_q.ends <= following_i == '0;
+    comes_q <= rst_ni && valid_i;
+    coming_q.feeds <= following_i == FollowingWidth'(Powers);
+    coming_q.begins <= following_i == FollowingWidth'(Powers - 1) || first_i;
+    coming_q.ends <= following_i == '0;
+    valid_q <= rst_ni && comes_q;
+    block_q <= rst_ni && comes_q ? block_i : '0;
+    power_q <= power;
+    note_q <= coming_q;
   end
 
   // Multiplication, and the two ways that a product goes.
@@ -130,7 +138,7 @@ module ghash
     .rst_ni,
     .valid_i(valid_q),
     .a_i(block_q ^ (product_valid && note.feeds ? product : '0)),
-    .b_i(power),
+    .b_i(power_q),
     .note_i(note_q),
     .valid_o(product_valid),
     .product_o(product),

@@ -47,6 +47,34 @@ module esp_engine_regs (
     logic cpuif_wr_ack;
     logic cpuif_wr_err;
 
+    // A request stays until the decoder takes it.
+    logic bus_req;
+    logic bus_req_is_wr;
+    logic [10:0] bus_addr;
+    logic [31:0] bus_wr_data;
+    logic [31:0] bus_wr_biten;
+    logic bus_req_stall_wr;
+    logic bus_req_stall_rd;
+    logic cpuif_waits;
+
+    assign cpuif_waits = cpuif_req && (cpuif_req_is_wr ? cpuif_req_stall_wr : cpuif_req_stall_rd);
+    assign bus_req_stall_wr = cpuif_waits;
+    assign bus_req_stall_rd = cpuif_waits;
+
+    always_ff @(posedge clk) begin
+        if(~rst_n) begin
+            cpuif_req <= '0;
+        end else if(!cpuif_waits) begin
+            cpuif_req <= bus_req;
+        end
+        if(!cpuif_waits) begin
+            cpuif_req_is_wr <= bus_req_is_wr;
+            cpuif_addr <= bus_addr;
+            cpuif_wr_data <= bus_wr_data;
+            cpuif_wr_biten <= bus_wr_biten;
+        end
+    end
+
     // Max Outstanding Transactions: 4
     logic [2:0] axil_n_in_flight;
     logic axil_prev_was_rd;
@@ -117,33 +145,33 @@ module esp_engine_regs (
 
     // Request dispatch
     always_comb begin
-        cpuif_wr_data = axil_wdata;
+        bus_wr_data = axil_wdata;
         for(int i=0; i<4; i++) begin
-            cpuif_wr_biten[i*8 +: 8] = {8{axil_wstrb[i]}};
+            bus_wr_biten[i*8 +: 8] = {8{axil_wstrb[i]}};
         end
-        cpuif_req = '0;
-        cpuif_req_is_wr = '0;
-        cpuif_addr = '0;
+        bus_req = '0;
+        bus_req_is_wr = '0;
+        bus_addr = '0;
         axil_ar_accept = '0;
         axil_aw_accept = '0;
 
         if(axil_n_in_flight < 3'd4) begin
             // Can safely issue more transactions without overwhelming response buffer
             if(axil_arvalid && !axil_prev_was_rd) begin
-                cpuif_req = '1;
-                cpuif_req_is_wr = '0;
-                cpuif_addr = {axil_araddr[10:2], 2'b0};
-                if(!cpuif_req_stall_rd) axil_ar_accept = '1;
+                bus_req = '1;
+                bus_req_is_wr = '0;
+                bus_addr = {axil_araddr[10:2], 2'b0};
+                if(!bus_req_stall_rd) axil_ar_accept = '1;
             end else if(axil_awvalid && axil_wvalid) begin
-                cpuif_req = '1;
-                cpuif_req_is_wr = '1;
-                cpuif_addr = {axil_awaddr[10:2], 2'b0};
-                if(!cpuif_req_stall_wr) axil_aw_accept = '1;
+                bus_req = '1;
+                bus_req_is_wr = '1;
+                bus_addr = {axil_awaddr[10:2], 2'b0};
+                if(!bus_req_stall_wr) axil_aw_accept = '1;
             end else if(axil_arvalid) begin
-                cpuif_req = '1;
-                cpuif_req_is_wr = '0;
-                cpuif_addr = {axil_araddr[10:2], 2'b0};
-                if(!cpuif_req_stall_rd) axil_ar_accept = '1;
+                bus_req = '1;
+                bus_req_is_wr = '0;
+                bus_addr = {axil_araddr[10:2], 2'b0};
+                if(!bus_req_stall_rd) axil_ar_accept = '1;
             end
         end
     end

@@ -13,7 +13,7 @@ from sim.tb.model import gcm
 from sim.tb.traffic.reset import reset
 
 INTERVAL, SAS = int(os.environ["INTERVAL"]), int(os.environ["SAS"])
-LATENCY = 16
+LATENCY = gcm.pipeline_latency(INTERVAL)
 
 
 class TB:
@@ -71,7 +71,7 @@ class TB:
 
     def command(self, sa: int) -> None:
         self.give(command=True, sa=sa)
-        self.command_done = self.cycle + 15
+        self.command_done = self.cycle + LATENCY - 1
 
     async def ready_again(self) -> None:
         while not self.ready():

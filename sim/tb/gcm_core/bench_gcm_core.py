@@ -148,7 +148,7 @@ async def a_packet_of_n_blocks_takes_n_and_two_slots(dut: object) -> None:
     assert plan.cycle - start == INTERVAL * slots
     assert all(plan.gives[cycle] is not None for cycle in range(start, plan.cycle, INTERVAL))
     last_slot = plan.cycle - INTERVAL
-    assert await plan.play(dut) == last_slot + {1: 22, 2: 22, 7: 25, 14: 32}[INTERVAL]
+    assert await plan.play(dut) == last_slot + {1: 22, 2: 22, 7: 39, 14: 32}[INTERVAL]
 
 
 @cocotb.test()

@@ -1,8 +1,8 @@
 """What is given to gcm_core in which cycle, and what is due then; and how that is played.
 
 Latencies are fixed and nothing stalls, so all of it is known in advance. Cycle 0 is the first one after reset, and
-slots are taken in those that the interval divides. That nothing comes when nothing is due is held by gcm_core's own
-assertions.
+slots are taken in those that the interval divides. That nothing comes when nothing is due is held too, by the edges of
+what says that something came.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from cocotb.triggers import Timer
+import cocotb
+from cocotb.handle import LogicObject
+from cocotb.triggers import FallingEdge, RisingEdge, Timer
+from cocotb.utils import get_sim_time
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from sim.tb.memory import word
 from sim.tb.model import gcm
 from sim.tb.traffic.reset import CYCLE, reset
 
-TEXT_LATENCY = 17
-KEY_LATENCY = 17
+# Each is high in the cycles in which something comes, and in no other.
+PULSES = ("text_valid_o", "tag_valid_o", "key_done_o", "done_o")
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,15 @@ class Plan:
     def __init__(self, interval: int) -> None:
         self.interval = interval
         self.powers = gcm.powers(interval)
-        self.tag_latency = 18 + gcm.latency(interval)
+        # From a slot: of a text's to it, of a Key to its being done, of a Last to the tag.
+        self.text_latency = self.key_latency = gcm.pipeline_latency(interval) + 1
+        self.tag_latency = gcm.pipeline_latency(interval) + 2 + gcm.latency(interval)
         self.cycle = 0
         self.keys: dict[int, Key] = {}
         self.gives: dict[int, gcm.Slot | None] = {}
         self.stages: dict[int, bytes | None] = {}
         self.checks: dict[int, list[Callable[[object], None]]] = defaultdict(list)
+        self.due: dict[str, set[int]] = {name: set() for name in PULSES}
         self.tags = 0
         self._staging_free = 0
 
@@ -65,6 +72,10 @@ class Plan:
         self.gives.setdefault(self.cycle, None)
         return taken
 
+    def _expect(self, pulse: str, cycle: int, *checks: Callable[[object], None]) -> None:
+        self.due[pulse].add(cycle)
+        self.checks[cycle].extend(checks)
+
     def gap(self, slots: int) -> None:
         self.cycle += slots * self.interval
 
@@ -74,7 +85,7 @@ class Plan:
         words = 0 if key is None else 1 + 6 * (60 if len(key) == 32 else 44) + 129 * (self.powers - 1)
         done = start + 18 + words
         self.stages[start] = key
-        self.checks[done].append(_done)
+        self._expect("done_o", done)
         self._staging_free = done
         return done
 
@@ -82,8 +93,8 @@ class Plan:
         """A Key slot in the next place, when its material is there. Without a key the SA is removed."""
         self.gap(max(0, -(-(staged - self.cycle) // self.interval)))
         taken = self.give(gcm.Slot(gcm.Kind.KEY, sa))
-        self.checks[taken + KEY_LATENCY].append(_key_done)
-        self._staging_free = taken + KEY_LATENCY
+        self._expect("key_done_o", taken + self.key_latency)
+        self._staging_free = taken + self.key_latency
         if key is None:
             del self.keys[sa]
         else:
@@ -114,14 +125,17 @@ class Plan:
         for slot in slots:
             taken = self.give(slot)
             if slot.kind == gcm.Kind.TEXT:
-                self.checks[taken + TEXT_LATENCY].append(_text(result[at : at + 16]))
+                self._expect("text_valid_o", taken + self.text_latency, _text(result[at : at + 16]))
                 at += 16
-        self.checks[taken + self.tag_latency].append(_tag(tag, forged=forged))
+        self._expect("tag_valid_o", taken + self.tag_latency, _tag(tag, forged=forged))
         self.tags += 1
 
     async def play(self, dut: object) -> int:
         """All of it, from reset on. Returns the cycle that the last result was in."""
         await reset(dut, "slot_valid_i", "start_i", "zero_i", started=False)
+        came: dict[str, set[int]] = {name: set() for name in PULSES}
+        for name, cycles in came.items():
+            cocotb.start_soon(_record(getattr(dut, name), cycles))
         ends = {cycle + 1 for cycle in self.stages}
         now = 0
         for cycle in sorted({*self.gives, *self.checks, *self.stages, *ends}):
@@ -137,6 +151,10 @@ class Plan:
             elif cycle in ends:
                 dut.start_i.value = dut.zero_i.value = 0
                 dut.key_i.value = random.getrandbits(256)
+        await Timer(CYCLE, "ns")  # the last pulse ends
+        for name, cycles in self.due.items():
+            wrong = sorted(came[name] ^ cycles)
+            assert not wrong, f"{name} comes or is due, but not both, in cycles {wrong[:10]}"
         return now
 
     def _drive(self, dut: object, slot: gcm.Slot | None) -> None:
@@ -165,17 +183,18 @@ def _start(dut: object, key: bytes | None) -> None:
         dut.key_i.value, dut.key256_i.value = gcm.packed(key), len(key) == 32
 
 
-def _done(dut: object) -> None:
-    assert dut.done_o.value == 1
-
-
-def _key_done(dut: object) -> None:
-    assert dut.key_done_o.value == 1
+async def _record(pulse: LogicObject, cycles: set[int]) -> None:
+    """The cycles, from now on, in which an output is high. An edge comes half a cycle before its cycle is looked at."""
+    begin = get_sim_time("ns") - CYCLE // 2
+    while True:
+        await RisingEdge(pulse)
+        first = get_sim_time("ns")
+        await FallingEdge(pulse)
+        cycles.update(range(round(first - begin) // CYCLE, round(get_sim_time("ns") - begin) // CYCLE))
 
 
 def _text(expected: bytes) -> Callable[[object], None]:
     def check(dut: object) -> None:
-        assert dut.text_valid_o.value == 1
         assert dut.text_bytes_o.value.to_unsigned() == len(expected)
         assert dut.text_o.value.to_unsigned() == gcm.packed(expected)
 
@@ -184,7 +203,6 @@ def _text(expected: bytes) -> Callable[[object], None]:
 
 def _tag(expected: bytes, *, forged: bool) -> Callable[[object], None]:
     def check(dut: object) -> None:
-        assert dut.tag_valid_o.value == 1
         assert (dut.tag_o.value.to_unsigned() == gcm.packed(expected)) == (not forged)
 
     return check
@@ -192,14 +210,12 @@ def _tag(expected: bytes, *, forged: bool) -> Callable[[object], None]:
 
 def memory(dut: object, interval: int, sa: int) -> Mapping[str, list[int]]:
     """What the memories of the core have of an SA: its round keys and its powers of H."""
-    cipher, powers = dut.u_core.u_cipher, gcm.powers(interval)
-    places = 1 << (interval - 1).bit_length()
-    words = [cipher.u_whitening.mem[sa]]
+    places, powers = 1 << (interval - 1).bit_length(), gcm.powers(interval)
+    keys = [word(dut, "u_core.u_cipher.u_whitening.mem", sa, 128)]
     for unit in range(14 // interval):
-        bank = cipher.gen_unit[unit].u_unit.u_keys.mem
-        words += [bank[sa * places + step] for step in range(interval)]
-    hashes = [dut.u_core.u_ghash.u_powers.mem[sa * powers + i] for i in range(powers)]
+        bank = f"u_core.u_cipher.gen_unit[{unit}].u_unit.u_keys.mem"
+        keys += [word(dut, bank, sa * places + step, 128) for step in range(interval)]
     return {
-        "round keys": [word.value.to_unsigned() for word in words],
-        "powers": [word.value.to_unsigned() for word in hashes],
+        "round keys": keys,
+        "powers": [word(dut, "u_core.u_ghash.u_powers.mem", sa * powers + i, 128) for i in range(powers)],
     }

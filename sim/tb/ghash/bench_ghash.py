@@ -14,7 +14,8 @@ from sim.tb.traffic.reset import reset
 
 INTERVAL, SAS = int(os.environ["INTERVAL"]), int(os.environ["SAS"])
 POWERS = gcm.powers(INTERVAL)
-LATENCY = 1 + gcm.latency(INTERVAL)
+# From what a block is told of by, which is a cycle ahead of it.
+LATENCY = 2 + gcm.latency(INTERVAL)
 
 
 @dataclass
@@ -55,13 +56,15 @@ async def play(dut: object, plan: Plan) -> None:
     await reset(dut, "valid_i", "command_i", "power_i", started=False)
     staging = [bytes(16)] * POWERS
     hashes = 0
+    block = random.randbytes(16)
     for cycle in range(plan.cycle + LATENCY + 20):
+        dut.block_i.value = gcm.packed(block)
         if cycle in plan.blocks:
             sa, first, following, block = plan.blocks[cycle]
         else:
             sa, first, following, block = random.randrange(SAS), bool(random.getrandbits(1)), 0, random.randbytes(16)
         dut.valid_i.value, dut.first_i.value = cycle in plan.blocks, first
-        dut.sa_i.value, dut.following_i.value, dut.block_i.value = sa, following, gcm.packed(block)
+        dut.sa_i.value, dut.following_i.value = sa, following
         dut.command_i.value = cycle in plan.commands
         if cycle in plan.commands:
             dut.command_sa_i.value, staging = plan.commands[cycle]

@@ -49,6 +49,11 @@ def latency(interval: int) -> int:
     return max(interval, 4)
 
 
+def pipeline_latency(interval: int) -> int:
+    """Cycles of a block in the cipher (aes_pkg::pipeline_latency)."""
+    return 30 if interval == 7 else 16
+
+
 def powers(interval: int) -> int:
     """How many powers of H an SA has (gcm_pkg::powers)."""
     return latency(interval) // interval
