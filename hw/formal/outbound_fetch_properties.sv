@@ -189,11 +189,42 @@ module outbound_fetch_properties
     end
   end
 
-  logic present, exhausted, expired;
+  // The bits of the steps.
+  logic [8:1] at;
+  always_comb begin
+    for (int i = 1; i <= 8; i++) at[i] = (packet || request) && step == 4'(i);
+  end
+
+  // The addresses that go on: transport mode has no outer ones.
+  logic [127:0] source, destination;
+  length_t payload;
+  always_comb begin
+    source = sa_q.source;
+    destination = sa_q.destination;
+    payload = header_q.total_length;
+    if (sa_q.form.transport) begin
+      source = header_q.v6 ? header_q.source : '0;
+      destination = header_q.v6 ? header_q.destination : '0;
+      payload = header_q.total_length - header_q.esp_at;
+    end
+  end
+
+  logic present, fragment, exhausted, expired, spends;
   assign present = sa_q.form.valid && sa_q.form.generation == generation_q;
   assign exhausted = spent_q >= last;
   assign expired = (sa_q.hard_limits.packets != '0 && packets_q >= sa_q.hard_limits.packets)
       || (sa_q.hard_limits.bytes != '0 && bytes_q >= sa_q.hard_limits.bytes);
+  assign fragment = sa_q.form.transport && header_q.fragment;
+  assign spends = present && !fragment && !exhausted && !expired;
+
+  reason_e reason;
+  always_comb begin
+    if (!present) reason = ReasonNoSa;
+    else if (fragment) reason = ReasonEspFragment;
+    else if (exhausted) reason = ReasonSequenceExhausted;
+    else if (expired) reason = ReasonLifetimeExpired;
+    else reason = ReasonTooBig;
+  end
 
   always_comb begin
     if (started_q && rst_ni) begin
@@ -203,6 +234,7 @@ module outbound_fetch_properties
       if (packet) whose_packet : assert (mine_q == (dut.sa_q == watched_i) && step >= 4'd1 && step <= 4'd8);
       if (request) whose_request : assert (reading_q == (dut.sa_q == watched_i) && step >= 4'd1 && step <= 4'd3);
       if (command) whose_command : assert (dut.sa_q == command_sa_i && command_valid_i && step <= 4'd5);
+      bit_of_its_step : assert (dut.at_q == at && dut.command_last_q == (command && step == 4'd5));
       if (!idle) decided_before : assert (!fresh_q);
       if (read_done_o) answered_at_rest : assert (idle);
       if (overwriting) begin
@@ -212,8 +244,8 @@ module outbound_fetch_properties
     end
     if (seen) begin
       if (went_on) begin
-        one_generation : assert (job_o.form == sa_q.form && job_o.id == sa_q.id && job_o.source == sa_q.source
-            && job_o.destination == sa_q.destination && job_sa_o == watched_i);
+        one_generation : assert (job_o.form == sa_q.form && job_o.id == sa_q.id && job_o.source == source
+            && job_o.destination == destination && job_sa_o == watched_i);
         right_generation : assert (present);
         own_header : assert (job_o.header == header_q);
       end
@@ -226,7 +258,7 @@ module outbound_fetch_properties
       if (dropped) begin
         drop_has_its_cause : assert (
             (drop_reason_o == ReasonNoSa && !present)
-            || (drop_reason_o == ReasonEspFragment && sa_q.form.transport && header_q.fragment)
+            || (drop_reason_o == ReasonEspFragment && fragment)
             || (drop_reason_o == ReasonSequenceExhausted && exhausted)
             || (drop_reason_o == ReasonLifetimeExpired && expired)
             || drop_reason_o == ReasonTooBig);
@@ -240,7 +272,7 @@ module outbound_fetch_properties
       if (!overwriting) begin
         generation_in_memory : assert (config_words == words);
         number_in_memory : assert (
-            sequence_word == (mine && step == 4'd8 && dut.numbered ? spent_q + 1'b1 : spent_d));
+            sequence_word == (mine && step == 4'd8 && dut.numbered_q ? spent_q + 1'b1 : spent_d));
         usage_in_memory : assert (usage_word == {packets_d, bytes_d});
       end
       if (mine) begin
@@ -252,14 +284,15 @@ module outbound_fetch_properties
             (step < 4'd2 || dut.form_q == sa_q.form && dut.sequence_q == spent_q)
             && (step < 4'd3 || dut.id_q == sa_q.id && dut.usage_q == {packets_q, bytes_q})
             && (step < 4'd4 || dut.hard_q == sa_q.hard_limits)
-            && (step < 4'd6 || dut.source_q == sa_q.source)
-            && (step < 4'd7 || dut.destination_q == sa_q.destination));
+            && (step < 4'd6 || dut.source_q == source)
+            && (step < 4'd7 || dut.destination_q == destination));
         decision_by_step : assert (
             (step < 4'd3 || dut.present_q == present && dut.next_sequence_q == spent_q + 1'b1
-                && dut.exhausted_q == exhausted)
+                && dut.exhausted_q == exhausted && dut.payload_q == payload)
             && (step < 4'd4 || dut.next_packets_q == packets_q + 1'b1
                 && dut.next_bytes_q == bytes_q + counter_t'(dut.payload_q))
-            && (step < 4'd5 || dut.expired_q == expired));
+            && (step < 4'd5 || dut.expired_q == expired)
+            && (step < 4'd7 || dut.numbered_q == spends && dut.reason_q == reason && (spends || dut.bad_q)));
       end
       if (asked) begin
         if (step == 4'd1) request_number_is_read : assert (dut.state_word_q[63:0] == spent_d);

@@ -4,10 +4,17 @@ package checksum_pkg;
 
   typedef logic [19:0] wide_sum_t;
 
-  // The sum of the words of a block of up to eight, with what came before; 16 additions of 16 bits do not overflow.
-  function automatic wide_sum_t add_words(input wide_sum_t sum, input logic [127:0] words);
-    add_words = wide_sum_t'(sum[15:0]) + wide_sum_t'(sum[19:16]);
-    for (int i = 0; i < 8; i++) add_words += wide_sum_t'(words[16*i+:16]);
+  // The words of a block, added in pairs. A register behind it makes two short steps of one long one.
+  typedef logic [3:0][16:0] pair_sums_t;
+
+  function automatic pair_sums_t add_in_pairs(input logic [127:0] words);
+    for (int i = 0; i < 4; i++) add_in_pairs[i] = 17'(words[32*i+:16]) + 17'(words[32*i+16+:16]);
+  endfunction
+
+  // The sum with a block's pairs; 10 additions of 16 bits do not overflow.
+  function automatic wide_sum_t add_pairs(input wide_sum_t sum, input pair_sums_t pairs);
+    add_pairs = wide_sum_t'(sum[15:0]) + wide_sum_t'(sum[19:16]);
+    for (int i = 0; i < 4; i++) add_pairs += wide_sum_t'(pairs[i]);
   endfunction
 
   // Both sums at once, without and with the carry, since one behind the other is slow.

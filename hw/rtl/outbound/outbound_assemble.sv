@@ -3,7 +3,8 @@
 //
 // What comes from the cipher cannot wait, so it comes into queues; they hold what arrives while the ICV of the packet in
 // front is still being made, and outbound_stream sends no more than that. A packet leaves as it comes, but for one with a
-// checksum: its descriptor comes with that.
+// checksum: its descriptor comes with that, four cycles after the ICV was taken. All others come four cycles after the first
+// part was.
 
 module outbound_assemble
   import esp_pkg::*;
@@ -26,7 +27,8 @@ module outbound_assemble
   output logic                  assembly_room_o,
   input  assembly_t             assembly_i,
   input  logic                  part_valid_i,
-  output logic                  part_ready_o,
+  // A part is always taken; there is room for four at least.
+  output logic                  part_room_o,
   input  head_part_t            part_i,
 
   input  logic                  text_valid_i,
@@ -50,23 +52,25 @@ module outbound_assemble
     $error("TextMargin is less than TextDepth");
   end
 
+  localparam int unsigned PartDepth = 16;
+
   logic assembly_valid, assembly_ready, part_valid, part_ready, text_valid, text_ready, tag_valid, tag_ready;
-  logic text_taken, tag_taken;
+  logic part_taken, text_taken, tag_taken;
   assembly_t assembly;
   head_part_t part;
   beat_t text, tag;
   logic [$clog2(TextDepth+1)-1:0] text_count;
   logic [$clog2(Packets+1)-1:0] assembly_count, tag_count;
-  logic [$clog2(8+1)-1:0] part_count;
+  logic [$clog2(PartDepth+1)-1:0] part_count;
 
   fifo #(.Width($bits(assembly_t)), .Depth(Packets)) u_assemblies (
     .clk_i, .rst_ni,
     .valid_i(assembly_valid_i), .ready_o(assembly_room_o), .data_i(assembly_i),
     .valid_o(assembly_valid), .ready_i(assembly_ready), .data_o(assembly), .count_o(assembly_count)
   );
-  fifo #(.Width($bits(head_part_t)), .Depth(8)) u_parts (
+  fifo #(.Width($bits(head_part_t)), .Depth(PartDepth)) u_parts (
     .clk_i, .rst_ni,
-    .valid_i(part_valid_i), .ready_o(part_ready_o), .data_i(part_i),
+    .valid_i(part_valid_i), .ready_o(part_taken), .data_i(part_i),
     .valid_o(part_valid), .ready_i(part_ready), .data_o(part), .count_o(part_count)
   );
   fifo #(.Width(128), .Depth(TextDepth)) u_text (
@@ -80,14 +84,13 @@ module outbound_assemble
     .valid_o(tag_valid), .ready_i(tag_ready), .data_o(tag), .count_o(tag_count)
   );
 
+  assign part_room_o = 32'(part_count) < PartDepth - 4;
   assign text_room_o = 32'(text_count) <= TextMargin;
 
-  typedef enum logic [2:0] {
+  typedef enum logic [1:0] {
     Head,
     Text,
-    Tag,
-    Carry,
-    Checksum
+    Tag
   } state_e;
   state_e state_q, state_d;
   // Whether the packet has its descriptor.
@@ -96,49 +99,41 @@ module outbound_assemble
 
   logic piece_valid, piece_last, piece_valid_q, piece_last_q;
   logic [2:0] piece_count, piece_count_q;
+  // The state once more, for the wide choice.
+  (* keep *) logic from_text_q, from_tags_q;
   beat_t piece, piece_q;
 
-  // The sum is over 16-bit words with their bytes exchanged, which gives the sum with its bytes exchanged (RFC 1071 §2 (B)).
-  // A block is added a cycle after it was taken, when it goes into the packer too.
-  wide_sum_t sum_q, sum_d;
-  logic adding_q;
-  logic [15:0] sum, checksum;
-  assign sum = folded(sum_q);
-  // RFC 768, RFC 8200 §8.1: a checksum that comes out as zero is sent as all ones.
-  assign checksum = sum == '1 ? '1 : ~sum;
+  // A descriptor is due.
+  logic tell;
 
   always_comb begin
     state_d = state_q;
     told_d = told_q;
     left_d = left_q;
-    sum_d = adding_q ? add_words(sum_q, piece_q) : sum_q;
     piece_valid = 1'b0;
     piece_last = 1'b0;
     piece_count = 3'd4;
-    piece = part.words;
+    piece = from_tags_q ? tag : from_text_q ? text : part.words;
     assembly_ready = 1'b0;
     part_ready = 1'b0;
     text_ready = 1'b0;
     tag_ready = 1'b0;
-    descriptor_valid_o = 1'b0;
-    patch_mask_o = 2'b00;
+    tell = 1'b0;
 
     unique case (state_q)
       Head: begin
         left_d = assembly.body;
-        sum_d = wide_sum_t'({assembly.udp_sum[7:0], assembly.udp_sum[15:8]});
         if (assembly_valid && part_valid) begin
           part_ready = 1'b1;
           piece_valid = 1'b1;
           piece_count = part.count;
-          descriptor_valid_o = !assembly.udp_checksum && !told_q;
+          tell = !assembly.udp_checksum && !told_q;
           told_d = 1'b1;
           if (part.last) state_d = Text;
         end
       end
 
       Text: begin
-        piece = text;
         if (left_q < 16'd16) piece_count = left_q[4:2];
         if (text_valid) begin
           text_ready = 1'b1;
@@ -148,51 +143,76 @@ module outbound_assemble
         end
       end
 
-      Tag: begin
-        piece = tag;
+      default: begin
         piece_last = 1'b1;
         told_d = 1'b0;
         if (tag_valid) begin
           tag_ready = 1'b1;
           piece_valid = 1'b1;
+          assembly_ready = 1'b1;
+          tell = assembly.udp_checksum;
           state_d = Head;
-          if (assembly.udp_checksum) state_d = Carry;
-          else assembly_ready = 1'b1;
         end
-      end
-
-      // The ICV is added.
-      Carry: state_d = Checksum;
-
-      default: begin
-        descriptor_valid_o = 1'b1;
-        patch_mask_o = 2'b11;
-        assembly_ready = 1'b1;
-        state_d = Head;
       end
     endcase
   end
 
-  assign descriptor_beats_o = BeatsWidth'((17'(assembly.total) + 17'd15) >> 4);
-  assign descriptor_bytes_o = assembly.total;
-  // Behind ports and length (RFC 768).
-  assign patch_at_o = assembly.outer + 16'd6;
-  assign patch_o = checksum;
-
   always_ff @(posedge clk_i) begin
     left_q <= left_d;
-    sum_q <= sum_d;
     piece_valid_q <= rst_ni && piece_valid;
     piece_last_q <= piece_last;
     piece_count_q <= piece_count;
     piece_q <= piece;
-    adding_q <= text_ready || tag_ready;
     if (!rst_ni) begin
       state_q <= Head;
+      from_text_q <= 1'b0;
+      from_tags_q <= 1'b0;
       told_q <= 1'b0;
     end else begin
       state_q <= state_d;
+      from_text_q <= state_d == Text;
+      from_tags_q <= state_d == Tag;
       told_q <= told_d;
+    end
+  end
+
+  // What comes of a packet's checksum and its descriptor goes through three stages more, so none comes before one of a packet
+  // in front. The sum is over 16-bit words with their bytes exchanged, which gives the sum with its bytes exchanged (RFC 1071
+  // §2 (B)). In the first stage a block's words are added in pairs, in the second the pairs; in the third the sum is there.
+  typedef struct packed {
+    logic    valid;
+    logic    checksum;
+    length_t total;
+    length_t outer;
+  } told_t;
+  told_t [2:0] tell_q;
+  logic [1:0] adding_q, begin_q;
+  pair_sums_t pairs_q;
+  wide_sum_t sum_q;
+  logic [15:0] sum;
+  assign sum = folded(sum_q);
+
+  always_ff @(posedge clk_i) begin
+    adding_q <= {adding_q[0], text_ready || tag_ready};
+    begin_q <= {begin_q[0], state_q == Head};
+    pairs_q <= add_in_pairs(piece_q);
+    // A packet's text and ICV are behind its last part, so it is still the same one.
+    if (begin_q[1]) sum_q <= wide_sum_t'({assembly.udp_sum[7:0], assembly.udp_sum[15:8]});
+    else if (adding_q[1]) sum_q <= add_pairs(sum_q, pairs_q);
+    tell_q <= {
+      tell_q[1:0],
+      told_t'{valid: tell, checksum: assembly.udp_checksum, total: assembly.total, outer: assembly.outer}
+    };
+    descriptor_beats_o <= BeatsWidth'((17'(tell_q[2].total) + 17'd15) >> 4);
+    descriptor_bytes_o <= tell_q[2].total;
+    // Behind ports and length (RFC 768).
+    patch_at_o <= tell_q[2].outer + 16'd6;
+    // RFC 768, RFC 8200 §8.1: a checksum that comes out as zero is sent as all ones.
+    patch_o <= sum == '1 ? '1 : ~sum;
+    patch_mask_o <= {2{tell_q[2].checksum}};
+    descriptor_valid_o <= rst_ni && tell_q[2].valid;
+    if (!rst_ni) begin
+      for (int i = 0; i < 3; i++) tell_q[i].valid <= 1'b0;
     end
   end
 
@@ -211,6 +231,7 @@ module outbound_assemble
 `ifndef SYNTHESIS
   always_ff @(posedge clk_i) begin
     if (rst_ni && $time != 0) begin
+      if (part_valid_i) assert (part_taken) else $error("the queue of parts is full");
       if (text_valid_i) assert (text_taken) else $error("the queue of text is full");
       if (tag_valid_i) assert (tag_taken) else $error("the queue of ICVs is full");
       if (assembly_valid_i) assert (assembly_room_o) else $error("the queue of packets is full");

@@ -250,7 +250,7 @@ module outbound_engine
   logic slot_valid, slot_ready;
   slot_t slot;
   logic [SaWidth-1:0] slot_sa;
-  logic text_room, part_valid, part_ready, assembly_valid, assembly_room;
+  logic text_room, part_valid, part_room, assembly_valid, assembly_room;
   head_part_t part;
   assembly_t assembly;
   logic reserve;
@@ -287,7 +287,7 @@ module outbound_engine
     .slot_sa_o(slot_sa),
     .part_valid_o(part_valid),
     .part_o(part),
-    .part_ready_i(part_ready),
+    .part_room_i(part_room),
     .assembly_valid_o(assembly_valid),
     .assembly_o(assembly),
     .assembly_room_i(assembly_room)
@@ -360,7 +360,7 @@ module outbound_engine
     .assembly_room_o(assembly_room),
     .assembly_i(assembly),
     .part_valid_i(part_valid),
-    .part_ready_o(part_ready),
+    .part_room_o(part_room),
     .part_i(part),
     .text_valid_i(text_valid),
     .text_i(text),
@@ -397,14 +397,6 @@ module outbound_engine
     .count_o(sa_count)
   );
 
-  // The next packet looks at what room there is later than in the cycle behind this one.
-  logic reserve_q;
-  logic [BufferCount-1:0] reserve_beats_q;
-  always_ff @(posedge clk_i) begin
-    reserve_q <= rst_ni && reserve;
-    reserve_beats_q <= reserve_beats;
-  end
-
   packet_buffer #(
     .Bytes(BufferBytes),
     .Descriptors(Descriptors),
@@ -412,8 +404,8 @@ module outbound_engine
   ) u_buffer (
     .clk_i,
     .rst_ni,
-    .reserve_i(reserve_q),
-    .reserve_beats_i(reserve_beats_q),
+    .reserve_i(reserve),
+    .reserve_beats_i(reserve_beats),
     .free_beats_o(room),
     .write_valid_i(write_valid),
     .write_data_i(write_data),

@@ -103,7 +103,9 @@ module outbound_fetch
   state_e state_q, state_d;
   // A request had its turn last; a packet that waits goes first then.
   logic read_last_q;
-  logic start_read;
+  logic start_read, go;
+  // A packet or a request begins.
+  logic begins;
   // Where in the packet's, command's or request's nine steps.
   logic [3:0] step_q, step_d;
 
@@ -140,77 +142,87 @@ module outbound_fetch
   logic [63:0] sequence_q;
   usage_t usage_q;
 
+  // Transport mode has no outer addresses; over IPv6 a checksum of UDP covers the packet's own.
+  function automatic logic [127:0] outer_address(input logic [127:0] configured, input logic [127:0] own);
+    if (!form_q.transport) return configured;
+    return header_q.v6 ? own : '0;
+  endfunction
+
+  // Which step of a packet or a request it is, one bit each: these load wide registers, and decide.
+  logic [8:1] at_q;
+  // The last step of a command.
+  logic command_last_q;
+
   always_ff @(posedge clk_i) begin
-    if (state_q == Packet || state_q == Read) begin
-      unique case (step_q)
-        4'd1: begin
-          form_q <= config_q;
-          sequence_q <= state_word_q[63:0];
-        end
-        4'd2: begin
-          id_q <= config_q;
-          usage_q <= state_word_q;
-        end
-        4'd3: hard_q <= config_q;
-        4'd4: soft_q <= config_q;
-        4'd5: source_q <= config_q;
-        4'd6: destination_q <= config_q;
-        default: ;
-      endcase
-    end
+    if (at_q[1]) form_q <= config_q;
+    if (at_q[1]) sequence_q <= state_word_q[63:0];
+    if (at_q[2]) id_q <= config_q;
+    if (at_q[2]) usage_q <= state_word_q;
+    if (at_q[3]) hard_q <= config_q;
+    if (at_q[4]) soft_q <= config_q;
+    if (at_q[5]) source_q <= outer_address(config_q, header_q.source);
+    if (at_q[6]) destination_q <= outer_address(config_q, header_q.destination);
     if (state_q == Idle) begin
       header_q <= packet_header_i;
       generation_q <= packet_generation_i;
       tag_q <= packet_tag_i;
     end
     sa_q <= sa_d;
+    if (!rst_ni) begin
+      at_q <= '0;
+      command_last_q <= 1'b0;
+    end else begin
+      // A request has three.
+      at_q <= {at_q[7] || (at_q[8] && !go), at_q[6:4], at_q[3] && state_q == Packet, at_q[2:1], begins};
+      command_last_q <= state_q == Command && (command_last_q ? !go : step_q == 4'(OutboundWords - 2));
+    end
   end
 
-  // Step 2 and on: lengths
+  // Lengths and counters: each is there a step after what it is made of, and stays.
 
   length_t payload_q, padded_q, body_q, outer_q;
   logic [16:0] total_q;
   counter_t next_packets_q, next_bytes_q;
-  logic [63:0] next_sequence_q, last_sequence, room;
+  logic [63:0] next_sequence_q;
   logic present_q, exhausted_q, expired_q;
 
-  assign last_sequence = form_q.esn ? '1 : 64'hffff_ffff;
-  assign room = last_sequence - next_sequence_q;
+  // What will have come of the packet for its owner.
+  logic headroom_q;
+  logic hard_packets_q, hard_bytes_q, soft_packets_q, soft_bytes_q;
 
   always_ff @(posedge clk_i) begin
-    if (state_q == Packet) begin
-      unique case (step_q)
-        4'd2: begin
-          present_q <= form_q.valid && form_q.generation == generation_q;
-          payload_q <= form_q.transport ? header_q.total_length - header_q.esp_at : header_q.total_length;
-          next_sequence_q <= sequence_q + 1'b1;
-          exhausted_q <= sequence_q >= last_sequence;
-          if (form_q.transport) outer_q <= header_q.esp_at;
-          else outer_q <= form_q.v6 ? 16'd40 : 16'd20;
-        end
-        4'd3: begin
-          padded_q <= !form_q.transport && payload_q < form_q.tfc_length ? form_q.tfc_length : payload_q;
-          next_packets_q <= usage_q.packets + 1'b1;
-          next_bytes_q <= usage_q.bytes + counter_t'(payload_q);
-        end
-        4'd4: begin
-          // Pad length and next header are two bytes, and all is a multiple of four (RFC 4303 §2.4).
-          body_q <= (padded_q + 16'd5) & 16'hfffc;
-          // An SA that reached a hard limit stays at it.
-          expired_q <= (hard_q.packets != '0 && usage_q.packets >= hard_q.packets)
-              || (hard_q.bytes != '0 && usage_q.bytes >= hard_q.bytes);
-        end
-        4'd5: total_q <= 17'(outer_q) + 17'(form_q.udp ? UdpHeader : 16'd0) + 17'(EspHeader + Icv) + 17'(body_q);
-        default: ;
-      endcase
-    end
+    // At step 3.
+    present_q <= form_q.valid && form_q.generation == generation_q;
+    payload_q <= form_q.transport ? header_q.total_length - header_q.esp_at : header_q.total_length;
+    next_sequence_q <= sequence_q + 1'b1;
+    // The last number is 2^32 - 1, or with ESN 2^64 - 1.
+    exhausted_q <= form_q.esn ? sequence_q == '1 : sequence_q[63:32] != '0 || sequence_q[31:0] == '1;
+    if (form_q.transport) outer_q <= header_q.esp_at;
+    else outer_q <= form_q.v6 ? 16'd40 : 16'd20;
+    // At step 4.
+    padded_q <= !form_q.transport && payload_q < form_q.tfc_length ? form_q.tfc_length : payload_q;
+    next_packets_q <= usage_q.packets + 1'b1;
+    next_bytes_q <= usage_q.bytes + counter_t'(payload_q);
+    // So many numbers are left: the last one without what is spent.
+    headroom_q <= next_sequence_q[31:0] == ~headroom_i && (!form_q.esn || next_sequence_q[63:32] == '1);
+    // At step 5: pad length and next header are two bytes, and all is a multiple of four (RFC 4303 §2.4).
+    body_q <= (padded_q + 16'd5) & 16'hfffc;
+    // An SA that reached a hard limit stays at it.
+    expired_q <= (hard_q.packets != '0 && usage_q.packets >= hard_q.packets)
+        || (hard_q.bytes != '0 && usage_q.bytes >= hard_q.bytes);
+    hard_packets_q <= reaches(usage_q.packets, next_packets_q, hard_q.packets);
+    hard_bytes_q <= reaches(usage_q.bytes, next_bytes_q, hard_q.bytes);
+    // At step 6.
+    soft_packets_q <= reaches(usage_q.packets, next_packets_q, soft_q.packets);
+    soft_bytes_q <= reaches(usage_q.bytes, next_bytes_q, soft_q.bytes);
+    total_q <= 17'(outer_q) + 17'(form_q.udp ? UdpHeader : 16'd0) + 17'(EspHeader + Icv) + 17'(body_q);
   end
 
-  // Step 8: the decision
+  // The decision, at step 7
 
   // Whether the packet gets a sequence number, and whether it goes on then.
-  logic numbered, bad;
-  reason_e reason;
+  logic numbered, bad, numbered_q, bad_q;
+  reason_e reason, reason_q;
 
   always_comb begin
     numbered = 1'b0;
@@ -227,8 +239,14 @@ module outbound_fetch
     end
   end
 
-  logic last_step, go;
-  assign last_step = state_q == Packet && step_q == 4'd8;
+  always_ff @(posedge clk_i) begin
+    numbered_q <= numbered;
+    bad_q <= bad;
+    reason_q <= reason;
+  end
+
+  logic last_step;
+  assign last_step = at_q[8];
   // Behind the decision a packet may have to wait, with its number spent.
   // A job is mostly taken long before the next one is made. So there is no path from who takes it to all registers here.
   assign go = !job_valid_o;
@@ -239,6 +257,7 @@ module outbound_fetch
     state_d = state_q;
     step_d = step_q + 1'b1;
     sa_d = sa_q;
+    begins = 1'b0;
     read = 1'b0;
     config_word = 3'(step_q);
     state_word = step_q[0];
@@ -246,7 +265,8 @@ module outbound_fetch
     config_data = '0;
     state_write = 1'b0;
     state_write_word = step_q[0];
-    state_data = '0;
+    state_data = step_q[3] ? {next_packets_q, next_bytes_q} : {64'h0, next_sequence_q};
+    if (state_q == Command) state_data = '0;
 
     unique case (state_q)
       Idle: begin
@@ -259,29 +279,29 @@ module outbound_fetch
           step_d = 4'd0;
         end else if (start_read) begin
           sa_d = read_sa_i;
+          begins = 1'b1;
           read = 1'b1;
           state_d = Read;
         end else if (packet_valid_i) begin
           sa_d = packet_sa_i;
+          begins = 1'b1;
           read = 1'b1;
           state_d = Packet;
         end
       end
 
       Packet: begin
-        read = step_q <= 4'd5;
+        read = !at_q[7] && !at_q[8];
         if (last_step) begin
           step_d = step_q;
           if (go) begin
             state_d = Idle;
-            state_write = !bad;
+            state_write = !bad_q;
             state_write_word = 1'b1;
-            state_data = {next_packets_q, next_bytes_q};
           end
-        end else if (step_q == 4'd7) begin
-          state_write = numbered;
+        end else if (at_q[7]) begin
+          state_write = numbered_q;
           state_write_word = 1'b0;
-          state_data = {64'h0, next_sequence_q};
         end
       end
 
@@ -289,26 +309,27 @@ module outbound_fetch
         config_write = 1'b1;
         config_data = command_data_i[128*step_q+:128];
         state_write = step_q < 4'(StateWords);
-        if (step_q == 4'(OutboundWords - 1)) begin
+        if (command_last_q) begin
           step_d = step_q;
           if (go) state_d = Idle;
         end
       end
 
       Read: begin
-        read = step_q == 4'd1;
-        if (step_q == 4'd3) state_d = Idle;
+        read = at_q[1];
+        if (at_q[3]) state_d = Idle;
       end
     endcase
   end
 
   assign packet_ready_o = state_q == Idle && !command_valid_i && !(read_valid_i && !read_last_q);
-  assign command_ready_o = state_q == Command && step_q == 4'(OutboundWords - 1) && go;
+  assign command_ready_o = command_last_q && go;
   assign read_ready_o = state_q == Idle && !command_valid_i && !(packet_valid_i && read_last_q);
 
   always_ff @(posedge clk_i) begin
     step_q <= step_d;
-    if (last_step && go) begin
+    // Until there is a job, what comes to be one.
+    if (go) begin
       job_o <= '{
         header: header_q,
         form: form_q,
@@ -326,23 +347,23 @@ module outbound_fetch
     end
     if (go) begin
       if (state_q == Command) job_kind_o <= JobCommand;
-      else job_kind_o <= bad ? JobSkip : JobPacket;
+      else job_kind_o <= bad_q ? JobSkip : JobPacket;
       job_sa_o <= sa_q;
       job_tag_o <= tag_q;
     end
-    drop_reason_o <= reason;
+    drop_reason_o <= reason_q;
     drop_sa_o <= sa_q;
     drop_spi_o <= present_q ? id_q.spi : '0;
-    drop_sequence_o <= numbered ? next_sequence_q : '0;
+    drop_sequence_o <= numbered_q ? next_sequence_q : '0;
     events_sa_o <= sa_q;
     // A packet that is too big has spent its number, but is not counted.
     events_o <= '{
       integrity: 1'b0,
-      headroom: room == 64'(headroom_i),
-      hard_packets: !bad && reaches(usage_q.packets, next_packets_q, hard_q.packets),
-      hard_bytes: !bad && reaches(usage_q.bytes, next_bytes_q, hard_q.bytes),
-      soft_packets: !bad && reaches(usage_q.packets, next_packets_q, soft_q.packets),
-      soft_bytes: !bad && reaches(usage_q.bytes, next_bytes_q, soft_q.bytes)
+      headroom: headroom_q,
+      hard_packets: !bad_q && hard_packets_q,
+      hard_bytes: !bad_q && hard_bytes_q,
+      soft_packets: !bad_q && soft_packets_q,
+      soft_bytes: !bad_q && soft_bytes_q
     };
     if (!rst_ni) begin
       state_q <= Idle;
@@ -353,12 +374,12 @@ module outbound_fetch
       read_last_q <= 1'b0;
     end else begin
       state_q <= state_d;
-      if (state_q == Idle && state_d != Idle) read_last_q <= state_d == Read;
+      if (state_q == Idle && (command_valid_i || begins)) read_last_q <= !command_valid_i && start_read;
       if (go) job_valid_o <= last_step || command_ready_o;
       else if (job_ready_i) job_valid_o <= 1'b0;
-      drop_valid_o <= last_step && go && bad;
-      events_valid_o <= last_step && go && numbered;
-      read_done_o <= state_q == Read && step_q == 4'd3;
+      drop_valid_o <= last_step && go && bad_q;
+      events_valid_o <= last_step && go && numbered_q;
+      read_done_o <= state_q == Read && at_q[3];
     end
   end
 

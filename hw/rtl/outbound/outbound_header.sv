@@ -52,108 +52,106 @@ module outbound_header
   assign header = job_i.header;
   assign form = job_i.form;
 
-  logic v6, udp;
+  logic v6;
   assign v6 = form.transport ? header.v6 : form.v6;
-  assign udp = form.udp;
 
   // Of the job, which stays, so they are there from its second cycle on.
+  logic v6_q, udp_q, dont_fragment_q;
+  // What stands in front of UDP or ESP: nothing new, or an outer header.
+  logic transport_q, tunnel4_q, tunnel6_q;
   length_t udp_length_q, length_field_q;
+  logic [7:0] traffic_class_q;
+  logic [19:0] flow_label_q;
 
   always_ff @(posedge clk_i) begin
+    v6_q <= v6;
+    transport_q <= form.transport;
+    tunnel4_q <= !form.transport && !form.v6;
+    tunnel6_q <= !form.transport && form.v6;
+    udp_q <= form.udp;
     // What the UDP header counts: all behind the IP header.
     udp_length_q <= job_i.total - job_i.outer;
     // IPv6's length field does not count the header, but it counts extension headers.
     length_field_q <= v6 ? job_i.total - 16'd40 : job_i.total;
-  end
-
-  // The outer traffic class (RFC 4301 §5.1.2, RFC 6040 §4.1), and the DF bit.
-  logic [7:0] traffic_class;
-  logic dont_fragment;
-  logic [19:0] flow_label;
-  protocol_t protocol;
-  assign traffic_class[7:2] = form.dscp_copy ? header.traffic_class[7:2] : form.dscp;
-  assign traffic_class[1:0] = form.ecn_copy ? header.traffic_class[1:0] : 2'b00;
-  assign protocol = udp ? Udp : Esp;
-
-  always_comb begin
+    // The outer traffic class (RFC 4301 §5.1.2, RFC 6040 §4.1), and the DF bit.
+    traffic_class_q[7:2] <= form.dscp_copy ? header.traffic_class[7:2] : form.dscp;
+    traffic_class_q[1:0] <= form.ecn_copy ? header.traffic_class[1:0] : 2'b00;
     unique case (form.df)
-      DfCopy:  dont_fragment = header.v6 || header.dont_fragment;
-      DfSet:   dont_fragment = 1'b1;
-      default: dont_fragment = 1'b0;
+      DfCopy:  dont_fragment_q <= header.v6 || header.dont_fragment;
+      DfSet:   dont_fragment_q <= 1'b1;
+      default: dont_fragment_q <= 1'b0;
     endcase
-    flow_label = form.flow_label;
-    if (form.flow_copy) flow_label = header.v6 ? header.flow_label : '0;
+    if (!form.flow_copy) flow_label_q <= form.flow_label;
+    else flow_label_q <= header.v6 ? header.flow_label : '0;
   end
+
+  protocol_t protocol;
+  assign protocol = udp_q ? Udp : Esp;
 
   // 16-bit words to be summed: the fields of an IPv4 header but for addresses and checksum; of transport mode the
-  // difference that it makes to the old header (RFC 1624); of UDP over IPv6 the pseudo-header, UDP's header and ESP's.
-  logic [127:0] source, destination;
-  assign source = form.transport ? header.source : job_i.source;
-  assign destination = form.transport ? header.destination : job_i.destination;
-
+  // difference that it makes to the old header (RFC 1624), where the job's addresses are zeros; of UDP over IPv6 the
+  // pseudo-header, UDP's header and ESP's.
   logic [15:0] identification;
   assign identification = job_i.sequence_number[15:0];
 
-  logic [127:0] rest;
-  always_comb begin
-    rest = '0;
-    if (v6) begin
-      // The length counts twice: in the pseudo-header and in UDP's own.
-      rest = {
-        udp_length_q, udp_length_q, 8'h0, Udp, form.source_port, form.destination_port, job_i.id.spi, 16'h0
-      };
-    end else if (form.transport) begin
-      rest[63:0] = {~header.total_length, job_i.total, ~{8'h0, header.esp_protocol}, {8'h0, protocol}};
-    end else begin
-      rest[79:0] = {
-        8'h45, traffic_class, job_i.total, identification, 1'b0, dont_fragment, 14'h0, form.hop_limit, protocol
-      };
-    end
-  end
+  // The length counts twice over IPv6: in the pseudo-header and in UDP's own.
+  logic [127:0] rest6;
+  logic [63:0] rest_kept;
+  logic [79:0] rest4;
+  assign rest6 = {
+    udp_length_q, udp_length_q, 8'h0, Udp, form.source_port, form.destination_port, job_i.id.spi, 16'h0
+  };
+  assign rest_kept = {~header.total_length, job_i.total, ~{8'h0, header.esp_protocol}, {8'h0, protocol}};
+  assign rest4 = {
+    8'h45, traffic_class_q, job_i.total, identification, 1'b0, dont_fragment_q, 14'h0, form.hop_limit, protocol
+  };
 
   // The IV is the whole sequence number, and its lower half is in front of it too.
   logic [127:0] numbers;
-  assign numbers = v6 ? {32'h0, job_i.sequence_number[31:0], job_i.sequence_number} : '0;
+  assign numbers = {32'h0, job_i.sequence_number[31:0], job_i.sequence_number};
 
-  logic [127:0] addend_q, addend_d;
-  always_comb begin
-    unique case (state_q)
-      AddSource:      addend_d = v6 || !form.transport ? destination : '0;
-      AddDestination: addend_d = rest;
-      AddRest:        addend_d = numbers;
-      default:        addend_d = v6 || !form.transport ? source : '0;
-    endcase
+  // What is added next, one bit each: it is many registers' worth of choosing, so the choice is made a cycle ahead.
+  logic pick_source_q, pick_destination_q, pick_rest6_q, pick_rest_kept_q, pick_rest4_q, pick_numbers_q;
+  always_ff @(posedge clk_i) begin
+    // Also while nothing is added.
+    pick_source_q <= !rst_ni || !((state_q == Idle && job_valid_i) || state_q == AddSource || state_q == AddDestination);
+    pick_destination_q <= state_q == Idle && job_valid_i;
+    pick_rest6_q <= pick_destination_q && v6;
+    pick_rest_kept_q <= pick_destination_q && !v6 && form.transport;
+    pick_rest4_q <= pick_destination_q && !v6 && !form.transport;
+    pick_numbers_q <= state_q == AddDestination && v6_q;
   end
+
+  logic [127:0] addend;
+  pair_sums_t pairs_q;
+  assign addend = ({128{pick_source_q}} & job_i.source) | ({128{pick_destination_q}} & job_i.destination)
+      | ({128{pick_rest6_q}} & rest6) | ({128{pick_rest_kept_q}} & 128'(rest_kept))
+      | ({128{pick_rest4_q}} & 128'(rest4)) | ({128{pick_numbers_q}} & numbers);
 
   wide_sum_t sum_q;
 
   // The words
 
-  logic [319:0] outer;
+  logic [319:0] outer6;
+  logic [159:0] outer4;
   logic [63:0] udp_header;
   logic [127:0] esp_header;
   logic [15:0] ipv4_checksum;
   assign ipv4_checksum = ~folded(sum_q);
 
-  always_comb begin
-    if (form.v6) begin
-      outer = {
-        sent128(job_i.destination),
-        sent128(job_i.source),
-        form.hop_limit, protocol, sent16(length_field_q),
-        sent32({4'd6, traffic_class, flow_label})
-      };
-    end else begin
-      outer = {
-        160'h0,
-        sent32(job_i.destination[31:0]),
-        sent32(job_i.source[31:0]),
-        sent16(ipv4_checksum), protocol, form.hop_limit,
-        sent16({1'b0, dont_fragment, 14'h0}), sent16(identification),
-        sent16(job_i.total), traffic_class, 8'h45
-      };
-    end
-  end
+  assign outer6 = {
+    sent128(job_i.destination),
+    sent128(job_i.source),
+    form.hop_limit, protocol, sent16(length_field_q),
+    sent32({4'd6, traffic_class_q, flow_label_q})
+  };
+  assign outer4 = {
+    sent32(job_i.destination[31:0]),
+    sent32(job_i.source[31:0]),
+    sent16(ipv4_checksum), protocol, form.hop_limit,
+    sent16({1'b0, dont_fragment_q, 14'h0}), sent16(identification),
+    sent16(job_i.total), traffic_class_q, 8'h45
+  };
 
   // A checksum of UDP is zero over IPv4 (RFC 3948 §2.1), and put in behind over IPv6.
   assign udp_header = {16'h0, sent16(udp_length_q), sent16(form.destination_port), sent16(form.source_port)};
@@ -169,21 +167,12 @@ module outbound_header
   logic [4:0] count;
   logic [191:0] behind;
   logic [2:0] behind_count;
-  assign behind = udp ? {esp_header, udp_header} : {64'h0, esp_header};
-  assign behind_count = udp ? 3'd6 : 3'd4;
+  assign behind = udp_q ? {esp_header, udp_header} : {64'h0, esp_header};
+  assign behind_count = udp_q ? 3'd6 : 3'd4;
 
-  always_comb begin
-    if (form.transport) begin
-      words = 512'(behind);
-      count = 5'(behind_count);
-    end else if (form.v6) begin
-      words = {behind, outer};
-      count = 5'd10 + 5'(behind_count);
-    end else begin
-      words = 512'({behind, outer[159:0]});
-      count = 5'd5 + 5'(behind_count);
-    end
-  end
+  assign words = ({512{transport_q}} & 512'(behind)) | ({512{tunnel4_q}} & 512'({behind, outer4}))
+      | ({512{tunnel6_q}} & {behind, outer6});
+  assign count = (tunnel4_q ? 5'd5 : 5'd0) + (tunnel6_q ? 5'd10 : 5'd0) + 5'(behind_count);
 
   always_comb begin
     state_d = state_q;
@@ -198,9 +187,9 @@ module outbound_header
   end
 
   always_ff @(posedge clk_i) begin
-    addend_q <= addend_d;
+    pairs_q <= add_in_pairs(addend);
     if (state_q == Idle) sum_q <= '0;
-    else if (state_q != Done) sum_q <= add_words(sum_q, addend_q);
+    else if (state_q != Done) sum_q <= add_pairs(sum_q, pairs_q);
     if (!rst_ni) state_q <= Idle;
     else state_q <= state_d;
   end
@@ -213,7 +202,7 @@ module outbound_header
     length_field: length_field_q,
     protocol: protocol,
     checksum: folded(sum_q),
-    udp_checksum: v6 && udp,
+    udp_checksum: v6_q && udp_q,
     udp_sum: folded(sum_q)
   };
 

@@ -21,6 +21,7 @@ package outbound_pkg;
     ip_header_t     header;
     outbound_form_t form;
     outbound_id_t   id;
+    // Of the outer header: in transport mode the packet's own, zeros over IPv4.
     logic [127:0]   source;
     logic [127:0]   destination;
     logic [63:0]    sequence_number;

@@ -1,9 +1,11 @@
 // Reads a packet out of the frame buffer and makes of it what the cipher takes: slots (gcm_pkg), with padding and trailer
 // (RFC 4303 §2.4 to §2.7), and beside them the words that stand in front of the ciphertext.
 //
-// A packet is begun when all behind has room for the whole of it. From its First slot on there is a slot each cycle, as
-// long as slots are taken, so those of one packet follow each other without a gap. In transport mode the header that is
-// kept is read first.
+// A packet is begun when all behind has room for the whole of it, which is decided a cycle ahead. From its First slot on
+// there is a slot each cycle, as long as slots are taken, so those of one packet follow each other without a gap. In
+// transport mode the header that is kept is read first.
+//
+// From a beat's address to its slot it is two cycles; a job is taken in the cycle after that in which it is begun.
 
 module outbound_stream
   import esp_pkg::*;
@@ -47,16 +49,16 @@ module outbound_stream
   // Text on its way from the cipher can be taken, a whole packet's at the pace at which it leaves.
   input  logic                  text_room_i,
 
-  // Slots.
+  // Slots. All stages move on with slot_ready_i, so it has to come from a register.
   output logic                  slot_valid_o,
   input  logic                  slot_ready_i,
   output slot_t                 slot_o,
   output logic [SaWidth-1:0]    slot_sa_o,
 
-  // In front of the ciphertext.
+  // In front of the ciphertext. A part is always taken; that there is room for four is known up to three parts earlier.
   output logic                  part_valid_o,
   output head_part_t            part_o,
-  input  logic                  part_ready_i,
+  input  logic                  part_room_i,
   output logic                  assembly_valid_o,
   output assembly_t             assembly_o,
   input  logic                  assembly_room_i
@@ -78,15 +80,19 @@ module outbound_stream
   } state_e;
   state_e state_q, state_d;
 
-  // All stages move on together, when the last of them can.
-  logic move, slot_moves;
+  // All stages move on together, when the slot of the last one can be taken.
+  logic move;
+  assign move = slot_ready_i;
 
   // The packet under way.
   outbound_job_t job_q;
   outbound_head_t head_q;
   logic [SaWidth-1:0] sa_q;
+  protocol_t next_header_q;
   logic [PlaceWidth-1:0] place_q, place_d;
   length_t kept_left_q, kept_left_d, payload_left_q, payload_left_d, body_left_q, body_left_d;
+  // Beats of the kept header in front of the one with the protocol.
+  logic [11:0] protocol_left_q, protocol_left_d;
   logic [1:0] shift;
   logic first_beat_q, first_beat_d;
 
@@ -95,44 +101,77 @@ module outbound_stream
 
   // Words of the new header that are still to go.
   logic part_busy_q, part_busy_d;
-  logic [511:0] words_q, words_d;
-  logic [4:0] words_left_q, words_left_d;
+  logic [511:0] words_q;
+  logic [4:0] words_left_q;
 
   // A packet occupies what is behind for as many cycles as it has parts, blocks and a tag. It may not come faster.
-  length_t pace_q, pace_d;
-  logic paced_q;  // that is over
+  logic [12:0] pace_q;
+  logic paced_q;  // that is over in the next cycle
 
   // What is made of a job before it is begun has registers: it is there when the job was offered for two cycles, which its
   // head takes longer for.
   logic [1:0] settled_q;
   logic fits_q;
-  // Beats of the packet in the buffers, and its pace but for the new header.
+  // Beats of the packet in the buffers, its parts and blocks, and its pace: that is needed two cycles after its head.
   logic [BeatsWidth-1:0] beats_q, total_beats_q;
-  length_t own_pace_q;
+  logic [12:0] kept_parts_q, blocks_q, own_pace_q;
+  logic [1:0] new_parts_q;
 
-  logic begin_packet, begin_skip, begin_key;
-  // What is under way is described by registers that the next packet takes over: so its last operation has to move too. That
-  // is no part, which would have to wait.
-  logic free;
-  assign free = state_q == Idle && slot_moves && settled_q[1];
-  assign begin_packet = free && job_kind_i == JobPacket && head_valid_i && paced_q
-      && fits_q && text_room_i && assembly_room_i && !part_busy_q;
-  assign begin_skip = free && job_kind_i == JobSkip;
-  assign begin_key = free && job_kind_i == JobCommand;
+  // What may be begun in this cycle, and is if the stages move. What is under way is described by registers that the next
+  // packet takes over: so its last operation has to move too.
+  logic may_packet_q, may_skip_q, may_key_q;
+  logic begin_packet, begin_skip, begin_any;
+  assign begin_packet = may_packet_q && move;
+  assign begin_skip = may_skip_q && move;
+  assign begin_any = (may_packet_q || may_skip_q || may_key_q) && move;
+
+  // Nothing is under way in the next cycle, or its last operation.
+  logic may, idle;
+  assign idle = (state_q == Idle && !begin_any) || (move && (state_q == Last || state_q == Key));
+  assign may = rst_ni && idle && settled_q[1];
+
+  // Begun in the cycle before.
+  logic begun_q, taken_q;
+
+  logic [4:0] last_word;
+  assign last_word = head_i.count - 5'd1;
 
   always_ff @(posedge clk_i) begin
     beats_q <= BeatsWidth'((17'(job_i.header.total_length) + 17'd15) >> 4);
     total_beats_q <= BeatsWidth'((17'(job_i.total) + 17'd15) >> 4);
-    own_pace_q <= ((job_i.kept + 16'd15) >> 4) + ((job_i.body + 16'd15) >> 4);
-    // Of room there is only more until a packet is begun.
+    kept_parts_q <= 13'((17'(job_i.kept) + 17'd15) >> 4);
+    blocks_q <= 13'((17'(job_i.body) + 17'd15) >> 4);
+    // Parts of the header that is kept, blocks, and parts of the new header but one.
+    new_parts_q <= 2'(last_word >> 2);
+    own_pace_q <= kept_parts_q + blocks_q + 13'(new_parts_q);
+    // Of room there is only more until a packet is begun, but for that of text: there a block more may have come.
     fits_q <= 32'(room_i) >= 32'(total_beats_q);
-    settled_q <= rst_ni && job_valid_i && !job_ready_o ? {settled_q[0], 1'b1} : '0;
+    settled_q <= rst_ni && job_valid_i && !begin_any && !taken_q ? {settled_q[0], 1'b1} : '0;
+    may_packet_q <= may && job_kind_i == JobPacket && head_valid_i && paced_q && fits_q && text_room_i
+        && assembly_room_i && !part_busy_q;
+    may_skip_q <= may && job_kind_i == JobSkip;
+    may_key_q <= may && job_kind_i == JobCommand;
+    begun_q <= rst_ni && begin_packet;
+    taken_q <= rst_ni && begin_any;
   end
 
-  assign head_ready_o = begin_packet;
-  assign job_ready_o = begin_packet || begin_skip || begin_key;
-  assign reserve_o = begin_packet;
+  // Job and head stay until then.
+  assign head_ready_o = begun_q;
+  assign job_ready_o = taken_q;
+  assign reserve_o = begun_q;
   assign reserve_beats_o = RoomWidth'(total_beats_q);
+
+  // The tag's cycle is the one that begins.
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) begin
+      pace_q <= '0;
+      paced_q <= 1'b1;
+    end else begin
+      if (begun_q) pace_q <= own_pace_q;
+      else if (pace_q != '0) pace_q <= pace_q - 1'b1;
+      paced_q <= !begin_packet && !begun_q && pace_q <= 13'd2;
+    end
+  end
 
   // A packet is read before the next one begins, so its beats may go with its beginning as far as order is concerned;
   // they go when the last of them was read.
@@ -145,7 +184,7 @@ module outbound_stream
     free_beats_o <= begin_skip ? beats_q : begun_beats_q;
   end
 
-  assign assembly_valid_o = begin_packet;
+  assign assembly_valid_o = begun_q;
   assign assembly_o = '{
     body: job_i.body,
     total: job_i.total,
@@ -166,6 +205,11 @@ module outbound_stream
   logic text_reads;
   assign text_reads = payload_left_q > (shift == '0 ? 16'd0 : 16'd16 - {12'd0, shift, 2'd0});
 
+  // What comes next if the stages move.
+  logic reads, ends;
+  assign read_o = move && reads;
+  assign done = move && ends;
+
   always_comb begin
     state_d = state_q;
     place_d = place_q;
@@ -173,9 +217,9 @@ module outbound_stream
     payload_left_d = payload_left_q;
     body_left_d = body_left_q;
     first_beat_d = first_beat_q;
-    read_o = 1'b0;
-    done = 1'b0;
-    pace_d = pace_q == '0 ? '0 : pace_q - 1'b1;
+    protocol_left_d = protocol_left_q;
+    reads = 1'b0;
+    ends = 1'b0;
 
     unique case (state_q)
       Idle: begin
@@ -184,19 +228,17 @@ module outbound_stream
         payload_left_d = job_i.payload;
         body_left_d = job_i.body;
         first_beat_d = 1'b1;
-        if (begin_key) begin
-          state_d = Key;
-        end else if (begin_packet) begin
-          state_d = job_i.kept == '0 ? First : Kept;
-          // Parts of the header that is kept and of the new one, and blocks; the tag's cycle is the one that begins.
-          pace_d = own_pace_q + ((16'(head_i.count) + 16'd3) >> 2);
-        end
+        protocol_left_d = job_i.header.protocol_at[15:4];
+        if (may_key_q) state_d = Key;
+        else if (may_packet_q) state_d = kept_parts_q == '0 ? First : Kept;
       end
 
       Kept: begin
-        read_o = move;
-        if (move) begin
+        // Parts that have to wait do so here.
+        if (part_room_i) begin
+          reads = 1'b1;
           first_beat_d = 1'b0;
+          protocol_left_d = protocol_left_q - 1'b1;
           if (kept_left_q > 16'd16) begin
             kept_left_d = kept_left_q - 16'd16;
             place_d = place_q + 1'b1;
@@ -209,60 +251,52 @@ module outbound_stream
       end
 
       First: begin
-        read_o = move && shift != '0;
-        if (move) begin
-          if (shift != '0) place_d = place_q + 1'b1;
-          state_d = Text;
-        end
+        reads = shift != '0;
+        if (shift != '0) place_d = place_q + 1'b1;
+        state_d = Text;
       end
 
       Text: begin
-        read_o = move && text_reads;
-        if (move) begin
-          place_d = place_q + 1'b1;
-          payload_left_d = payload_left_q > 16'd16 ? payload_left_q - 16'd16 : '0;
-          body_left_d = body_left_q - 16'd16;
-          if (text_last) begin
-            state_d = Last;
-            done = 1'b1;
-          end
+        reads = text_reads;
+        place_d = place_q + 1'b1;
+        payload_left_d = payload_left_q > 16'd16 ? payload_left_q - 16'd16 : '0;
+        body_left_d = body_left_q - 16'd16;
+        if (text_last) begin
+          state_d = Last;
+          ends = 1'b1;
         end
       end
 
-      Last: if (move) state_d = Idle;
-
-      default: if (move) state_d = Idle;
+      default: state_d = Idle;
     endcase
   end
 
   assign read_place_o = place_q;
 
   always_ff @(posedge clk_i) begin
-    place_q <= place_d;
-    kept_left_q <= kept_left_d;
-    payload_left_q <= payload_left_d;
-    body_left_q <= body_left_d;
-    first_beat_q <= first_beat_d;
+    if (move) begin
+      place_q <= place_d;
+      kept_left_q <= kept_left_d;
+      payload_left_q <= payload_left_d;
+      body_left_q <= body_left_d;
+      first_beat_q <= first_beat_d;
+      protocol_left_q <= protocol_left_d;
+    end
     // Whether anything is begun or not: nobody looks at these until then, and it would be known late for so many registers.
-    if (state_q == Idle && slot_moves) begin
+    if (state_q == Idle && move) begin
       job_q <= job_i;
       head_q <= head_i;
       sa_q <= job_sa_i;
       begun_beats_q <= beats_q;
       padding_q <= 2'(job_i.body - job_i.padded - 16'd2);
+      if (job_i.form.transport) next_header_q <= job_i.header.esp_protocol;
+      else next_header_q <= job_i.header.v6 ? Ipv6 : Ipv4;
     end
-    if (!rst_ni) begin
-      state_q <= Idle;
-      pace_q <= '0;
-      paced_q <= 1'b1;
-    end else begin
-      state_q <= state_d;
-      pace_q <= pace_d;
-      paced_q <= !begin_packet && pace_q[15:1] == '0;
-    end
+    if (!rst_ni) state_q <= Idle;
+    else if (move) state_q <= state_d;
   end
 
-  // Second stage: the beat is there
+  // Second stage: the beat is there, and what else goes into a slot is made
 
   typedef enum logic [2:0] {
     NoOp,
@@ -273,26 +307,25 @@ module outbound_stream
     OpKey
   } op_e;
   op_e op_q;
-  // As far as they matter: up to a block of payload; and the trailer has at most five bytes, so farther from the end than
-  // 24 there is none of it.
-  logic [4:0] op_payload_q, op_body_q;
-  length_t op_kept_q;
-  logic op_first_beat_q;
-  logic [127:32] previous_q;
+  // As far as they matter: up to a block of payload; and the trailer has at most five bytes, so farther from the end than six
+  // words there is none of it.
+  logic [4:0] op_payload_q;
+  logic [2:0] op_body_words_q, op_kept_words_q;
+  logic op_first_beat_q, op_protocol_q;
 
   always_ff @(posedge clk_i) begin
     if (move) begin
       op_payload_q <= payload_left_q > 16'd16 ? 5'd16 : payload_left_q[4:0];
-      op_body_q <= body_left_q > 16'd24 ? 5'd24 : body_left_q[4:0];
-      op_kept_q <= kept_left_q;
+      op_body_words_q <= body_left_q > 16'd24 ? 3'd6 : body_left_q[4:2];
+      op_kept_words_q <= kept_left_q > 16'd16 ? 3'd4 : kept_left_q[4:2];
       op_first_beat_q <= first_beat_q;
-      if (op_q == OpFirst || op_q == OpText) previous_q <= read_beat_i[127:32];
+      op_protocol_q <= protocol_left_q == '0;
     end
     if (!rst_ni) begin
       op_q <= NoOp;
     end else if (move) begin
       unique case (state_q)
-        Kept:    op_q <= OpKept;
+        Kept:    op_q <= part_room_i ? OpKept : NoOp;
         First:   op_q <= OpFirst;
         Text:    op_q <= OpText;
         Last:    op_q <= OpLast;
@@ -302,111 +335,121 @@ module outbound_stream
     end
   end
 
-  // The payload's block out of two beats.
-  beat_t block;
-  always_comb begin
-    unique case (shift)
-      2'd0: block = read_beat_i;
-      2'd1: block = {read_beat_i[31:0], previous_q};
-      2'd2: block = {read_beat_i[63:0], previous_q[127:64]};
-      2'd3: block = {read_beat_i[95:0], previous_q[127:96]};
-    endcase
-  end
-
-  // Padding is 1, 2, 3, then its length and the next header (RFC 4303 §2.4); in front of it zeros, if there is TFC padding.
-  protocol_t next_header;
-  always_comb begin
-    if (job_q.form.transport) next_header = job_q.header.esp_protocol;
-    else next_header = job_q.header.v6 ? Ipv6 : Ipv4;
-  end
-
-  beat_t text;
-
-  always_comb begin
-    for (int j = 0; j < 16; j++) begin
-      logic [4:0] behind;
-      // How many bytes of the body come behind this one; wraps around for what is behind the body.
-      behind = op_body_q - 5'(j + 1);
-      if (5'(j) < op_payload_q) text[8*j+:8] = block[8*j+:8];
-      else if (behind == 5'd0) text[8*j+:8] = next_header;
-      else if (behind == 5'd1) text[8*j+:8] = {6'd0, padding_q};
-      else if (behind <= 5'd1 + 5'(padding_q)) text[8*j+:8] = {6'd0, padding_q} + 8'd2 - {3'd0, behind};
-      else text[8*j+:8] = 8'd0;
-    end
-  end
-
-  // Third stage: a slot
-
-  logic slot_valid_q;
-  slot_t slot_q;
-  logic [SaWidth-1:0] slot_sa_q;
   logic [31:0] spi, high, low;
-  slot_count_t text_slots;
   assign spi = sent32(job_q.id.spi);
   assign high = sent32(job_q.sequence_number[63:32]);
   assign low = sent32(job_q.sequence_number[31:0]);
-  assign text_slots = slot_count_t'((job_q.body + 16'd15) >> 4);
 
   logic [63:0] text_bits, aad_bits;
   assign text_bits = {45'd0, job_q.body, 3'd0};
   // RFC 4106 §5: SPI and sequence number, which is 8 bytes long if it is extended.
   assign aad_bits = job_q.form.esn ? 64'd96 : 64'd64;
 
-  // Parts that have to wait do so between two packets.
-  assign slot_moves = !slot_valid_q || slot_ready_i;
-  assign move = slot_moves && !(op_q == OpKept && !part_ready_i);
+  // What is not payload.
+  beat_t other;
+  always_comb begin
+    other = '0;
+    unique case (op_q)
+      OpFirst: other = job_q.form.esn ? {32'd0, low, high, spi} : {64'd0, low, spi};
+      OpLast: other = {sent32(text_bits[31:0]), sent32(text_bits[63:32]), sent32(aad_bits[31:0]), sent32(aad_bits[63:32])};
+      OpText: begin
+        // Padding is 1, 2, 3, then its length and the next header (RFC 4303 §2.4); in front of it zeros, if there is TFC
+        // padding. A body is whole words: all but the first byte of three is in the last word.
+        for (int j = 0; j < 4; j++) begin
+          if (op_body_words_q == 3'(j + 1)) begin
+            other[32*j+:32] = {next_header_q, 6'd0, padding_q, 6'd0, padding_q, 6'd0, padding_q == 2'd3, padding_q == 2'd2};
+          end
+          if (op_body_words_q == 3'(j + 2)) other[32*j+24] = padding_q == 2'd3;
+        end
+      end
+      default: ;
+    endcase
+  end
+
+  // Third stage: a slot or a part
+
+  logic slot_valid_q, kept_valid_q;
+  slot_kind_e kind_q;
+  logic [2:0] body_words_q, kept_words_q;
+  logic [SaWidth-1:0] slot_sa_q;
+  beat_t beat_q, other_q;
+  logic [127:32] previous_q;
+  // Bytes that are payload, and the byte of a kept header that is its protocol.
+  logic [15:0] payload_q, protocol_q;
+  logic kept_first_q;
 
   always_ff @(posedge clk_i) begin
     if (move) begin
+      beat_q <= read_beat_i;
+      previous_q <= beat_q[127:32];
+      other_q <= other;
       slot_sa_q <= sa_q;
-      slot_q.key256 <= job_q.form.key256;
-      slot_q.decrypt <= 1'b0;
-      slot_q.following <= text_slots + 1'b1;
-      // RFC 4106 §4: salt and IV.
-      slot_q.nonce <= {low, high, job_q.id.salt};
-      slot_q.bytes <= op_body_q > 5'd16 ? 5'd16 : op_body_q;
+      body_words_q <= op_body_words_q > 3'd4 ? 3'd4 : op_body_words_q;
+      kept_words_q <= op_kept_words_q;
+      kept_first_q <= op_first_beat_q;
+      for (int j = 0; j < 16; j++) begin
+        payload_q[j] <= op_q == OpText && 5'(j) < op_payload_q;
+        protocol_q[j] <= op_protocol_q && job_q.header.protocol_at[3:0] == 4'(j);
+      end
       unique case (op_q)
-        OpFirst: begin
-          slot_q.kind <= SlotFirst;
-          slot_q.data <= job_q.form.esn ? {32'd0, low, high, spi} : {64'd0, low, spi};
-        end
-        OpLast: begin
-          slot_q.kind <= SlotLast;
-          slot_q.data <= {sent32(text_bits[31:0]), sent32(text_bits[63:32]), sent32(aad_bits[31:0]), sent32(aad_bits[63:32])};
-        end
-        OpKey: begin
-          slot_q.kind <= SlotKey;
-          slot_q.data <= '0;
-        end
-        default: begin
-          slot_q.kind <= SlotText;
-          slot_q.data <= text;
-        end
+        OpFirst: kind_q <= SlotFirst;
+        OpLast:  kind_q <= SlotLast;
+        OpKey:   kind_q <= SlotKey;
+        default: kind_q <= SlotText;
       endcase
     end
-    if (!rst_ni) slot_valid_q <= 1'b0;
-    else if (move) slot_valid_q <= op_q inside {OpFirst, OpText, OpLast, OpKey};
-    else if (slot_ready_i) slot_valid_q <= 1'b0;
+    if (!rst_ni) begin
+      slot_valid_q <= 1'b0;
+      kept_valid_q <= 1'b0;
+    end else if (move) begin
+      slot_valid_q <= op_q inside {OpFirst, OpText, OpLast, OpKey};
+      kept_valid_q <= op_q == OpKept;
+    end
+  end
+
+  // The payload's block out of two beats.
+  beat_t block, text;
+  always_comb begin
+    unique case (shift)
+      2'd0: block = beat_q;
+      2'd1: block = {beat_q[31:0], previous_q};
+      2'd2: block = {beat_q[63:0], previous_q[127:64]};
+      2'd3: block = {beat_q[95:0], previous_q[127:96]};
+    endcase
+    for (int j = 0; j < 16; j++) text[8*j+:8] = payload_q[j] ? block[8*j+:8] : other_q[8*j+:8];
+  end
+
+  // A packet's First slot leaves before its last text is read: job_q is still its own.
+  logic [12:0] following_q;
+  always_ff @(posedge clk_i) begin
+    if (state_q == Idle && move) following_q <= blocks_q + 1'b1;
   end
 
   assign slot_valid_o = slot_valid_q;
-  assign slot_o = slot_q;
   assign slot_sa_o = slot_sa_q;
+  // RFC 4106 §4: the nonce is salt and IV.
+  assign slot_o = '{
+    kind: kind_q,
+    key256: job_q.form.key256,
+    decrypt: 1'b0,
+    following: following_q,
+    nonce: {low, high, job_q.id.salt},
+    bytes: {body_words_q, 2'b00},
+    data: text
+  };
 
   // Parts: the header that is kept, with what changes in it, and the new words behind.
 
   logic [15:0] checksum;
   logic [16:0] checksum_sum;
-  assign checksum_sum = {1'b0, ~{read_beat_i[87:80], read_beat_i[95:88]}} + {1'b0, head_q.checksum};
+  assign checksum_sum = {1'b0, ~{beat_q[87:80], beat_q[95:88]}} + {1'b0, head_q.checksum};
   assign checksum = ~(checksum_sum[15:0] + 16'(checksum_sum[16]));
 
   beat_t kept_beat;
-  length_t kept_at;
-  assign kept_at = job_q.kept - op_kept_q;
 
   always_comb begin
-    kept_beat = read_beat_i;
-    if (op_first_beat_q) begin
+    kept_beat = beat_q;
+    if (kept_first_q) begin
       if (job_q.header.v6) begin
         kept_beat[47:32] = {head_q.length_field[7:0], head_q.length_field[15:8]};
       end else begin
@@ -415,44 +458,38 @@ module outbound_stream
       end
     end
     for (int j = 0; j < 16; j++) begin
-      if (kept_at + 16'(j) == job_q.header.protocol_at) kept_beat[8*j+:8] = head_q.protocol;
+      if (protocol_q[j]) kept_beat[8*j+:8] = head_q.protocol;
     end
   end
 
-  always_comb begin
-    part_busy_d = part_busy_q;
-    words_d = words_q;
-    words_left_d = words_left_q;
-    part_valid_o = 1'b0;
-    part_o = '{last: 1'b0, count: 3'd4, words: words_q[127:0]};
-    if (op_q == OpKept) begin
-      part_valid_o = slot_moves;
-      part_o.words = kept_beat;
-      if (op_kept_q < 16'd16) part_o.count = op_kept_q[4:2];
-    end else if (part_busy_q && !(state_q == Kept)) begin
-      part_valid_o = 1'b1;
-      if (words_left_q <= 5'd4) begin
-        part_o.last = 1'b1;
-        part_o.count = words_left_q[2:0];
-      end
-      if (part_ready_i) begin
-        words_d = 512'(words_q[511:128]);
-        words_left_d = words_left_q - 5'd4;
-        part_busy_d = !part_o.last;
-      end
-    end
-    if (!part_busy_q) begin
-      words_d = head_i.words;
-      words_left_d = head_i.count;
-    end
-    if (begin_packet) part_busy_d = 1'b1;
-  end
+  // The new words wait for what is kept. Whether four of them go is decided a cycle ahead: so many registers move then. The
+  // same ones take the next packet's words while there are none to go.
+  logic keeps, words_go_q, words_move_q, words_end;
+  assign keeps = (begin_packet && kept_parts_q != '0) || state_q == Kept || op_q == OpKept || (kept_valid_q && !move);
+  assign words_end = words_left_q <= 5'd4;
+  assign part_busy_d = begin_packet || (part_busy_q && !(words_go_q && words_end));
 
   always_ff @(posedge clk_i) begin
-    words_q <= words_d;
-    words_left_q <= words_left_d;
-    if (!rst_ni) part_busy_q <= 1'b0;
-    else part_busy_q <= part_busy_d;
+    part_busy_q <= rst_ni && part_busy_d;
+    words_go_q <= rst_ni && part_busy_d && part_room_i && !keeps;
+    words_move_q <= !part_busy_d || (part_room_i && !keeps);
+    if (words_move_q) begin
+      words_q <= part_busy_q ? 512'(words_q[511:128]) : head_i.words;
+      words_left_q <= part_busy_q ? words_left_q - 5'd4 : head_i.count;
+    end
+  end
+
+  assign part_valid_o = words_go_q || (kept_valid_q && move);
+
+  always_comb begin
+    part_o = '{last: 1'b0, count: 3'd4, words: words_q[127:0]};
+    if (kept_valid_q) begin
+      part_o.words = kept_beat;
+      part_o.count = kept_words_q;
+    end else if (words_end) begin
+      part_o.last = 1'b1;
+      part_o.count = words_left_q[2:0];
+    end
   end
 
 endmodule

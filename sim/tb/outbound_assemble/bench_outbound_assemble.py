@@ -59,7 +59,7 @@ class TB:
         described: deque[tuple[int, ...]] = deque()
         while True:
             await ReadOnly()
-            taken = bool(dut.part_valid_i.value) and bool(dut.part_ready_o.value)
+            room = bool(dut.part_room_o.value)
             if dut.descriptor_valid_o.value:
                 said = (dut.descriptor_beats_o, dut.descriptor_bytes_o, dut.patch_at_o, dut.patch_o, dut.patch_mask_o)
                 described.append(tuple(int(one.value) for one in said))
@@ -72,11 +72,9 @@ class TB:
             dut.assembly_valid_i.value = int(bool(self.assemblies))
             if self.assemblies:
                 dut.assembly_i.value = self.assemblies.popleft()
-            if taken:
-                self.parts.popleft()
-            dut.part_valid_i.value = int(bool(self.parts))
-            if self.parts:
-                dut.part_i.value = self.parts[0]
+            dut.part_valid_i.value = int(room and bool(self.parts))
+            if room and self.parts:
+                dut.part_i.value = self.parts.popleft()
             for queue, valid, data in (
                 (self.text, dut.text_valid_i, dut.text_i),
                 (self.tags, dut.tag_valid_i, dut.tag_i),

@@ -141,6 +141,8 @@ class TB:
         spi = model.config["id"]["spi"] if reason is not Reason.NO_SA else 0
         if reason is None:
             whole = {name: model.config[name] for name in ("form", "id", "source", "destination")}
+            if model.config["form"]["transport"]:
+                whole |= {name: header.get(name, 0) * header["v6"] for name in ("source", "destination")}
             self.jobs.append(
                 {
                     "kind": KIND["JobPacket"],
@@ -225,7 +227,9 @@ def some_header() -> dict[str, int]:
         "esp_at": random.choice((20, 24, 40, 48)) if total > 60 else 20,
         "fragment": int(random.random() < 0.1),
         "traffic_class": random.getrandbits(8),
+        "v6": random.getrandbits(1),
         "source": random.getrandbits(128),
+        "destination": random.getrandbits(128),
     }
 
 

@@ -25,6 +25,7 @@ TYPES = ("outbound_job", "outbound_head", "slot", "head_part", "assembly")
 JOB, HEAD, SLOT, PART, ASSEMBLY = (layout(f"{name}_t") for name in TYPES)
 KIND, SLOT_KIND = layout("job_kind_e"), layout("slot_kind_e")
 BEATS = 2048
+PARTS = 16  # that the queue behind holds
 
 
 def some_packet(version: int) -> bytes:
@@ -59,6 +60,7 @@ class TB:
         self.place = 0
         self.slots: deque[dict[str, Any]] = deque()
         self.parts = bytearray()
+        self.waiting = 0  # parts in the queue behind
         self.heads: deque[bytes] = deque()
         self.assemblies: deque[dict[str, int]] = deque()
         self.freed: deque[int] = deque()
@@ -73,7 +75,7 @@ class TB:
         cocotb.start_soon(Clock(dut.clk_i, 10, "ns").start())
         dut.job_valid_i.value = dut.head_valid_i.value = 0
         dut.room_i.value = 1000
-        dut.text_room_i.value = dut.part_ready_i.value = dut.assembly_room_i.value = dut.slot_ready_i.value = 1
+        dut.text_room_i.value = dut.part_room_i.value = dut.assembly_room_i.value = dut.slot_ready_i.value = 1
         dut.rst_ni.value = 0
         for _ in range(3):
             await RisingEdge(dut.clk_i)
@@ -93,7 +95,9 @@ class TB:
                     self._slot(SLOT.unpack(int(dut.slot_o.value)), int(dut.slot_sa_o.value))
                 else:
                     assert not self.within, "a gap in a packet"
-            if dut.part_valid_o.value and dut.part_ready_i.value:
+            if dut.part_valid_o.value:
+                self.waiting += 1
+                assert self.waiting <= PARTS, "no place for a part"
                 part = PART.unpack(int(dut.part_o.value))
                 self.parts += part["words"].to_bytes(16, "little")[: 4 * part["count"]]
                 if part["last"]:
@@ -114,7 +118,9 @@ class TB:
             if beat is not None:
                 dut.read_beat_i.value = beat
             interval, lazy = self.pace
-            dut.part_ready_i.value = random.random() >= lazy
+            if self.waiting and random.random() >= lazy:
+                self.waiting -= 1
+            dut.part_room_i.value = int(self.waiting <= PARTS - 4)
             dut.slot_ready_i.value = self.cycle % interval == 0 and random.random() >= lazy
 
     def _slot(self, slot: dict[str, Any], sa: int) -> None:
