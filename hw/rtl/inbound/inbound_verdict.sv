@@ -307,11 +307,14 @@ module inbound_verdict
 
   // The verdict, in the seventh step at the earliest: what is told is told eight cycles apart.
 
-  logic decide_q, bad, counted, failed_integrity, failed_replay, skip, right_q;
+  logic decide_q, bad, counted, failed_integrity, failed_replay, skip, right_q, replayed_q;
   reason_e reason;
   assign skip = item.kind == ItemSkip;
   // While a packet is looked at, it stays.
-  always_ff @(posedge clk_i) right_q <= right;
+  always_ff @(posedge clk_i) begin
+    right_q <= right;
+    replayed_q <= item.reason == ReasonReplayed;
+  end
 
   always_comb begin
     bad = 1'b1;
@@ -320,7 +323,7 @@ module inbound_verdict
     failed_replay = 1'b0;
     reason = item.reason;
     if (skip) begin
-      failed_replay = item.reason == ReasonReplayed;
+      failed_replay = replayed_q;
     end else if (!right_q) begin
       reason = ReasonIntegrity;
       failed_integrity = 1'b1;
