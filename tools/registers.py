@@ -311,7 +311,10 @@ def c_numbers(top: AddrmapNode) -> str:
 
 
 class RegisteredAxi4Lite(AXI4Lite_Cpuif_flattened):  # type: ignore[misc]
-    """PeakRDL's AXI4-Lite, with a register between what chooses a request and what decodes it: one path is long."""
+    """PeakRDL's AXI4-Lite, with a register between what chooses a request and what decodes it: one path is long.
+
+    A request comes out of that register only when it need not wait there, so `unmasked` takes that out of the decoder.
+    """
 
     # Of a request, as the bus makes it and as the decoder has it.
     _REQUEST = ("req_is_wr", "addr", "wr_data", "wr_biten")
@@ -324,7 +327,7 @@ class RegisteredAxi4Lite(AXI4Lite_Cpuif_flattened):  # type: ignore[misc]
             super().get_implementation(),
         )
         loads = "\n".join(f"        cpuif_{name} <= bus_{name};" for name in self._REQUEST)
-        return f"""// A request stays until the decoder takes it.
+        return f"""// A request is taken when none is on its way to the decoder and nothing there can make it wait.
 logic bus_req;
 logic bus_req_is_wr;
 logic [{self.addr_width - 1}:0] bus_addr;
@@ -332,24 +335,44 @@ logic [{self.data_width - 1}:0] bus_wr_data;
 logic [{self.data_width - 1}:0] bus_wr_biten;
 logic bus_req_stall_wr;
 logic bus_req_stall_rd;
-logic cpuif_waits;
+logic bus_taken;
 
-assign cpuif_waits = cpuif_req && (cpuif_req_is_wr ? cpuif_req_stall_wr : cpuif_req_stall_rd);
-assign bus_req_stall_wr = cpuif_waits;
-assign bus_req_stall_rd = cpuif_waits;
+assign bus_req_stall_wr = cpuif_req | external_pending | (cpuif_req_stall_sr != '0);
+assign bus_req_stall_rd = bus_req_stall_wr;
+assign bus_taken = bus_req & !bus_req_stall_wr;
 
 always_ff @(posedge clk) begin
     if(~rst_n) begin
         cpuif_req <= '0;
-    end else if(!cpuif_waits) begin
-        cpuif_req <= bus_req;
+    end else begin
+        cpuif_req <= bus_taken;
     end
-    if(!cpuif_waits) begin
+    if(bus_taken) begin
 {loads}
     end
 end
 
+`ifndef SYNTHESIS
+    always_ff @(posedge clk) begin
+        if(rst_n) assert(!cpuif_req || !(cpuif_req_is_wr ? cpuif_req_stall_wr : cpuif_req_stall_rd))
+            else $error("A request has to wait in the decoder");
+    end
+`endif
+
 {bus}"""
+
+
+def unmasked(block: str) -> str:
+    """A register block whose decoder makes no request wait, since none comes then. Raises ValueError."""
+    words = r"assign cpuif_req_masked = cpuif_req\s*& !\(!cpuif_req_is_wr[^;]*;"
+    made, count = re.subn(words, "assign cpuif_req_masked = cpuif_req;", block)
+    # These are declared behind the text for the bus.
+    declared = "    logic external_pending;\n", "    logic [1:0] cpuif_req_stall_sr;\n"
+    if count != 1 or any(made.count(line) != 1 for line in declared):
+        raise ValueError("the register block is not as it was")
+    for line in declared:
+        made = made.replace(line, "")
+    return made.replace("    logic cpuif_req_stall_rd;\n", "    logic cpuif_req_stall_rd;\n" + "".join(declared), 1)
 
 
 def outputs() -> dict[Path, str]:
@@ -371,6 +394,7 @@ def outputs() -> dict[Path, str]:
         )
         CHeaderExporter().export(top, str(Path(folder) / HEADER.name))
         made = {path.name: path.read_text() for path in Path(folder).iterdir()}
+    made[f"{MODULE}.sv"] = unmasked(made[f"{MODULE}.sv"])
     # Behind the includes, before the first register.
     begin, registers, rest = made[HEADER.name].partition("\n// reg - ")
     if not registers:

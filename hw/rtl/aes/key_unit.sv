@@ -259,11 +259,14 @@ module key_unit
 
   // A round key is complete with its fourth word, and lies in the last four then. These choose for all of its bits, so they
   // are registers.
-  logic zeroes, writes;
+  logic zeroes, writes, zeroes_d;
+
+  // In step with state_q.
+  assign zeroes_d = (state_q == Idle && (start_i || zero_i)) || (state_q == Zero && count_q != 8'd15);
 
   always_ff @(posedge clk_i) begin
-    zeroes <= rst_ni && state_d == Zero;
-    writes <= rst_ni && (state_d == Zero || (state_q == Column && phase_q && column == 2'd3));
+    zeroes <= rst_ni && zeroes_d;
+    writes <= rst_ni && (zeroes_d || (state_q == Column && phase_q && column == 2'd3));
   end
 
   ram_1r1w #(

@@ -39,6 +39,8 @@ module esp_engine_regs (
     logic [31:0] cpuif_wr_biten;
     logic cpuif_req_stall_wr;
     logic cpuif_req_stall_rd;
+    logic external_pending;
+    logic [1:0] cpuif_req_stall_sr;
 
     logic cpuif_rd_ack;
     logic cpuif_rd_err;
@@ -47,7 +49,7 @@ module esp_engine_regs (
     logic cpuif_wr_ack;
     logic cpuif_wr_err;
 
-    // A request stays until the decoder takes it.
+    // A request is taken when none is on its way to the decoder and nothing there can make it wait.
     logic bus_req;
     logic bus_req_is_wr;
     logic [10:0] bus_addr;
@@ -55,25 +57,32 @@ module esp_engine_regs (
     logic [31:0] bus_wr_biten;
     logic bus_req_stall_wr;
     logic bus_req_stall_rd;
-    logic cpuif_waits;
+    logic bus_taken;
 
-    assign cpuif_waits = cpuif_req && (cpuif_req_is_wr ? cpuif_req_stall_wr : cpuif_req_stall_rd);
-    assign bus_req_stall_wr = cpuif_waits;
-    assign bus_req_stall_rd = cpuif_waits;
+    assign bus_req_stall_wr = cpuif_req | external_pending | (cpuif_req_stall_sr != '0);
+    assign bus_req_stall_rd = bus_req_stall_wr;
+    assign bus_taken = bus_req & !bus_req_stall_wr;
 
     always_ff @(posedge clk) begin
         if(~rst_n) begin
             cpuif_req <= '0;
-        end else if(!cpuif_waits) begin
-            cpuif_req <= bus_req;
+        end else begin
+            cpuif_req <= bus_taken;
         end
-        if(!cpuif_waits) begin
+        if(bus_taken) begin
             cpuif_req_is_wr <= bus_req_is_wr;
             cpuif_addr <= bus_addr;
             cpuif_wr_data <= bus_wr_data;
             cpuif_wr_biten <= bus_wr_biten;
         end
     end
+
+    `ifndef SYNTHESIS
+        always_ff @(posedge clk) begin
+            if(rst_n) assert(!cpuif_req || !(cpuif_req_is_wr ? cpuif_req_stall_wr : cpuif_req_stall_rd))
+                else $error("A request has to wait in the decoder");
+        end
+    `endif
 
     // Max Outstanding Transactions: 4
     logic [2:0] axil_n_in_flight;
@@ -241,10 +250,8 @@ module esp_engine_regs (
     end
 
     logic cpuif_req_masked;
-    logic external_pending;
 
     // Read latency > write latency. May need to delay next write that follows a read
-    logic [1:0] cpuif_req_stall_sr;
     always_ff @(posedge clk) begin
         if(~rst_n) begin
             cpuif_req_stall_sr <= '0;
@@ -256,9 +263,7 @@ module esp_engine_regs (
     end
     assign cpuif_req_stall_rd = external_pending;
     assign cpuif_req_stall_wr = cpuif_req_stall_sr[0] | external_pending;
-    assign cpuif_req_masked = cpuif_req
-                            & !(!cpuif_req_is_wr & cpuif_req_stall_rd)
-                            & !(cpuif_req_is_wr & cpuif_req_stall_wr);
+    assign cpuif_req_masked = cpuif_req;
 
     //--------------------------------------------------------------------------
     // Address Decode

@@ -390,7 +390,8 @@ module sa_control
     end
   end
 
-  assign busy_o = state_q != Idle;
+  // Not Idle. All fields of the registers wait for it, so it is a register.
+  always_ff @(posedge clk_i) busy_o <= !rst_ni || state_d != Idle;
   assign done_o = state_q == Answer;
   assign answer_o = answer_q;
 
@@ -400,8 +401,8 @@ module sa_control
   assign key_zero_o = !key_busy_i && ((state_q == Keys && !makes_keys) || state_q inside {SweepZero, Clear});
   assign key_o = key_i;
   assign key256_o = inbound ? inbound_sa_i.form.key256 : outbound_sa_i.form.key256;
-  // Whatever becomes of an installation, its key is not for another one.
-  assign key_clear_o = key_start_o || (state_q == Answer && command_q == CommandInstall);
+  // Whatever becomes of an installation, its key is not for another one: it goes when key_unit has it, and with the answer.
+  always_ff @(posedge clk_i) key_clear_o <= rst_ni && (key_start_o || (state_d == Answer && command_q == CommandInstall));
 
   assign spi_op_valid_o = state_q inside {SpiAway, SpiInsertion};
   assign spi_op_o = state_q == SpiAway ? SpiRemove : SpiInsert;

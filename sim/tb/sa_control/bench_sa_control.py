@@ -23,6 +23,7 @@ class TB:
     def __init__(self, dut: Any) -> None:
         self.dut = dut
         self.started = False
+        self.key_taken = False
         self.answer: int | None = None
         self.usage: int | None = None
         self.selectors: list[int] = []
@@ -51,8 +52,9 @@ class TB:
             self.selectors.append(int(dut.selector_index_o.value))
         if dut.usage_valid_o.value:
             self.usage = int(dut.usage_o.value)
-        if dut.key_start_o.value:
+        if self.key_taken:
             assert dut.key_clear_o.value, "the key stays in its registers"
+        self.key_taken = bool(dut.key_start_o.value)
         self.cleared |= bool(dut.key_clear_o.value)
         if dut.done_o.value:
             assert self.answer is None
