@@ -31,8 +31,6 @@ DEVICES = {"ecp5": "LFE5U-85F-8BG756", "xc7": "7 series", "xcup": "UltraScale+"}
 _DEVICE = ("--85k", "--speed", "8", "--package", "CABGA756")
 _HARNESS = "harness.json"
 _SBOX = "aes_sbox"
-# nextpnr stops improving at what it is asked for, so it is asked for more than there is.
-_WANTED_MHZ = 250
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,10 @@ class Build:
     parameters: Mapping[str, int | str] = field(default_factory=dict)
     interval: int | None = None
     wide: bool = False
+    # Of nextpnr. It stops improving at the frequency that it is asked for, so it is asked for more than there is.
+    wanted_mhz: int = 250
+    placer: str = "heap"
+    router: str = "router1"
     targets: Sequence[str] = TARGETS
 
 
@@ -110,7 +112,8 @@ def route(build: Build, seed: int, folder: Path) -> dict[str, Any]:
     if not (folder / _HARNESS).exists():
         _frame(build, folder)
     name = f"route-{seed}"
-    arguments = (*_DEVICE, "--json", _HARNESS, "--seed", str(seed), "--freq", str(_WANTED_MHZ),
+    arguments = (*_DEVICE, "--json", _HARNESS, "--seed", str(seed), "--freq", str(build.wanted_mhz),
+                 "--placer", build.placer, "--router", build.router,
                  "--timing-allow-fail", "--report", f"{name}.json")  # fmt: skip
     _, seconds = tools.nextpnr(arguments, folder, name)
     report = json.loads((folder / f"{name}.json").read_text())
