@@ -230,6 +230,7 @@ module drop_unit_properties
       if (!ready_o) nothing_yet : assert (total_q == '0 && waiting == '0 && none_waits && !dut.adds_q && !dut.adds_2q
           && drops_q == '0
           && dut.drops_q == '0 && turn == '0 && dut.total_q == '0 && !read_done_o && !dut.reads_q);
+      turns_agree : assert (dut.turns_q == 8'd1 << turn);
       if (!ready_o && watch_i < dut.clear_q) cleared_so_far : assert (stored == '0);
       turns_are_apart : assert ((!dut.adds_q || can_be(turn - 3'd1, dut.index_q))
           && (!dut.adds_2q || can_be(turn - 3'd2, dut.index_2q)));

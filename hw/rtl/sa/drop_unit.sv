@@ -89,6 +89,9 @@ module drop_unit
 
   logic counting;
   logic [2:0] turn_q;
+  // The same, a bit for each: what is chosen by turn_q for the address of the counters, is chosen by this.
+  (* keep *)
+  logic [7:0] turns_q;
 
   logic outbound_room, inbound_room, outbound_waits, inbound_waits, outbound_taken, inbound_taken;
   record_t outbound, inbound;
@@ -183,6 +186,10 @@ module drop_unit
   few_t drops, drops_q;
   logic adds, adds_q, adds_2q, reads, reads_q;
 
+  function automatic index_t of_drop(input direction_e direction, input logic [4:0] reason);
+    return {1'b0, direction, reason};
+  endfunction
+
   function automatic record_t of_intake(input direction_e direction, input reason_e reason);
     of_intake = '0;
     of_intake.drop.direction = direction;
@@ -226,13 +233,16 @@ module drop_unit
     endcase
 
     amount = sum_t'(drops);
-    index = {1'b0, record.drop.direction, record.drop.reason[4:0]};
-    if (turn_q == 3'd1) begin
-      index = {4'b1000, total_q};
-      amount = total_q[0] ? bytes_q[total_q[2:1]] : sum_t'(packets_q[total_q[2:1]]);
-    end else if (turn_q == 3'd7) begin
-      index = read_index_i;
-    end
+    if (turn_q == 3'd1) amount = total_q[0] ? bytes_q[total_q[2:1]] : sum_t'(packets_q[total_q[2:1]]);
+
+    if (turns_q[0]) index |= of_drop(Outbound, 5'(outbound.drop.reason));
+    if (turns_q[1]) index |= {4'b1000, total_q};
+    if (turns_q[2]) index |= of_drop(Inbound, 5'(inbound.drop.reason));
+    if (turns_q[3]) index |= of_drop(Outbound, 5'(ReasonTooBig));
+    if (turns_q[4]) index |= of_drop(Outbound, 5'(ReasonMalformedIp));
+    if (turns_q[5]) index |= of_drop(Inbound, 5'(ReasonTooBig));
+    if (turns_q[6]) index |= of_drop(Inbound, 5'(ReasonMalformedIp));
+    if (turns_q[7]) index |= read_index_i;
   end
 
   assign adds = counting && turn_q != 3'd7;
@@ -271,6 +281,7 @@ module drop_unit
       ready_o <= 1'b0;
       clear_q <= '0;
       turn_q <= '0;
+      turns_q <= 8'd1;
       total_q <= '0;
       adds_q <= 1'b0;
       adds_2q <= 1'b0;
@@ -282,6 +293,7 @@ module drop_unit
       if (clear_q == '1) ready_o <= 1'b1;
       if (counting) begin
         turn_q <= turn_q + 1'b1;
+        turns_q <= {turns_q[6:0], turns_q[7]};
         if (turn_q == 3'd1) total_q <= total_q + 1'b1;
       end
       adds_q <= adds;

@@ -134,9 +134,10 @@ module sa_control
     Sweep,
     SweepEnd,
     Idle,
-    // A command: its numbers are compared, the results held against each other, and what is known of the SA is there.
+    // A command: its numbers are compared, the results held against each other, what is known of the SA is read, and is there.
     Check,
     Judge,
+    Look,
     Begin,
     SpiAway,
     SpiAwayWait,
@@ -197,6 +198,7 @@ module sa_control
   } entry_t;
 
   entry_t entry, entry_written;
+  logic used_q;  // entry.used, a cycle later: block RAM is slow
   logic entry_write, entry_read;
   logic [SaWidth-1:0] entry_write_sa;
 
@@ -291,8 +293,9 @@ module sa_control
       Check: state_d = Judge;
       Judge: begin
         entry_read = !no_sa_q;
-        state_d = Begin;
+        state_d = Look;
       end
+      Look: state_d = Begin;
       Begin: begin
         answer_d = AnswerDone;
         zeros_d = command_q == CommandRemove;
@@ -304,14 +307,14 @@ module sa_control
             CommandInstall: begin
               state_d = Answer;
               if (bad_fields_q || (inbound && behind_q)) answer_d = AnswerBadFields;
-              else if (inbound && entry.used) answer_d = AnswerInUse;
+              else if (inbound && used_q) answer_d = AnswerInUse;
               else state_d = Keys;
             end
             CommandRemove: begin
               state_d = Keys;
               if (inbound) begin
                 state_d = SpiAway;
-                if (!entry.used) begin
+                if (!used_q) begin
                   answer_d = AnswerAbsent;
                   state_d = Answer;
                 end
@@ -370,6 +373,7 @@ module sa_control
   end
 
   always_ff @(posedge clk_i) begin
+    used_q <= entry.used;
     answer_q <= answer_d;
     zeros_q <= zeros_d;
     if (state_q == Idle) begin
