@@ -42,10 +42,10 @@ class Build:
     parameters: Mapping[str, int | str] = field(default_factory=dict)
     interval: int | None = None
     wide: bool = False
-    # Of nextpnr. It stops improving at the frequency that it is asked for, so it is asked for more than there is.
+    # nextpnr stops improving at the frequency that it is asked for, so it is asked for more than there is.
     wanted_mhz: int = 250
-    placer: str = "heap"
-    router: str = "router1"
+    # More of its options.
+    nextpnr: Sequence[str] = ()
     targets: Sequence[str] = TARGETS
 
 
@@ -113,8 +113,7 @@ def route(build: Build, seed: int, folder: Path) -> dict[str, Any]:
         _frame(build, folder)
     name = f"route-{seed}"
     arguments = (*_DEVICE, "--json", _HARNESS, "--seed", str(seed), "--freq", str(build.wanted_mhz),
-                 "--placer", build.placer, "--router", build.router,
-                 "--timing-allow-fail", "--report", f"{name}.json")  # fmt: skip
+                 *build.nextpnr, "--timing-allow-fail", "--report", f"{name}.json")  # fmt: skip
     _, seconds = tools.nextpnr(arguments, folder, name)
     report = json.loads((folder / f"{name}.json").read_text())
     (clock,) = report["fmax"].values()

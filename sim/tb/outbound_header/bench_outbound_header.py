@@ -102,6 +102,11 @@ def fields(packet: bytes, expected: bytes, form: Tunnel | Transport, sa: Outboun
             "flow_label": form.flow_label or 0,
             "hop_limit": form.hop_limit,
         }
+
+    def carried(address: bytes) -> int:
+        # The packet's own address, with IPv6.
+        return int.from_bytes(address) if header.version == 6 else 0
+
     return {
         "header": {
             "v6": int(header.version == 6),
@@ -121,8 +126,8 @@ def fields(packet: bytes, expected: bytes, form: Tunnel | Transport, sa: Outboun
             **tunnel,
         },
         "id": {"spi": sa.spi, "salt": random.getrandbits(32)},
-        "source": int.from_bytes(header.source) * (header.version == 6) if transport else int(form.source),
-        "destination": int.from_bytes(header.destination) * (header.version == 6) if transport else int(form.destination),
+        "source": carried(header.source) if transport else int(form.source),
+        "destination": carried(header.destination) if transport else int(form.destination),
         "sequence_number": sa.sequence,
         "total": len(expected),
         "outer": outer,
