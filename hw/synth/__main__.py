@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hw.synth import flow, tools
+from hw.synth import flow, timing, tools
 
-_HEADER = ("build", "target", "LUT", "carry", "LUT RAM", "FF", "block RAM", "DSP", "MHz", "Gbit/s")
+_HEADER = ("build", "target", "LUT", "carry", "LUT RAM", "FF", "block RAM", "DSP", "model MHz", "MHz", "Gbit/s")
+_PATHS = 50  # in the JSON
+_WIDE = 24
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -24,6 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--target", action="append", choices=flow.TARGETS, help="these only; may be given again")
     parser.add_argument("--seed", action="append", type=int, help="of placement, may be given again; 1 if not given")
     parser.add_argument("--no-route", action="store_true", help="area only")
+    parser.add_argument("--paths", type=int, default=0, metavar="N", help="the N longest paths, by the model of delays")
     parser.add_argument("--list", action="store_true", help="the builds, and nothing else")
     options = parser.parse_args(arguments)
 
@@ -48,6 +51,9 @@ def main(arguments: Sequence[str]) -> int:
                 print(f"{build.name} for {target} cannot be made: {error}", file=sys.stderr)
                 failed += 1
     print(table(done))
+    for result in done if options.paths else []:
+        print(f"\nlongest paths of {result['name']} for {result['target']}, by the model of delays:")
+        print(path_lines(result["model"]["paths"][: options.paths]))
     return min(failed, 100)
 
 
@@ -55,6 +61,9 @@ def make(build: flow.Build, target: str, seeds: Sequence[int], results: Path = f
     """Make a build and write its JSON, which is returned. Raises ToolError."""
     folder = results / "work" / f"{build.name}-{target}"
     area = flow.synthesize(build, target, folder)
+    longest: dict[str, timing.Path] = {}
+    for path in flow.paths(build, target, folder):
+        longest.setdefault(path.end, path)
     runs = [flow.route(build, seed, folder) for seed in seeds] if target == "ecp5" else []
     best = max((run["mhz"] for run in runs), default=None)
     result = {
@@ -65,12 +74,26 @@ def make(build: flow.Build, target: str, seeds: Sequence[int], results: Path = f
         "device": flow.DEVICES[target],
         "tools": tools.versions(),
         "area": area,
+        # Not measured: see timing.py.
+        "model": {
+            "mhz": round(1000 / next(iter(longest.values())).ns, 1),
+            "paths": [vars(path) for path in list(longest.values())[:_PATHS]],
+        },
         "runs": runs,
         "mhz": best,
         "gbit_per_s": round(128 * best / build.interval / 1000, 2) if best and build.interval else None,
     }
     (results / f"{build.name}-{target}.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
+
+
+def path_lines(paths: Sequence[dict[str, Any]]) -> str:
+    """Paths as lines of text: ns, levels of logic, what is on it, and how many ends a wide net has."""
+    lines = []
+    for path in paths:
+        through = [f"{name} ({ends} ends)" if ends >= _WIDE else name for name, ends in path["through"]]
+        lines.append(f"{path['ns']:6.2f}  {path['levels']:2}  " + " > ".join([path["begin"], *through, path["end"]]))
+    return "\n".join(lines)
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
@@ -80,7 +103,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     for result in results:
         area = result["area"]
         numbers = (*(area[key] for key in ("lut", "lut_carry", "lut_memory", "ff", "block_ram", "dsp")),
-                   result["mhz"], result["gbit_per_s"])  # fmt: skip
+                   result["model"]["mhz"], result["mhz"], result["gbit_per_s"])  # fmt: skip
         rows.append((result["name"], result["target"], *("" if number is None else str(number) for number in numbers)))
         for name, memory in area["memories"].items():
             # Two or three words are a delay, which shall be flip-flops.

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hw.synth import harness, tools
+from hw.synth import harness, timing, tools
+from hw.synth.timing import plain
 
 ROOT = Path(__file__).parents[2]
 RTL = ROOT / "hw" / "rtl"
@@ -123,6 +124,13 @@ def route(build: Build, seed: int, folder: Path) -> dict[str, Any]:
         "seconds": round(seconds),
         "critical_path": critical_path(report),
     }
+
+
+def paths(build: Build, target: str, folder: Path) -> list[timing.Path]:
+    """Paths of the netlist that ``synthesize`` left, by a model of delays, longest first. Raises ToolError."""
+    tools.yosys("read_rtlil netlist.il\nwrite_json netlist.json\n", folder, "json")
+    modules = json.loads((folder / "netlist.json").read_text())["modules"]
+    return timing.Netlist(modules[build.module], timing.MODELS[target]).paths()
 
 
 def verilog(build: Build, folder: Path) -> tuple[Path, tuple[str, ...]]:
@@ -253,12 +261,3 @@ def critical_path(report: Mapping[str, Any]) -> dict[str, Any]:
         "register_ns": spent("setup", "clk-to-q"),
         "through": list(dict.fromkeys(nets)),
     }
-
-
-# What Yosys puts behind a name for a cell or a net that has none of its own.
-_MADE_UP = re.compile(r"(?:_(?:TRELLIS|LUT4|CCU2C|PFUMX|L6MUX21|DP16KD|MULT18X18D)_.*|\$.*)$")
-
-
-def plain(name: str) -> str:
-    """The name in the RTL that a cell or a net was named after."""
-    return _MADE_UP.sub("", name.removeprefix("dut."))

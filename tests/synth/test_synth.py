@@ -125,11 +125,12 @@ def test_the_table_names_memories_that_are_in_flip_flops() -> None:
         "name": "thing-7",
         "target": "ecp5",
         "area": {**area, "memories": memories},
+        "model": {"mhz": 120.3},
         "mhz": 101.5,
         "gbit_per_s": 1.86,
     }
     other = {**result, "target": "xc7", "mhz": None, "gbit_per_s": None, "area": {**area, "memories": {}}}
     lines = table([result, other]).splitlines()
-    assert lines[1].split() == ["thing-7", "ecp5", "5", "2", "0", "512", "0", "0", "101.5", "1.86"]
-    assert lines[2].split() == ["thing-7", "xc7", "5", "2", "0", "512", "0", "0"]
+    assert lines[1].split() == ["thing-7", "ecp5", "5", "2", "0", "512", "0", "0", "120.3", "101.5", "1.86"]
+    assert lines[2].split() == ["thing-7", "xc7", "5", "2", "0", "512", "0", "0", "120.3"]
     assert lines[3:] == ["thing-7 for ecp5: mem, 64 x 8 bits, is flip-flops"]
