@@ -37,7 +37,11 @@ def records(module: Module, outcome: Outcome) -> list[dict[str, object]]:
     """A proof as the records of formal.json, one a property; the assertions of the RTL itself are one."""
     proof = outcome.proof
     own = sum(name.startswith("$") for name in outcome.properties)
-    texts = {name: text for name, text in module.properties.items() if not proof.only or name in proof.only}
+    texts = {
+        name: text
+        for name, text in module.properties.items()
+        if (not proof.only or name in proof.only) and name not in proof.without
+    }
     if own and not proof.only:
         texts["(in the RTL)"] = f"its own assertions, and those of what it is made of: {own}"
     if proof.engine == "cover":
@@ -133,11 +137,10 @@ def mutate(modules: Sequence[Module], jobs: int) -> bool:
     def work(item: tuple[int, Mutation]) -> tuple[bool, str]:
         number, mutation = item
         outcome = run(mutation.proof, mutation, f"-mutant{number}")
-        if mutation.proof.unbounded:
-            # Too deep for a trace from reset: the proof does not go through any more.
-            caught, how = outcome.status in ("FAIL", "UNKNOWN"), "unproved"
-        else:
-            caught, how = outcome.status == "FAIL" and mutation.catches in outcome.failed, "caught"
+        caught, how = outcome.status in ("FAIL", "UNKNOWN"), "unproved"
+        # A proof too deep for a trace from reset does not go through any more; else it is this property that fails.
+        if not mutation.proof.unbounded or mutation.proof.without:
+            caught, how = caught and mutation.catches in outcome.failed, "caught"
         records.append(
             {
                 "module": mutation.module,

@@ -209,6 +209,21 @@ module outbound_fetch_properties
     end
   end
 
+  // Its length behind ESP, with bits enough: nothing wraps around.
+  logic [17:0] outer, padded, body, total;
+  logic too_big;
+  always_comb begin
+    outer = sa_q.form.v6 ? 18'd40 : 18'd20;
+    padded = 18'(payload);
+    if (sa_q.form.transport) outer = 18'(header_q.esp_at);
+    else if (payload < sa_q.form.tfc_length) padded = 18'(sa_q.form.tfc_length);
+    // Pad length and next header, to a multiple of four.
+    body = (padded + 18'd5) & ~18'd3;
+    // SPI, sequence number, IV and ICV.
+    total = outer + (sa_q.form.udp ? 18'd8 : 18'd0) + 18'd32 + body;
+  end
+  assign too_big = total > 18'(MaxPacket);
+
   logic present, fragment, exhausted, expired, spends;
   assign present = sa_q.form.valid && sa_q.form.generation == generation_q;
   assign exhausted = spent_q >= last;
@@ -248,11 +263,12 @@ module outbound_fetch_properties
             && job_o.destination == destination && job_sa_o == watched_i);
         right_generation : assert (present);
         own_header : assert (job_o.header == header_q);
+        not_too_big : assert (!too_big);
       end
       if (numbered) begin
         number_rises : assert (number > spent_q);
         number_is_next : assert (number == spent_q + 1'b1);
-        number_not_behind_the_end : assert (number <= last);
+        number_not_behind_the_end : assert (spent_q < last && number <= last);
         nothing_behind_a_hard_limit : assert (!expired);
       end
       if (dropped) begin
@@ -261,7 +277,7 @@ module outbound_fetch_properties
             || (drop_reason_o == ReasonEspFragment && fragment)
             || (drop_reason_o == ReasonSequenceExhausted && exhausted)
             || (drop_reason_o == ReasonLifetimeExpired && expired)
-            || drop_reason_o == ReasonTooBig);
+            || (drop_reason_o == ReasonTooBig && too_big));
         drop_spends_if_too_big : assert ((drop_reason_o == ReasonTooBig) == numbered);
       end
       if (read_done_o && reading_q) begin
@@ -286,13 +302,18 @@ module outbound_fetch_properties
             && (step < 4'd4 || dut.hard_q == sa_q.hard_limits)
             && (step < 4'd6 || dut.source_q == source)
             && (step < 4'd7 || dut.destination_q == destination));
+        length_by_step : assert (
+            (step < 4'd3 || dut.payload_q == payload && 18'(dut.outer_q) == outer)
+            && (step < 4'd4 || 18'(dut.padded_q) == padded)
+            && (step < 4'd5 || dut.body_q == body[15:0]));
         decision_by_step : assert (
             (step < 4'd3 || dut.present_q == present && dut.next_sequence_q == spent_q + 1'b1
-                && dut.exhausted_q == exhausted && dut.payload_q == payload)
+                && dut.exhausted_q == exhausted)
             && (step < 4'd4 || dut.next_packets_q == packets_q + 1'b1
                 && dut.next_bytes_q == bytes_q + counter_t'(dut.payload_q))
             && (step < 4'd5 || dut.expired_q == expired)
-            && (step < 4'd7 || dut.numbered_q == spends && dut.reason_q == reason && (spends || dut.bad_q)));
+            && (step < 4'd7 || dut.numbered_q == spends && dut.reason_q == reason
+                && dut.bad_q == (!spends || too_big)));
       end
       if (asked) begin
         if (step == 4'd1) request_number_is_read : assert (dut.state_word_q[63:0] == spent_d);

@@ -36,6 +36,8 @@ class Proof:
     quick: bool = False
     # Only these, and not the others; all if empty.
     only: tuple[str, ...] = ()
+    # All but these.
+    without: tuple[str, ...] = ()
     timeout: int = 1800
 
     @property
@@ -53,6 +55,7 @@ class Proof:
     def name(self) -> str:
         """The name of its folder."""
         words = [self.module, self.engine, *(f"{key}{value}" for key, value in self.parameters.items()), *self.only]
+        words += [f"no_{name}" for name in self.without]
         return "-".join(words)[:120]
 
 
@@ -127,7 +130,8 @@ def _mutant(module: str, entry: Mapping[str, object], catches: str) -> Proof:
 
 def _proof(module: str, entry: Mapping[str, object]) -> Proof:
     words = dict(entry)
-    words["only"] = tuple(words.pop("only", ()))  # type: ignore[arg-type]
+    for key in ("only", "without"):
+        words[key] = tuple(words.pop(key, ()))  # type: ignore[arg-type]
     return Proof(module, **words)  # type: ignore[arg-type]
 
 
@@ -140,6 +144,8 @@ def _script(proof: Proof, packages: Iterable[Path], modules: Path, folder: Path)
     if proof.only and proof.engine != "cover":
         kept = " ".join(f"*/c:{name}" for name in proof.only)
         only = f"select -set kept {kept}\nchformal -assert -remove */c:* @kept %d\n"
+    if proof.without:
+        only += f"chformal -assert -remove {' '.join(f'*/c:{name}' for name in proof.without)}\n"
     return f"""[options]
 mode {mode}
 depth {proof.depth}
