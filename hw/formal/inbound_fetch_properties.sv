@@ -15,6 +15,7 @@ module inbound_fetch_properties
   input logic                  clk_i,
   input logic                  rst_ni,
   input logic                  item_valid_i,
+  input logic                  item_next_i,
   input item_kind_e            item_kind_i,
   input logic [SaWidth-1:0]    item_sa_i,
   input received_t             item_i,
@@ -33,7 +34,7 @@ module inbound_fetch_properties
   input logic [SaWidth-1:0]    watch_i
 );
 
-  logic item_ready_o, check_valid_o, check_esn_o, job_valid_o, job_has_sa_o;
+  logic item_room_o, check_valid_o, check_esn_o, check_soon_o, job_valid_o, job_has_sa_o;
   logic [SaWidth-1:0] check_sa_o, job_sa_o;
   logic [31:0] check_sequence_o, job_spi_o;
   item_kind_e job_kind_o;
@@ -58,14 +59,14 @@ module inbound_fetch_properties
 
   // ---- the item under way, from when it is taken to when its job is there
 
-  logic take, busy_q, leaves;
+  logic take, room_q, busy_q, leaves;
   item_kind_e kind_q;
   logic [SaWidth-1:0] sa_q;
   received_t item_q;
   reason_e reason_q;
   logic [PlaceWidth-1:0] place_q;
   logic [BeatsWidth-1:0] beats_q;
-  assign take = item_valid_i && item_ready_o;
+  assign take = item_valid_i;
 
   // A command under way, from when it comes to when it is done, and its SA; one at a time.
   logic commanded_q;
@@ -87,7 +88,7 @@ module inbound_fetch_properties
   always_comb begin
     assume (started_q || !rst_ni);
     assume (!started_q || watch_i == watch_q);
-    if (item_valid_i) assume (item_kind_i inside {ItemPacket, ItemCommand, ItemSkip});
+    if (item_valid_i) assume (room_q && item_kind_i inside {ItemPacket, ItemCommand, ItemSkip});
     if (item_valid_i && item_kind_i == ItemCommand) assume (!commanded_q);
     if (commanded_q) assume (command_form_i == command_form_q && command_id_i == command_id_q);
     // It is done when it has gone all the way, and not before it has left here.
@@ -96,6 +97,8 @@ module inbound_fetch_properties
   end
 
   always_ff @(posedge clk_i) begin
+    // There was room, and no item.
+    room_q <= rst_ni && item_room_o && !item_valid_i;
     if (!rst_ni) begin
       busy_q <= 1'b0;
       commanded_q <= 1'b0;
@@ -244,6 +247,7 @@ module inbound_fetch_properties
       if (check_valid_o) check_waits_for_commands : assert (!commanded_q || commanded_sa_q != check_sa_o);
       // State.
       under_way : assert (busy_q == (state != 3'd0) && state != 3'd7);
+      if (room_q) room_stays : assert (state == 3'd0 && item_room_o);
       if (busy_q) by_kind : assert (kind_q == ItemPacket ? (state inside {3'd1, 3'd2, 3'd3, 3'd6})
           : kind_q == ItemCommand ? (state inside {3'd4, 3'd5, 3'd6}) && commanded_q && commanded_sa_q == sa_q
           : kind_q == ItemSkip && state == 3'd6);

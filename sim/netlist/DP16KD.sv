@@ -1,21 +1,22 @@
 // ECP5's block RAM of 18 Kbit as Yosys's netlists of this RTL use it; Yosys has its ports, and no model of it.
 //
-// Lattice, ECP5 and ECP5-5G Memory Usage Guide (FPGA-TN-02204). Port A writes and port B reads, on one clock, without output
-// registers and without initial contents; other uses are refused. So the memory begins with anything, as the RTL's does.
+// Lattice, ECP5 and ECP5-5G Memory Usage Guide (FPGA-TN-02204, TN1264 before that); Yosys's lattice/brams_16kd.txt and
+// brams_map_16kd.v. Port A writes and port B reads, on one clock, without output registers and without initial contents; other
+// uses are refused. So the memory begins with anything, as the RTL's does.
 //
 // It has 512 lines of 36 bits. An address is of bits: the line is ADx13 to ADx5, and those below choose a part of it. A narrow
 // port of 1, 2 or 4 bits does not reach the ninth bit of a byte. In a wide one the lowest addresses enable bytes, and one of
 // 36 bits has the lower half at A's pins and the upper one at B's.
 //
-// What is read in the cycle in which it is written is anything: Yosys takes it so between two ports, and where the RTL wants
-// the old word it puts registers around.
+// What is read in the cycle in which it is written is anything. Yosys takes it so between two ports, since WRITEMODE is about
+// a port's own output only, and where the RTL wants the old word it puts registers around.
 
 module DP16KD #(
   parameter int unsigned DATA_WIDTH_A = 18, DATA_WIDTH_B = 18,
   parameter REGMODE_A = "NOREG", REGMODE_B = "NOREG",
   parameter RESETMODE = "SYNC", ASYNC_RESET_RELEASE = "SYNC",
   parameter CSDECODE_A = "0b000", CSDECODE_B = "0b000",
-  // What a port reads while it writes: this one does not.
+  // What a port shows while it writes: in NORMAL nothing new. A does not read here, and B does not write.
   parameter WRITEMODE_A = "NORMAL", WRITEMODE_B = "NORMAL",
   parameter CLKAMUX = "CLKA", CLKBMUX = "CLKB",
   parameter logic [319:0] INITVAL_00 = '0, INITVAL_01 = '0, INITVAL_02 = '0, INITVAL_03 = '0,

@@ -37,8 +37,11 @@ _VERILATOR = ("--cc", "--exe", "--vpi", "--assert", "--x-initial", "unique", "--
 # Counters of lines keep Verilator from taking an always_comb apart, and then it sees loops between its parts: the lint
 # is that of a build without them.
 _COVERAGE = ("--coverage-line", "--coverage-toggle", "--coverage-max-width", "2048", "-Wno-UNOPTFLAT")
+# What gives words of memories their beginning, in place of Verilator's: see there.
+_WORDS = BENCHES / "words.cpp"
+_EACH = "".join(f" -DVL_SCOPED_RAND_RESET_{kind}=of_each_word_{kind.lower()}" for kind in "IQW")
 # The package of the index was built without looking for a compiler: how a precompiled header is read is not in it.
-_MAKE = ("CFG_CXXFLAGS_PCH_I=-include", "OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1")
+_MAKE = ("CFG_CXXFLAGS_PCH_I=-include", f"OPT_FAST=-O1{_EACH}", f"OPT_SLOW=-O0{_EACH}", "OPT_GLOBAL=-O1")
 
 
 def rtl_folders() -> list[Path]:
@@ -106,7 +109,8 @@ def build(
     words = json.dumps([toplevel, dict(parameters), list(visible)], default=str)
     variant = "-coverage" * coverage + "-waves" * waves
     if netlist is None:
-        folder = BUILD / f"{toplevel}-{hashlib.sha256(words.encode()).hexdigest()[:8]}{variant}"
+        kind = hashlib.sha256((words + "".join(_MAKE)).encode()).hexdigest()[:8]
+        folder = BUILD / f"{toplevel}-{kind}{variant}"
         ports: Sequence[str] = ("*_i", "*_ni", "*_o", "s_axis_*", "m_axis_*", "s_axil_*")
         design = [
             "-Wall",
@@ -136,7 +140,7 @@ def build(
             *(("--trace-fst",) if waves else ()),
             *("--top-module", toplevel, "--Mdir", str(folder), "-o", toplevel),
             *("-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"),
-            *(str(share), str(folder / "visible.vlt")),
+            *(str(share), str(_WORDS), str(folder / "visible.vlt")),
             *design,
         ]
         _run(command, folder, environment)

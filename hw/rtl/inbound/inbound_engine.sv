@@ -180,7 +180,7 @@ module inbound_engine
 
   // ---- which SA
 
-  logic found_valid, found_ready;
+  logic found_valid, found_room, found_next;
   item_kind_e found_kind;
   logic [SaWidth-1:0] found_sa;
   received_t found;
@@ -211,7 +211,8 @@ module inbound_engine
     .answer_valid_o,
     .answer_o,
     .item_valid_o(found_valid),
-    .item_room_i(found_ready),
+    .item_room_i(found_room),
+    .item_next_o(found_next),
     .item_kind_o(found_kind),
     .item_sa_o(found_sa),
     .item_o(found),
@@ -222,7 +223,7 @@ module inbound_engine
 
   // ---- what is known of it
 
-  logic check_valid, check_ready, check_esn, check_done;
+  logic check_valid, check_ready, check_esn, check_soon, check_done;
   logic [SaWidth-1:0] check_sa;
   logic [31:0] check_sequence;
   logic replay_valid, replay_ready, replay_done, replay_accepted;
@@ -246,7 +247,8 @@ module inbound_engine
     .clk_i,
     .rst_ni,
     .item_valid_i(found_valid),
-    .item_ready_o(found_ready),
+    .item_room_o(found_room),
+    .item_next_i(found_next),
     .item_kind_i(found_kind),
     .item_sa_i(found_sa),
     .item_i(found),
@@ -261,6 +263,7 @@ module inbound_engine
     .check_sa_o(check_sa),
     .check_esn_o(check_esn),
     .check_sequence_o(check_sequence),
+    .check_soon_o(check_soon),
     .check_done_i(check_done),
     .check_accepted_i(replay_accepted),
     .check_whole_i(replay_whole),
@@ -287,6 +290,7 @@ module inbound_engine
     .check_sa_i(check_sa),
     .check_esn_i(check_esn),
     .check_sequence_i(check_sequence),
+    .check_soon_i(check_soon),
     .check_done_o(check_done),
     .op_valid_i(replay_valid),
     .op_ready_o(replay_ready),

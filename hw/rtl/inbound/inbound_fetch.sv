@@ -1,6 +1,6 @@
 // The inbound SAs: whether a packet may be opened at all, and what for that is to be known of its SA (RFC 4303 §3.4.3).
 //
-// An SA's two words are read one after another, and the replay window is asked meanwhile: seven cycles a packet, three more
+// An SA's two words are read one after another, and the replay window is asked meanwhile: eight cycles a packet, and more
 // if the window is busy. The order of what is dropped: no such SA (also if its packet came in UDP on another port than the
 // SA's), then replayed, then malformed. Only the verdict on the ICV moves a window, so each of these may be a forgery.
 //
@@ -23,9 +23,11 @@ module inbound_fetch
   input  logic                  clk_i,
   input  logic                  rst_ni,
 
-  // From inbound_lookup.
+  // From inbound_lookup: an item comes in a cycle behind one with room, and none in the cycle behind an item. That it comes
+  // in the next one is a hint.
   input  logic                  item_valid_i,
-  output logic                  item_ready_o,
+  output logic                  item_room_o,
+  input  logic                  item_next_i,
   input  item_kind_e            item_kind_i,
   input  logic [SaWidth-1:0]    item_sa_i,
   input  received_t             item_i,
@@ -44,6 +46,7 @@ module inbound_fetch
   output logic [SaWidth-1:0]    check_sa_o,
   output logic                  check_esn_o,
   output logic [31:0]           check_sequence_o,
+  output logic                  check_soon_o,
   input  logic                  check_done_i,
   input  logic                  check_accepted_i,
   input  logic [63:0]           check_whole_i,
@@ -119,6 +122,7 @@ module inbound_fetch
   assign check_esn_o = form_q.esn;
   assign check_sequence_o = item_q.sequence_low;
   assign asked = check_valid_o && check_ready_i;
+  assign check_soon_o = item_next_i || item_valid_i || state_q == Form || check_valid_o;
 
   logic go;
   // A job is taken long before the next one is made. So there is no path from who takes it to all registers here.
@@ -205,7 +209,8 @@ module inbound_fetch
     endcase
   end
 
-  assign item_ready_o = state_q == Idle;
+  // The next one may be on its way when this one goes.
+  assign item_room_o = state_q == Idle || (state_q == Out && go);
 
   always_ff @(posedge clk_i) begin
     kind_q <= kind_d;
@@ -275,5 +280,11 @@ module inbound_fetch
     else if (go) job_valid_o <= state_q == Out;
     else if (job_ready_i) job_valid_o <= 1'b0;
   end
+
+`ifndef SYNTHESIS
+  always_ff @(posedge clk_i) begin
+    if (rst_ni && item_valid_i && $time != 0) assert (state_q == Idle) else $error("an item without room for it");
+  end
+`endif
 
 endmodule

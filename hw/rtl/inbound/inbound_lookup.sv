@@ -44,9 +44,11 @@ module inbound_lookup
   output spi_answer_e           answer_o,
 
   // What goes on, in order. A packet to skip has a reason; its SPI and number are zero if it is no ESP.
-  // One that has room for it keeps that until it comes, and has none in the cycle behind.
+  // One that has room for it keeps that until it comes. None comes in the cycle behind an item.
   output logic                  item_valid_o,
   input  logic                  item_room_i,
+  // It comes in the next cycle.
+  output logic                  item_next_o,
   output item_kind_e            item_kind_o,
   output logic [SaWidth-1:0]    item_sa_o,
   output received_t             item_o,
@@ -146,6 +148,7 @@ module inbound_lookup
   end
 
   assign item_valid_o = give_q;
+  assign item_next_o = give_d;
 
   spi_lookup #(
     .NSa(NSa)

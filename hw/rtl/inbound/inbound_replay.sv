@@ -1,5 +1,7 @@
 // The replay windows for their two users: the early check of packets that come in, and what becomes of those whose ICV was
-// verified. The latter goes first: the faster a window is up to date, the fewer copies reach the cipher.
+// verified. The latter goes first, but for a check that is as good as there: a check that waits holds up all packets behind it,
+// and so the operations that these will ask for, which come in step with the checks. Right behind a check there is always time
+// for an operation, since checks are eight cycles apart and take four.
 
 module inbound_replay
   import replay_pkg::*;
@@ -18,9 +20,11 @@ module inbound_replay
   input  logic [SaWidth-1:0] check_sa_i,
   input  logic               check_esn_i,
   input  logic [31:0]        check_sequence_i,
+  // There is one, or there may be in three cycles at the latest.
+  input  logic               check_soon_i,
   output logic               check_done_o,
 
-  // Any operation, first.
+  // Any operation: a cycle or more after it is asked for, and it stays until then.
   input  logic               op_valid_i,
   output logic               op_ready_o,
   input  replay_op_e         op_i,
@@ -34,13 +38,15 @@ module inbound_replay
   output logic [63:0]        highest_o
 );
 
-  logic ready, done, op_q;
+  // Whose turn it is, known a cycle ahead.
+  logic ready, done, op_q, op_turn_q;
 
-  assign op_ready_o = ready;
-  assign check_ready_o = ready && !op_valid_i;
+  assign op_ready_o = ready && op_turn_q;
+  assign check_ready_o = ready && !op_turn_q;
 
   always_ff @(posedge clk_i) begin
-    if (ready) op_q <= op_valid_i;
+    op_turn_q <= rst_ni && op_valid_i && !op_ready_o && !check_soon_i;
+    if (ready) op_q <= op_turn_q;
   end
 
   replay_window #(
@@ -49,12 +55,12 @@ module inbound_replay
   ) u_windows (
     .clk_i,
     .rst_ni,
-    .valid_i   (op_valid_i || check_valid_i),
+    .valid_i   (op_turn_q || check_valid_i),
     .ready_o   (ready),
-    .op_i      (op_valid_i ? op_i : ReplayCheck),
-    .sa_i      (op_valid_i ? op_sa_i : check_sa_i),
+    .op_i      (op_turn_q ? op_i : ReplayCheck),
+    .sa_i      (op_turn_q ? op_sa_i : check_sa_i),
     .esn_i     (check_esn_i),
-    .sequence_i(op_valid_i ? op_sequence_i : {32'd0, check_sequence_i}),
+    .sequence_i(op_turn_q ? op_sequence_i : {32'd0, check_sequence_i}),
     .done_o    (done),
     .accepted_o,
     .sequence_o,

@@ -895,6 +895,8 @@ async def numbers_are_taken_once(dut: object) -> None:
         await tb.install(sa)
         plaintext = append_trailer(packets.ipv4(6, random.randbytes(20)), 4, 4)
         outer = packets.ipv4(1, b"")
+        while outer[1] & 3 == 3:  # congestion, for which all of them could be dropped
+            outer = packets.ipv4(1, b"")
 
         def numbered(sequence: int, sa: Sa = sa, plaintext: bytes = plaintext, outer: bytes = outer) -> bytes:
             return sa.wrap(outer, sa.seal(sequence, plaintext), sa.ported())
@@ -918,8 +920,7 @@ async def numbers_are_taken_once(dut: object) -> None:
             await tb.check_usage()
         assert sa.window.highest >> 32 == int(esn) or not esn
         await tb.remove(sa)
-    # Accepted, whatever becomes of the content.
-    assert tb.seen[None] + tb.seen[Reason.ECN_NOT_CAPABLE] > 300 and tb.seen[Reason.REPLAYED] > 400, tb.seen
+    assert tb.seen[None] > 300 and tb.seen[Reason.REPLAYED] > 400, tb.seen
     missed = traffic.missed("inbound.replay")
     assert not missed, missed
 
@@ -1056,14 +1057,14 @@ async def reset_forgets_everything_under_way(dut: object) -> None:
 
 @cocotb.test()
 async def packets_follow_each_other_without_a_pause(dut: object) -> None:
-    """Frames of 64, 512 and 1,518 bytes in a tunnel over IPv4, with two selectors."""
+    """Frames of 64, 128, 512 and 1,518 bytes in a tunnel over IPv4, with two selectors."""
     tb = TB(dut)
     await tb.reset()
     for transport in (False, True):
         sa = some_sa(0, transport=transport, v6=False, esn=False)
         sa.selectors = [(everything(4), False), (everything(4), True)]
         await tb.install(sa)
-        for frame in (64, 512, 1518):
+        for frame in (64, 128, 512, 1518):
             inner = packets.ipv4(17, random.randbytes(frame - 38))
             inner = addressed(sa, inner)
             count = 40
@@ -1072,12 +1073,14 @@ async def packets_follow_each_other_without_a_pause(dut: object) -> None:
                 tb.send(packet)
             tb.left_at.clear()
             await tb.drain()
-            cycles = (tb.left_at[-1] - tb.left_at[9]) / (count - 10)
+            # The last ones have nothing behind them.
+            steady = tb.left_at[9:-8]
+            cycles = (steady[-1] - steady[0]) / (len(steady) - 1)
             beats = -(-len(sent[0]) // 16)
             body = len(sent[0]) - 52
             # First, text and Last, and one more cycle; in front of that transport mode's header.
             slots = INTERVAL * (-(-body // 16) + 2)
-            most = max(beats, slots + 1 + (4 if transport else 0), 10)
+            most = max(beats, slots + 1 + (4 if transport else 0), 9)
             mode = "transport" if transport else "tunnel"
             dut._log.info("%s, %d: %.2f cycles a packet of %d beats", mode, frame, cycles, beats)
             assert cycles <= most + (INTERVAL - 1), f"{cycles} cycles a packet, not {most}"

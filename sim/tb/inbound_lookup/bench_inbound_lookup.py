@@ -28,7 +28,7 @@ class TB:
         self.commands: deque[int] = deque()
         self.due: deque[dict[str, Any]] = deque()
         self.offered: dict[str, int] | None = None
-        self.asking = self.room = self.gave = False
+        self.asking = self.room = self.gave = self.next = False
         self.command_open = 0  # cycles until the command under way is done
         self.pauses = [0.0, 0.0, 0.0]
         self.cycle = 0
@@ -93,8 +93,8 @@ class TB:
         if self.command_open:
             self.command_open -= 1
             dut.command_done_i.value = self.command_open == 0
-        # Room stays until an item comes, and is gone in the cycle behind.
-        self.room = not self.gave and (self.room or random.random() >= self.pauses[2])
+        # Room stays until an item comes.
+        self.room = (self.room and not self.gave) or random.random() >= self.pauses[2]
         dut.item_room_i.value = self.room
 
     def sample(self) -> None:
@@ -108,9 +108,12 @@ class TB:
             self.due.append({"kind": KIND["ItemCommand"], "sa": self.commands.popleft()})
             self.command_open = random.randrange(12, 30)
             self.asking = False
-        self.gave = bool(dut.item_valid_o.value)
+        gave, self.gave = self.gave, bool(dut.item_valid_o.value)
+        assert self.gave == self.next, "it was told otherwise"
+        self.next = bool(dut.item_next_o.value)
         if self.gave:
             assert self.room, "an item comes without room"
+            assert not gave, "right behind another one"
             due = self.due.popleft()
             got: dict[str, Any] = {"kind": int(dut.item_kind_o.value)}
             if "sa" in due:

@@ -29,20 +29,31 @@ def fresh(window: ReplayWindow, sequence: int) -> bool:
 
 @cocotb.test()
 async def both_users_get_their_own_answers(dut: HierarchyObject) -> None:
-    await reset(dut, "check_valid_i", "op_valid_i", "check_esn_i", started=False)
+    await reset(dut, "check_valid_i", "check_soon_i", "op_valid_i", "check_esn_i", started=False)
     windows = [ReplayWindow(WINDOW, esn=False) for _ in range(SAS)]
     clears = deque(range(SAS))
     due: deque[tuple[str, bool | None, int, int]] = deque()  # who, accepted, sequence, highest
     check: tuple[int, int] | None = None
     op: tuple[int, int, int] | None = None
+    # Cycles until a check that is announced comes, or does not; whether an operation goes first in this cycle.
+    ahead: int | None = None
+    op_turn = False
     seen: Counter[object] = Counter()
     for cycle in range(25_000):
         await FallingEdge(dut.clk_i)
         sa = random.randrange(SAS)
         near = max(0, windows[sa].highest + random.choice((-70, -64, -63, -3, -1, 0, 1, 1, 1, 2, 5, 63, 64, 65, 300)))
-        if check is None and cycle > 60 and random.random() < 0.4:
-            check = sa, near
-            dut.check_sa_i.value, dut.check_sequence_i.value = check
+        if check is None and ahead is None and cycle > 60 and random.random() < 0.2:
+            ahead = random.randrange(4)
+        if ahead == 0:
+            ahead = None
+            if random.random() < 0.8:
+                check = sa, near
+                dut.check_sa_i.value, dut.check_sequence_i.value = check
+        elif ahead is not None:
+            ahead -= 1
+        soon = check is not None or ahead is not None
+        dut.check_soon_i.value = soon
         if op is None and clears:
             op = CLEAR, clears.popleft(), random.getrandbits(64)
         elif op is None and random.random() < 0.4:
@@ -59,8 +70,10 @@ async def both_users_get_their_own_answers(dut: HierarchyObject) -> None:
                 assert accepted is None or int(dut.sequence_o.value) == sequence
                 assert accepted is None or int(dut.highest_o.value) == highest
                 seen[name, accepted] += 1
+        assert not (dut.check_ready_o.value if op_turn else dut.op_ready_o.value), "it is not its turn"
+        # Who was announced before goes first, and no other check.
+        op_turn = op is not None and not dut.op_ready_o.value and not soon
         if check is not None and dut.check_ready_o.value:
-            assert op is None, "the other one goes first"
             due.append(("check", fresh(windows[check[0]], check[1]), check[1], windows[check[0]].highest))
             check = None
         elif op is not None and dut.op_ready_o.value:

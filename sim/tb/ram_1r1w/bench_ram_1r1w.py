@@ -9,7 +9,16 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
-DEPTH, FORGETS = int(os.environ["DEPTH"]), os.environ["FORGETS"] == "1"
+from sim.tb import memory
+
+WIDTH, DEPTH, FORGETS = int(os.environ["WIDTH"]), int(os.environ["DEPTH"]), os.environ["FORGETS"] == "1"
+
+
+@cocotb.test()
+async def each_word_begins_with_its_own(dut: object) -> None:
+    """In simulation, so that nobody takes one word for another. The first test: nothing is written yet."""
+    words = {memory.word(dut, "mem", address, WIDTH) for address in range(DEPTH)}
+    assert len(words) > DEPTH // 2, f"{len(words)} values in {DEPTH} words"
 
 
 @cocotb.test()
@@ -30,7 +39,7 @@ async def words_are_read_as_they_were_before_the_cycle(dut: object) -> None:
         elif FORGETS and written is not None:
             due = words[written]
         written = where if write else None
-        data = random.getrandbits(20)
+        data = random.getrandbits(WIDTH)
         if write:
             words[where] = data
         dut.write_i.value, dut.write_addr_i.value, dut.write_data_i.value = write, where, data
