@@ -80,8 +80,8 @@ module key_unit
   logic phase_q;
   logic uses_sboxes, acts;
   // What chooses for many bits is in registers. In step with the state: the first cycle with a key, the last one
-  // of Expand and of a block's last Column, Clear, Zero; and a cycle behind, when a round key is there.
-  logic loads, takes_word, takes_block, clears, zeroes, writes;
+  // of Expand, of Column and of a block's last Column, Clear, Zero; and a cycle behind, when a round key is there.
+  logic loads, takes_word, takes_column, takes_block, clears, zeroes, writes;
 
   assign uses_sboxes = state_q == Expand || state_q == Column;
 
@@ -117,6 +117,7 @@ module key_unit
     acts <= rst_ni && phase_q;
     loads <= rst_ni && state_q == Idle && start_i;
     takes_word <= rst_ni && phase_q && state_q == Expand;
+    takes_column <= rst_ni && phase_q && state_q == Column;
     takes_block <= rst_ni && takes_block_d;
     clears <= rst_ni && state_d == Clear;
   end
@@ -267,11 +268,9 @@ module key_unit
       place_q <= 4'd0;
     end
     if (takes_word && group_starts_q && !loading_q) constant_q <= xtime(constant_q);
-    if (state_q == Column && acts) begin
-      columns_q <= {column_d, columns_q[2:1]};
-      // From 0 to 1, or with a key of 128 bits to 5.
-      if (column == 2'd3) place_q <= place_q == 4'd0 && !key256_q ? 4'd5 : place_q + 4'd1;
-    end
+    if (takes_column) columns_q <= {column_d, columns_q[2:1]};
+    // From 0 to 1, or with a key of 128 bits to 5.
+    if (takes_block) place_q <= place_q == 4'd0 && !key256_q ? 4'd5 : place_q + 4'd1;
     if (clears) columns_q <= '0;
     if (!rst_ni) state_q <= Idle;
   end
