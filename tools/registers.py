@@ -353,22 +353,55 @@ always_ff @(posedge clk) begin
 end
 
 `ifndef SYNTHESIS
+    // Nothing holds before the first reset.
+    logic reset_seen;
+    initial reset_seen = '0;
     always_ff @(posedge clk) begin
-        if(rst_n) assert(!cpuif_req || !(cpuif_req_is_wr ? cpuif_req_stall_wr : cpuif_req_stall_rd))
+        if(~rst_n) reset_seen <= '1;
+        if(rst_n && reset_seen) assert(!cpuif_req || !(cpuif_req_is_wr ? cpuif_req_stall_wr : cpuif_req_stall_rd))
             else $error("A request has to wait in the decoder");
+        if(rst_n && reset_seen) assert(!(cpuif_rd_ack && cpuif_wr_ack))
+            else $error("Two requests are answered at once");
     end
 `endif
 
 {bus}"""
 
 
+# In the text that PeakRDL makes, each of which is there once.
+_REPLACED = (
+    (r"assign cpuif_req_masked = cpuif_req\s*& !\(!cpuif_req_is_wr[^;]*;", "assign cpuif_req_masked = cpuif_req;"),
+    # The address stays until the next request.
+    (
+        r"(?s)    logic \[10:0\] pending_rd_addr;\n.*?assign rd_mux_addr = [^;]*;",
+        "    assign rd_mux_addr = decoded_addr;",
+    ),
+    (
+        r"    assign cpuif_wr_ack = ([^;]*);\n(.*\n)    assign cpuif_wr_err = decoded_err;",
+        r"""\2    always_ff @(posedge clk) begin
+        if(~rst_n) begin
+            cpuif_wr_ack <= '0;
+        end else begin
+            cpuif_wr_ack <= \1;
+        end
+        cpuif_wr_err <= decoded_err;
+    end""",
+    ),
+)
+
+
 def unmasked(block: str) -> str:
-    """A register block whose decoder makes no request wait, since none comes then. Raises ValueError."""
-    words = r"assign cpuif_req_masked = cpuif_req\s*& !\(!cpuif_req_is_wr[^;]*;"
-    made, count = re.subn(words, "assign cpuif_req_masked = cpuif_req;", block)
+    """A register block whose decoder makes no request wait, since none comes then. Raises ValueError.
+
+    What it answers to a write is in registers: nothing else is answered in that cycle, for the same reason.
+    """
+    made, count = block, 1
+    for words, instead in _REPLACED:
+        made, found = re.subn(words, instead, made)
+        count &= found == 1
     # These are declared behind the text for the bus.
     declared = "    logic external_pending;\n", "    logic [1:0] cpuif_req_stall_sr;\n"
-    if count != 1 or any(made.count(line) != 1 for line in declared):
+    if not count or any(made.count(line) != 1 for line in declared):
         raise ValueError("the register block is not as it was")
     for line in declared:
         made = made.replace(line, "")

@@ -211,7 +211,8 @@ module spi_lookup_properties
         if (dut.key_q == watched_i) hit_so_far : assert (dut.hit_q == (in_nest || |(in_place & told))
             && (!dut.hit_q || dut.hit_sa_q == installed_sa_d));
       end
-      restless_until_steps : assert (dut.restless_q == (dut.nest_q.valid && 32'(dut.pushes_q) < MaxSteps));
+      if (dut.settled_q) restless_until_steps : assert (dut.restless_q
+          == (dut.nest_q.valid && 32'(dut.pushes_q) < MaxSteps));
       narrow_inside : assert ((!dut.nest_q.valid || narrow(dut.nest_q.key)) && all_narrow);
       states : assert (state <= 3'd5);
       if (emptying) emptied_so_far : assert (still_there == '0 && !dut.nest_q.valid && !installed_q && !changing_q

@@ -4,9 +4,10 @@
 // Results go into two staging memories, which a Key slot reads on its way through gcm_core. Round keys are at the places
 // that aes_pipeline has them at: 0 to 14, and of a key of 128 bits 0 and 5 to 14, with zeros between. H^p is at place p - 1.
 //
-// start_i takes a key; zero_i takes none and leaves zeros in the staging memories, for a Key slot that removes an SA and
-// for keys that were delivered. Either is taken while busy_o is low, and done_o pulses when it is over. No Key slot may be
-// given from then (the first busy cycle) until then. The registers that held the key are cleared at the end.
+// start_i takes a key, in the cycle behind it; zero_i takes none and leaves zeros in the staging memories, for a Key slot
+// that removes an SA and for keys that were delivered. Either is taken while busy_o is low, and done_o pulses when it is
+// over. No Key slot may be given from then (the first busy cycle) until then. The registers that held the key are cleared
+// by then.
 //
 // Small and slow: one column at a time, four S-boxes, which have registers in front of them and behind. Busy for 17 cycles,
 // with a key for one more, 6 for each word of the round keys (44 or 60), and 129 for each power of H above the first: at
@@ -27,7 +28,7 @@ module key_unit
   input  logic                  rst_ni,
   input  logic                  start_i,
   input  logic                  zero_i,
-  // First byte lowest; one of 128 bits is [127:0].
+  // First byte lowest; one of 128 bits is [127:0]. In the cycle behind start_i; key256_i is there with it.
   input  logic [255:0]          key_i,
   input  logic                  key256_i,
   output logic                  busy_o,
@@ -78,6 +79,9 @@ module key_unit
   // Expand and Column act in their third cycle, when what they need is substituted.
   logic phase_q;
   logic uses_sboxes, acts;
+  // What chooses for many bits is in registers. In step with the state: the first cycle with a key, the last one
+  // of Expand, of Column and of a block's last Column, Clear, Zero; and a cycle behind, when a round key is there.
+  logic loads, takes_word, takes_column, takes_block, clears, zeroes, writes;
 
   assign uses_sboxes = state_q == Expand || state_q == Column;
 
@@ -102,22 +106,39 @@ module key_unit
     );
   end
 
+  logic takes_block_d;
+  assign takes_block_d = phase_q && state_q == Column && column == 2'd3;
+
   // Nothing of a key stays here: at least two cycles are between the last column and the end.
   always_ff @(posedge clk_i) begin
     to_substitute_q <= uses_sboxes ? to_substitute : '0;
     substituted_q <= substituted;
     phase_q <= rst_ni && uses_sboxes && !acts && !phase_q;
     acts <= rst_ni && phase_q;
+    loads <= rst_ni && state_q == Idle && start_i;
+    takes_word <= rst_ni && phase_q && state_q == Expand;
+    takes_column <= rst_ni && phase_q && state_q == Column;
+    takes_block <= rst_ni && takes_block_d;
+    clears <= rst_ni && state_d == Clear;
   end
 
   // KeyExpansion, FIPS 197 §5.2. The key's own words only go round.
   column_t word, oldest;
+  // As they are when the word is taken: the count stands still for two cycles before.
+  logic loading_q, group_starts_q, group_middle_q, last_round_q;
+
+  always_ff @(posedge clk_i) begin
+    loading_q <= loading;
+    group_starts_q <= group_starts;
+    group_middle_q <= group_middle;
+    last_round_q <= last_round;
+  end
 
   always_comb begin
     oldest = key256_q ? words_q[0] : words_q[4];
-    if (loading) word = oldest;
-    else if (group_starts) word = oldest ^ substituted_q ^ {24'h0, constant_q};
-    else if (group_middle) word = oldest ^ substituted_q;
+    if (loading_q) word = oldest;
+    else if (group_starts_q) word = oldest ^ substituted_q ^ {24'h0, constant_q};
+    else if (group_middle_q) word = oldest ^ substituted_q;
     else word = oldest ^ previous;
   end
 
@@ -126,7 +147,7 @@ module key_unit
 
   always_comb begin
     if (count_q[7:2] == 6'd0) column_d = words_q[7];
-    else column_d = (last_round ? substituted_q : mix_column(substituted_q)) ^ words_q[7];
+    else column_d = (last_round_q ? substituted_q : mix_column(substituted_q)) ^ words_q[7];
   end
 
   // Powers of H: H times what was the last of them, bit by bit, the highest coefficient first.
@@ -136,12 +157,16 @@ module key_unit
   if (Powers > 1) begin : gen_powers
     poly_t product_q, factor_q;
     logic [PlaceWidth-1:0] power_place_q;
+    logic power_first_q;
 
-    assign power_done = state_q == Power && count_q == 8'd0;
+    // In step with Power and a count of 0.
+    always_ff @(posedge clk_i)
+      power_done <= rst_ni && ((state_q == Column && acts && last_word) || (state_q == Power && count_q == 8'd1));
     assign power_last = power_place_q == PlaceWidth'(Powers - 1);
-    assign power = power_place_q == '0 ? block_q : to_block(product_q);
+    assign power = power_first_q ? block_q : to_block(product_q);
 
     always_ff @(posedge clk_i) begin
+      power_first_q <= power_place_q == '0;
       if (state_q == Expand) power_place_q <= '0;
       else if (power_done) power_place_q <= power_place_q + 1'b1;
       if (power_done) begin
@@ -151,7 +176,7 @@ module key_unit
         factor_q <= factor_q << 1;
         product_q <= times_x(product_q) ^ (factor_q[127] ? to_poly(block_q) : '0);
       end
-      if (state_q == Clear) begin
+      if (clears) begin
         factor_q <= '0;
         product_q <= '0;
       end
@@ -162,9 +187,9 @@ module key_unit
       .Depth(Powers)
     ) u_powers (
       .clk_i,
-      .write_i(power_done || state_q == Zero),
-      .write_addr_i(state_q == Zero ? PlaceWidth'(count_q) : power_place_q),
-      .write_data_i(state_q == Zero ? '0 : power),
+      .write_i(power_done || zeroes),
+      .write_addr_i(zeroes ? PlaceWidth'(count_q) : power_place_q),
+      .write_data_i(zeroes ? '0 : power),
       .read_i(1'b1),
       .read_addr_i(power_addr_i),
       .read_data_o(power_o)
@@ -172,15 +197,16 @@ module key_unit
   end else begin : gen_power
     // A memory of one word.
     block_t mem, unused_power;
-    logic unused;
+    logic kept_q, unused;
 
     assign power_done = state_q == Power;
     assign power_last = 1'b1;
     assign power = block_q;
 
     always_ff @(posedge clk_i) begin
-      if (state_q == Zero) mem <= '0;
-      else if (power_done) mem <= power;
+      kept_q <= power_done;
+      if (zeroes) mem <= '0;
+      else if (kept_q) mem <= power;
       power_o <= mem;
     end
 
@@ -191,13 +217,10 @@ module key_unit
   always_comb begin
     state_d = state_q;
     count_d = count_q + 8'd1;
-    words_d = words_q;
-    block_d = block_q;
     unique case (state_q)
       Idle: begin
         count_d = 8'd0;
         if (start_i || zero_i) state_d = Zero;
-        if (start_i) words_d = key256_i ? key_i : {key_i[127:0], 128'h0};
       end
       Zero:
       if (count_q == 8'd15) begin
@@ -206,10 +229,7 @@ module key_unit
       end
       Expand: begin
         count_d = count_q;
-        if (acts) begin
-          state_d = Column;
-          words_d = {word, words_q[7:1]};
-        end
+        if (acts) state_d = Column;
       end
       Column:
       if (!acts) begin
@@ -217,19 +237,23 @@ module key_unit
       end else begin
         state_d = last_word ? Power : Expand;
         if (last_word) count_d = 8'd0;
-        if (column == 2'd3) block_d = {column_d, columns_q};
       end
       Power: begin
         // 128 cycles between two.
         count_d = count_q == 8'd0 ? 8'd128 : count_q - 8'd1;
         if (power_done && power_last) state_d = Clear;
       end
-      default: begin
-        state_d = Idle;
-        words_d = '0;
-        block_d = '0;
-      end
+      default: state_d = Idle;
     endcase
+
+    words_d = words_q;
+    if (loads) words_d = key256_q ? key_i : {key_i[127:0], 128'h0};
+    if (takes_word) words_d = {word, words_q[7:1]};
+    block_d = takes_block ? {column_d, columns_q} : block_q;
+    if (clears) begin
+      words_d = '0;
+      block_d = '0;
+    end
   end
 
   always_ff @(posedge clk_i) begin
@@ -243,13 +267,11 @@ module key_unit
       constant_q <= 8'h01;
       place_q <= 4'd0;
     end
-    if (state_q == Expand && acts && group_starts && !loading) constant_q <= xtime(constant_q);
-    if (state_q == Column && acts) begin
-      columns_q <= {column_d, columns_q[2:1]};
-      // From 0 to 1, or with a key of 128 bits to 5.
-      if (column == 2'd3) place_q <= place_q == 4'd0 && !key256_q ? 4'd5 : place_q + 4'd1;
-    end
-    if (state_q == Clear) columns_q <= '0;
+    if (takes_word && group_starts_q && !loading_q) constant_q <= xtime(constant_q);
+    if (takes_column) columns_q <= {column_d, columns_q[2:1]};
+    // From 0 to 1, or with a key of 128 bits to 5.
+    if (takes_block) place_q <= place_q == 4'd0 && !key256_q ? 4'd5 : place_q + 4'd1;
+    if (clears) columns_q <= '0;
     if (!rst_ni) state_q <= Idle;
   end
 
@@ -257,16 +279,15 @@ module key_unit
 
   always_ff @(posedge clk_i) done_o <= rst_ni && state_q == Clear;
 
-  // A round key is complete with its fourth word, and lies in the last four then. These choose for all of its bits, so they
-  // are registers.
-  logic zeroes, writes, zeroes_d;
+  // A round key is complete with its fourth word, and lies in the last four then.
+  logic zeroes_d;
 
   // In step with state_q.
   assign zeroes_d = (state_q == Idle && (start_i || zero_i)) || (state_q == Zero && count_q != 8'd15);
 
   always_ff @(posedge clk_i) begin
     zeroes <= rst_ni && zeroes_d;
-    writes <= rst_ni && (zeroes_d || (state_q == Column && phase_q && column == 2'd3));
+    writes <= rst_ni && (zeroes_d || takes_block_d);
   end
 
   ram_1r1w #(

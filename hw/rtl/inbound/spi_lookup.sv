@@ -154,6 +154,8 @@ module spi_lookup
   // Whether the nest's entry may be moved on: not after MaxSteps, until something was removed.
   logic [7:0] pushes_q, pushes_d;
   logic restless_q;
+  // That is so of what the nest holds now.
+  logic settled_q;
   // Which of the places is taken from an entry next; it changes so that no two entries chase each other.
   logic [1:0] turn_q, turn_d;
   logic [RowWidth+1:0] empty_q, empty_d;
@@ -182,6 +184,7 @@ module spi_lookup
     compared_place_q <= last_place_q;
     nest_differences_q <= differences(nest_q.key, key_q);
     nest_same_q <= nest_differences_q == '0;
+    restless_q <= nest_q.valid && pushes_q < 8'(MaxSteps);
   end
 
   assign compared_hit = compared_valid_q && differences_q == '0;
@@ -246,12 +249,12 @@ module spi_lookup
           rows_d = lookup_rows;
           purpose_d = ForLookup;
           state_d = Scan;
-        end else if (restless_q) begin
+        end else if (settled_q && restless_q) begin
           key_d = nest_q.key;
           rows_d = nest_rows;
           purpose_d = ForNest;
           state_d = Scan;
-        end else if (pending_q) begin
+        end else if (settled_q && pending_q) begin
           key_d = op_key_q;
           rows_d = op_rows;
           purpose_d = ForChange;
@@ -346,8 +349,6 @@ module spi_lookup
     if (op_valid_i && op_ready_o) pending_d = 1'b1;
   end
 
-  assign op_ready_o = !pending_q && state_q != Empty;
-
   always_ff @(posedge clk_i) begin
     key_q <= key_d;
     rows_q <= rows_d;
@@ -373,7 +374,8 @@ module spi_lookup
       pending_q <= 1'b0;
       nest_q <= '0;
       pushes_q <= '0;
-      restless_q <= 1'b0;
+      op_ready_o <= 1'b0;
+      settled_q <= 1'b0;
       turn_q <= '0;
       answer_valid_o <= 1'b0;
       found_valid_o <= 1'b0;
@@ -383,11 +385,24 @@ module spi_lookup
       pending_q <= pending_d;
       nest_q <= nest_d;
       pushes_q <= pushes_d;
-      restless_q <= nest_d.valid && pushes_d < 8'(MaxSteps);
+      op_ready_o <= !pending_d && state_d != Empty;
+      settled_q <= !(state_q inside {Act, Swap});
       turn_q <= turn_d;
       answer_valid_o <= answer_valid_d;
       found_valid_o <= found_valid_d;
     end
   end
+
+`ifndef SYNTHESIS
+  // Nothing holds before the first reset.
+  logic reset_seen_q;
+  initial reset_seen_q = 1'b0;
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) reset_seen_q <= 1'b1;
+    if (rst_ni && reset_seen_q) begin
+      assert (op_ready_o == (!pending_q && state_q != Empty)) else $error("a change is taken beside another one");
+    end
+  end
+`endif
 
 endmodule

@@ -78,9 +78,15 @@ module esp_engine_regs (
     end
 
     `ifndef SYNTHESIS
+        // Nothing holds before the first reset.
+        logic reset_seen;
+        initial reset_seen = '0;
         always_ff @(posedge clk) begin
-            if(rst_n) assert(!cpuif_req || !(cpuif_req_is_wr ? cpuif_req_stall_wr : cpuif_req_stall_rd))
+            if(~rst_n) reset_seen <= '1;
+            if(rst_n && reset_seen) assert(!cpuif_req || !(cpuif_req_is_wr ? cpuif_req_stall_wr : cpuif_req_stall_rd))
                 else $error("A request has to wait in the decoder");
+            if(rst_n && reset_seen) assert(!(cpuif_rd_ack && cpuif_wr_ack))
+                else $error("Two requests are answered at once");
         end
     `endif
 
@@ -2512,9 +2518,15 @@ module esp_engine_regs (
         wr_ack |= hwif_in.counters.wr_ack;
         external_wr_ack = wr_ack;
     end
-    assign cpuif_wr_ack = external_wr_ack | (decoded_req & decoded_req_is_wr & ~decoded_req_is_external);
     // Writes are always granted with no error response
-    assign cpuif_wr_err = decoded_err;
+    always_ff @(posedge clk) begin
+        if(~rst_n) begin
+            cpuif_wr_ack <= '0;
+        end else begin
+            cpuif_wr_ack <= external_wr_ack | (decoded_req & decoded_req_is_wr & ~decoded_req_is_external);
+        end
+        cpuif_wr_err <= decoded_err;
+    end
 
     //--------------------------------------------------------------------------
     // Readback
@@ -2538,16 +2550,7 @@ module esp_engine_regs (
     end
 
     logic [10:0] rd_mux_addr;
-    logic [10:0] pending_rd_addr;
-    // Hold read mux address to guarantee it is stable throughout any external accesses
-    always_ff @(posedge clk) begin
-        if(~rst_n) begin
-            pending_rd_addr <= '0;
-        end else begin
-            if(decoded_req) pending_rd_addr <= decoded_addr;
-        end
-    end
-    assign rd_mux_addr = decoded_req ? decoded_addr : pending_rd_addr;
+    assign rd_mux_addr = decoded_addr;
 
     logic readback_err;
     logic readback_done;

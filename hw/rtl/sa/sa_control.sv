@@ -152,9 +152,12 @@ module sa_control
     // An inbound SA whose SPI could not be inserted, and one that is removed.
     ForgetSa,
     TellReady,
+    Told,
     Read,
     ReadWait,
-    Answer
+    Answer,
+    // The key registers are cleared. Then it is over.
+    Over
   } state_e;
 
   state_e state_q, state_d;
@@ -264,8 +267,7 @@ module sa_control
 
   // ---- one step after another
 
-  logic read_ready, read_done;
-  assign read_ready = inbound ? inbound_read_ready_i : outbound_read_ready_i;
+  logic read_done;
   assign read_done = inbound ? inbound_read_done_i : outbound_read_done_i;
 
   always_comb begin
@@ -286,7 +288,7 @@ module sa_control
         if (swept_q == '1) state_d = SweepEnd;
       end
       // spi_lookup empties its table in its own time.
-      SweepEnd: if (others_ready_i && spi_op_ready_i) state_d = Idle;
+      SweepEnd: if (others_ready_i && spi_op_ready_i) state_d = Over;
 
       Idle: if (go_i) state_d = Check;
 
@@ -362,11 +364,13 @@ module sa_control
         end
       end
 
-      ForgetSa: if (forget_ready_i) state_d = Answer;
-      TellReady: if (event_ready_i) state_d = Answer;
+      ForgetSa, TellReady: state_d = Told;
+      Told: if (!event_valid_o && !forget_valid_o) state_d = Answer;
 
-      Read: if (read_ready) state_d = ReadWait;
-      ReadWait: if (read_done) state_d = Answer;
+      Read: state_d = ReadWait;
+      ReadWait: if (usage_valid_o) state_d = Answer;
+
+      Answer: state_d = Over;
 
       default: state_d = Idle;
     endcase
@@ -394,8 +398,28 @@ module sa_control
     end
   end
 
+  // What is asked of others stays until they take it. These are registers: no state waits for another module's in the
+  // same cycle.
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) begin
+      event_valid_o <= 1'b0;
+      forget_valid_o <= 1'b0;
+      outbound_read_valid_o <= 1'b0;
+      inbound_read_valid_o <= 1'b0;
+    end else begin
+      if (state_q == TellReady) event_valid_o <= 1'b1;
+      else if (event_ready_i) event_valid_o <= 1'b0;
+      if (state_q == ForgetSa) forget_valid_o <= 1'b1;
+      else if (forget_ready_i) forget_valid_o <= 1'b0;
+      if (state_q == Read && !inbound) outbound_read_valid_o <= 1'b1;
+      else if (outbound_read_ready_i) outbound_read_valid_o <= 1'b0;
+      if (state_q == Read && inbound) inbound_read_valid_o <= 1'b1;
+      else if (inbound_read_ready_i) inbound_read_valid_o <= 1'b0;
+    end
+  end
+
   // Not Idle. All fields of the registers wait for it, so it is a register.
-  always_ff @(posedge clk_i) busy_o <= !rst_ni || state_d != Idle;
+  always_ff @(posedge clk_i) busy_o <= !rst_ni || !(state_q == Over || (state_q == Idle && !go_i));
   assign done_o = state_q == Answer;
   assign answer_o = answer_q;
 
@@ -406,23 +430,19 @@ module sa_control
   assign key_o = key_i;
   assign key256_o = inbound ? inbound_sa_i.form.key256 : outbound_sa_i.form.key256;
   // Whatever becomes of an installation, its key is not for another one: it goes when key_unit has it, and with the answer.
-  always_ff @(posedge clk_i) key_clear_o <= rst_ni && (key_start_o || (state_d == Answer && command_q == CommandInstall));
+  always_ff @(posedge clk_i) key_clear_o <= rst_ni && (key_start_o || (state_q == Answer && command_q == CommandInstall));
 
   assign spi_op_valid_o = state_q inside {SpiAway, SpiInsertion};
   assign spi_op_o = state_q == SpiAway ? SpiRemove : SpiInsert;
   assign spi_op_key_o = state_q == SpiAway ? entry.key : spi_key_i;
   assign spi_op_sa_o = index_q[SaWidth-1:0];
 
-  assign outbound_read_valid_o = state_q == Read && !inbound;
   assign outbound_read_sa_o = index_q[SaWidth-1:0];
-  assign inbound_read_valid_o = state_q == Read && inbound;
   assign inbound_read_sa_o = index_q[SaWidth-1:0];
 
   assign selector_write_o = state_q == Begin && command_q == CommandSelector && !bad_index_q;
   assign selector_index_o = index_q[SelectorWidth-1:0];
 
-  assign event_valid_o = state_q == TellReady;
-  assign forget_valid_o = state_q == ForgetSa;
   assign event_direction_o = direction_q;
   assign event_sa_o = index_q[SaWidth-1:0];
 

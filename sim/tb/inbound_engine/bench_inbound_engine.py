@@ -476,9 +476,10 @@ class TB:
         dut.key256_i.value = len(key or b"") == 32
         await FallingEdge(dut.clk_i)
         dut.start_i.value = dut.zero_i.value = 0
-        dut.key_i.value = random.getrandbits(256)
+        dut.key256_i.value = random.getrandbits(1)
         while not dut.done_o.value:
             await FallingEdge(dut.clk_i)
+            dut.key_i.value = random.getrandbits(256)
 
     async def command(self, what: Sa | int) -> None:
         """Install an SA, or remove the one of a number; until it is done."""

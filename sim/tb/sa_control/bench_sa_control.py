@@ -99,7 +99,9 @@ class TB:
             if self.cleared:
                 dut.key_i.value = 0
             await self.tick()
-        assert self.answer is not None and not dut.busy_o.value
+        assert self.answer is not None and dut.busy_o.value, "the key is not cleared yet"
+        await self.tick()
+        assert not dut.busy_o.value
         assert self.cleared == (name == "Install")
         assert self.world.staged == 0 and not self.world.busy, "keys are left in the staging memories"
         return {number: one for one, number in ANSWER.names}[self.answer].removeprefix("Answer")

@@ -45,6 +45,7 @@ class World:
         # key_unit: what is in its staging memories and what will be, cycles that it is busy, and whether it says so.
         self.staged = random.getrandbits(256) | 1
         self.next_key = 0
+        self.key_bits = 0
         self.busy = 0
         self.done = False
         self.spis: dict[int, int] = {}
@@ -122,6 +123,10 @@ class World:
         if start or zero:
             assert not (start and zero) and not self.busy
             assert all(one.sa is None for one in self.directions.values()), "keys change under a command"
+        if self.key_bits:
+            # It is read in the cycle behind its start.
+            self.next_key = int(self.port("key_o").value) & (1 << self.key_bits) - 1
+            self.key_bits = 0
         if self.busy:
             self.busy -= 1
             if not self.busy:
@@ -129,8 +134,7 @@ class World:
         if start or zero:
             self.next_key = 0
             if start:
-                bits = 256 if self.port("key256_o").value else 128
-                self.next_key = int(self.port("key_o").value) & (1 << bits) - 1
+                self.key_bits = 256 if self.port("key256_o").value else 128
             self.busy = 1 + delay()
             self.log.append("key" if start else "zero")
 
