@@ -64,7 +64,7 @@ def make(build: flow.Build, target: str, seeds: Sequence[int], results: Path = f
     longest: dict[str, timing.Path] = {}
     for path in flow.paths(build, target, folder):
         longest.setdefault(path.end, path)
-    runs = [flow.route(build, seed, folder) for seed in seeds] if target == "ecp5" else []
+    runs = [flow.route(build, seed, folder) for seed in seeds] if target == "ecp5" and build.route else []
     best = max((run["mhz"] for run in runs), default=None)
     result = {
         "name": build.name,

@@ -47,6 +47,8 @@ class Build:
     wanted_mhz: int = 250
     # More of its options.
     nextpnr: Sequence[str] = ()
+    # What is larger than the device is mapped, to see by how much.
+    route: bool = True
     targets: Sequence[str] = TARGETS
 
 
