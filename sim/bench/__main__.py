@@ -20,8 +20,8 @@ COUNTS = (1, 16, 1024)
 def table(results: Sequence[dict[str, Any]]) -> str:
     """What was measured, for people."""
     lines = [
-        "frame   SAs  NAT-T   out: cycles  bits/cycle  idle    in: cycles  bits/cycle  idle",
-        "-----------------------------------------------------------------------------------",
+        "frame   SAs  NAT-T   out: cycles  bits/cycle  idle    in: cycles  bits/cycle  idle  MHz for 1 Gbit/s",
+        "-----------------------------------------------------------------------------------------------------",
     ]
     for one in results:
         sides = (
@@ -29,7 +29,8 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             f"{one[f'{side}_idle_cycles_a_packet']:5.2f}"
             for side in ("outbound", "inbound")
         )
-        lines.append(f"{one['frame']:5} {one['sas']:5}  {'yes' if one['udp'] else 'no ':5} {'   '.join(sides)}")
+        begin = f"{one['frame']:5} {one['sas']:5}  {'yes' if one['udp'] else 'no ':5} "
+        lines.append(f"{begin}{'   '.join(sides)} {one['gigabit_mhz']:17.1f}")
     return "\n".join(lines)
 
 

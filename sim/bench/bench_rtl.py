@@ -32,6 +32,7 @@ SAS, WINDOW = int(os.environ["NSA"]), int(os.environ["WINDOW"])
 SIZES = [int(size) for size in os.environ["SIZES"].split(",")]
 COUNTS = [int(count) for count in os.environ["COUNTS"].split(",")]
 ETHERNET = 18  # header and FCS of a frame, which are not in the engine's packets
+BETWEEN = 20  # bytes of time between two frames: preamble, start and the least gap (IEEE 802.3)
 QUIET = ("s_axis_plain_tvalid", "s_axis_esp_tvalid", "m_axis_esp_tready", "m_axis_plain_tready", "s_axil_awvalid",
          "s_axil_wvalid", "s_axil_arvalid", "s_axil_bready", "s_axil_rready")  # fmt: skip
 
@@ -90,6 +91,9 @@ async def measured(dut: Any, pairs: list[Pair], size: int, count: int) -> dict[s
         result[f"{side}_cycles_a_packet"] = cycles
         result[f"{side}_bits_a_cycle"] = 8 * outer / cycles
         result[f"{side}_idle_cycles_a_packet"] = cycles - -(-outer // 16)
+    # The clock with which plain frames come and go at the rate of a Gigabit port, though what they become is longer.
+    slowest = max(result["outbound_cycles_a_packet"], result["inbound_cycles_a_packet"])
+    result["gigabit_mhz"] = 1000 * slowest / (8 * (size + BETWEEN))
     return result
 
 
