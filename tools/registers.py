@@ -395,13 +395,14 @@ def unmasked(block: str) -> str:
 
     What it answers to a write is in registers: nothing else is answered in that cycle, for the same reason.
     """
-    made, count = block, 1
+    made = block
     for words, instead in _REPLACED:
         made, found = re.subn(words, instead, made)
-        count &= found == 1
+        if found != 1:
+            raise ValueError(f"the register block is not as it was: {words} is there {found} times")
     # These are declared behind the text for the bus.
     declared = "    logic external_pending;\n", "    logic [1:0] cpuif_req_stall_sr;\n"
-    if not count or any(made.count(line) != 1 for line in declared):
+    if any(made.count(line) != 1 for line in declared):
         raise ValueError("the register block is not as it was")
     for line in declared:
         made = made.replace(line, "")

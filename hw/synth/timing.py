@@ -103,7 +103,6 @@ class Netlist:
         ]
         if unknown := {cell.type for cell in self.cells if _kind(cell.type) == "unknown"}:
             raise ValueError(f"no delays for cells of type {', '.join(sorted(unknown))}")
-        self.inputs = {bit for port in module["ports"].values() if port["direction"] == "input" for bit in port["bits"]}
         self.outputs = {name: port["bits"] for name, port in module["ports"].items() if port["direction"] == "output"}
         self.names = _names(module["netnames"])
         self.driver = {bit: (cell, pin, index) for cell in self.cells for pin, index, bit in cell.bits("output")}
@@ -236,7 +235,7 @@ def _arc(model: Model, kind: str, source: tuple[str, int], target: tuple[str, in
             return model.carry if chained else model.carry_in
         return model.carry_out if chained else model.carry_in + 0.15 * (_place(source) < _place(target))
     if kind in {"memory", "shift"}:
-        if source[0] in {"CLK", "WCLK"} or not _READ.match(source[0]):
+        if not _READ.match(source[0]):
             return None
         # Ports of the larger ones are told by a letter: ADDRA reads DOA.
         ports = re.match(r"ADDR([A-H])", source[0]), re.match(r"DO([A-H])", target[0])

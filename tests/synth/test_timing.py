@@ -13,9 +13,8 @@ _INPUTS = {"A", "B", "C", "D", "I0", "I1", "DI", "S", "CI", "A0", "B0", "CIN", "
 
 def cell(cell_type: str, **pins: list[int | str]) -> dict[str, Any]:
     """A cell of a netlist in JSON."""
-    directions = {pin: "input" if pin in _INPUTS and cell_type[:2] != "FD" else "output" for pin in pins}
-    if cell_type == "FDRE":
-        directions = {pin: "output" if pin == "Q" else "input" for pin in pins}
+    inputs = {"C", "D"} if cell_type == "FDRE" else _INPUTS
+    directions = {pin: "input" if pin in inputs else "output" for pin in pins}
     return {"type": cell_type, "connections": pins, "port_directions": directions}
 
 
