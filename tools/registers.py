@@ -313,7 +313,7 @@ def c_numbers(top: AddrmapNode) -> str:
 class RegisteredAxi4Lite(AXI4Lite_Cpuif_flattened):  # type: ignore[misc]
     """PeakRDL's AXI4-Lite, with a register between what chooses a request and what decodes it: one path is long.
 
-    A request comes out of that register only when it need not wait there, so `unmasked` takes that out of the decoder.
+    A request comes out of that register only when it need not wait there, so `shortened` takes waiting out of the decoder.
     """
 
     # Of a request, as the bus makes it and as the decoder has it.
@@ -390,10 +390,11 @@ _REPLACED = (
 )
 
 
-def unmasked(block: str) -> str:
-    """A register block whose decoder makes no request wait, since none comes then. Raises ValueError.
+def shortened(block: str) -> str:
+    """A register block with shorter paths, which `RegisteredAxi4Lite` allows for. Raises ValueError.
 
-    What it answers to a write is in registers: nothing else is answered in that cycle, for the same reason.
+    The decoder makes no request wait, since none comes then; for the same reason nothing else is answered in the cycle
+    behind a write, and the answer to that is in registers.
     """
     made = block
     for words, instead in _REPLACED:
@@ -428,7 +429,7 @@ def outputs() -> dict[Path, str]:
         )
         CHeaderExporter().export(top, str(Path(folder) / HEADER.name))
         made = {path.name: path.read_text() for path in Path(folder).iterdir()}
-    made[f"{MODULE}.sv"] = unmasked(made[f"{MODULE}.sv"])
+    made[f"{MODULE}.sv"] = shortened(made[f"{MODULE}.sv"])
     # Behind the includes, before the first register.
     begin, registers, rest = made[HEADER.name].partition("\n// reg - ")
     if not registers:

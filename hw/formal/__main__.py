@@ -137,8 +137,9 @@ def mutate(modules: Sequence[Module], jobs: int) -> bool:
     def work(item: tuple[int, Mutation]) -> tuple[bool, str]:
         number, mutation = item
         outcome = run(mutation.proof, mutation, f"-mutant{number}")
-        caught, how = outcome.status in ("FAIL", "UNKNOWN"), "unproved"
-        # A proof too deep for a trace from reset does not go through any more; else it is this property that fails.
+        # Too deep for a trace from reset: the proof does not go through any more.
+        caught, how = outcome.status in (("FAIL", "UNKNOWN") if mutation.proof.unbounded else ("FAIL",)), "unproved"
+        # Elsewhere, and where others are left out for it, it is this property that fails.
         if not mutation.proof.unbounded or mutation.proof.without:
             caught, how = caught and mutation.catches in outcome.failed, "caught"
         records.append(
