@@ -313,7 +313,7 @@ def c_numbers(top: AddrmapNode) -> str:
 class RegisteredAxi4Lite(AXI4Lite_Cpuif_flattened):  # type: ignore[misc]
     """PeakRDL's AXI4-Lite, with a register between what chooses a request and what decodes it: one path is long.
 
-    A request comes out of that register only when it need not wait there, so `shortened` takes waiting out of the decoder.
+    A request comes out of that register only when it need not wait there: `shortened` takes waiting out of the decoder.
     """
 
     # Of a request, as the bus makes it and as the decoder has it.
