@@ -75,17 +75,16 @@ module selector_check_properties
         && address >= selector.start && address <= selector.last && ports;
   endfunction
 
-  // After so many selectors.
-  logic [NSelectors-1:0] is_local, is_remote;
-  for (genvar i = 0; i < int'(NSelectors); i++) begin : gen_selector
-    logic mine, hits;
-    // Of those that were compared and counted in by now, and of all.
-    logic counted;
-    assign mine = i >= int'(first_q) && i < int'(first_q) + int'(count_q);
-    assign counted = mine && int'(age_q) >= i - int'(first_q) + 4;
-    assign hits = counted && is_inside(dut.mem[i], flow_q);
-    assign is_local[i] = hits && !dut.mem[i].remote;
-    assign is_remote[i] = hits && dut.mem[i].remote;
+  // Each selector that the SA may have.
+  logic [MaxPerSa-1:0] is_local, is_remote;
+  for (genvar i = 0; i < int'(MaxPerSa); i++) begin : gen_selector
+    logic hits;
+    selector_t selector;
+    assign selector = dut.mem[first_q+IndexWidth'(i)];
+    // Of those that were compared and counted in by now.
+    assign hits = i < int'(count_q) && int'(age_q) >= i + 4 && is_inside(selector, flow_q);
+    assign is_local[i] = hits && !selector.remote;
+    assign is_remote[i] = hits && selector.remote;
   end
 
   logic [31:0] age, count;
