@@ -12,6 +12,8 @@ PEER ?= esplanade
 TESTS ?= tests sim
 # The test plan of the RTL held against what runs, if all its benches do
 PLAN = $(if $(filter sim,$(TESTS)),$(PY) -m sim.testplan,:)
+# Its proofs, then too
+PROOFS = $(if $(filter sim,$(TESTS)),$(PY) -m hw.formal --jobs $(WORKERS),:)
 # Such as BENCH="--rounds 1 --only tcp" for bench, "--rounds 5 --only machine" for bench-kernel
 BENCH ?=
 # Such as SYNTH="gcm-7-tower --target ecp5 --seed 1 --seed 2" for synth
@@ -68,21 +70,24 @@ regs-html: venv ## the registers as HTML, in build/registers
 
 formal: venv ## proofs of the RTL; writes build/formal/formal.json (FORMAL="fifo" for a part, MUTATE=1: see each property fail)
 	@$(PROVERS)
-	@$(PY) -m hw.formal $(if $(MUTATE),--mutate) $(FORMAL)
+	@$(PY) -m hw.formal --jobs $(WORKERS) $(if $(MUTATE),--mutate) $(FORMAL)
 
 lint: venv ## ruff and mypy --strict
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
-verify: venv ## the tests and the long proofs: years of rekeys, the whole interop matrix, a real kernel as the peer
+verify: venv ## the tests and the long proofs: years of rekeys, the whole interop matrix, a real kernel as the peer, netlists, formal
 	@tools/setup.sh system lab peer rtl
 	@$(PROVERS)
 	@$(SYNTHESIS)
 	@$(VM)
 	@$(PLAN) --forget
-	@$(NET) $(PY) -m pytest -n $(WORKERS) --verify $(TESTS)
-	@$(PLAN) --results
+	@begin=$$(date +%s); well=passed; \
+	$(NET) $(PY) -m pytest -n $(WORKERS) --verify $(TESTS) || well=FAILED; \
+	$(PROOFS) || well=FAILED; \
+	$(PLAN) --results || well=FAILED; \
+	echo "make verify: $$well after $$((($$(date +%s) - begin) / 60)) minutes"; [ $$well = passed ]
 
 bench: venv ## beside strongSwan in the same place in one run; writes build/bench/soft.json and .svg
 	@tools/setup.sh system lab peer
