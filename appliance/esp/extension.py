@@ -69,7 +69,8 @@ def walk(packet: Octets, header: Ipv6Header) -> Chain:
         if protocol == FRAGMENT:
             length = 8  # RFC 8200 §4.5: the second byte is reserved
             field = int.from_bytes(packet[offset + 2 : offset + 4], "big")
-            fragment_offset, more_fragments = field >> 3, bool(field & 1)
+            # A second one, which nobody has to send, does not make a whole datagram of a part.
+            fragment_offset, more_fragments = field >> 3, more_fragments or bool(field & 1)
         else:
             length = (packet[offset + 1] + 1) * 8
         if offset + length > end:

@@ -94,6 +94,8 @@ def test_esp_goes_behind_what_routers_read_and_before_the_rest_rfc4303_3_1_1(cha
         ipv4(bytes(80), fragment_offset=1),
         ipv6(fragment(UPPER, more=True) + bytes(80), protocol=44),
         ipv6(fragment(UPPER, offset=1) + bytes(80), protocol=44),
+        # Whatever a second fragment header says.
+        ipv6(fragment(44, more=True) + fragment(UPPER) + bytes(80), protocol=44),
     ],
 )
 def test_fragments_are_not_for_transport_mode_rfc4303_3_3_4(packet: bytes) -> None:

@@ -531,8 +531,8 @@ class Limits:
 
 
 class Sa:
-    """SA. Staged for the next installation. Numbers: an address's first byte is the highest; IPv4 addresses are in the
-    lowest word, with zeros in the others."""
+    """SA. Staged for the next installation. Numbers: an address's first byte is the highest; an IPv4 address is the
+    lowest word, and what is in the others does not count. So it is with a selector's."""
 
     def __init__(self, bus: RegisterBus, base: int = 0) -> None:
         self.form = ReadWrite(bus, base + 0x0, SaForm)

@@ -321,13 +321,14 @@ module ip_parser
       // RFC 8200 §4.1: hop-by-hop options come right behind the IPv6 header, or not at all.
       if (high2_q.walked && (count == MostHeaders || (high2_q.hop_by_hop && count != '0))) found_d.bad = 1'b1;
       if (low2_q.walked && (low_count == MostHeaders || (low2_q.hop_by_hop && low_count != '0))) found_d.bad = 1'b1;
+      // A second fragment header does not make a whole datagram of a part. Behind one of a later part the walk ends.
       if (high2_q.walked && high2_q.fragment) begin
         found_d.later = data2_q[111:99] != '0;
-        found_d.fragment = data2_q[111:99] != '0 || data2_q[96];
+        if (data2_q[111:99] != '0 || data2_q[96]) found_d.fragment = 1'b1;
       end
       if (low2_q.walked && low2_q.fragment) begin
         found_d.later = data2_q[47:35] != '0;
-        found_d.fragment = data2_q[47:35] != '0 || data2_q[32];
+        if (data2_q[47:35] != '0 || data2_q[32]) found_d.fragment = 1'b1;
       end
       if (low2_q.walked) {found_d.at, found_d.protocol, found_d.protocol_at} = low_next;
       else if (high2_q.walked) {found_d.at, found_d.protocol, found_d.protocol_at} = high_next;

@@ -213,15 +213,19 @@ module engine_registers
   inbound_sa_t inbound_sa;
   spi_key_t spi_key;
   limits_t hard_limits, soft_limits;
-  logic [127:0] source, destination;
+  // An IPv4 address is the lowest word: what an IPv6 one before it left in the others does not count.
+  localparam logic [127:0] Ipv4Mask = 128'hffff_ffff;
+  logic [127:0] source, destination, written_source, written_destination, written_start, written_last;
   logic [255:0] key;
 
   for (genvar i = 0; i < 4; i++) begin : gen_address
-    assign source[32*i+:32] = regs_out.sa.source[i].value.value;
-    assign destination[32*i+:32] = regs_out.sa.destination[i].value.value;
-    assign selector_o.start[32*i+:32] = regs_out.selector.first[i].value.value;
-    assign selector_o.last[32*i+:32] = regs_out.selector.last[i].value.value;
+    assign written_source[32*i+:32] = regs_out.sa.source[i].value.value;
+    assign written_destination[32*i+:32] = regs_out.sa.destination[i].value.value;
+    assign written_start[32*i+:32] = regs_out.selector.first[i].value.value;
+    assign written_last[32*i+:32] = regs_out.selector.last[i].value.value;
   end
+  assign source = written_source & (regs_out.sa.form.v6.value ? '1 : Ipv4Mask);
+  assign destination = written_destination & (regs_out.sa.form.v6.value ? '1 : Ipv4Mask);
   for (genvar i = 0; i < 8; i++) begin : gen_key
     assign key[32*i+:32] = regs_out.key.word[i].value.value;
   end
@@ -234,6 +238,8 @@ module engine_registers
 
   assign selector_o.remote = regs_out.selector.form.remote.value;
   assign selector_o.v6 = regs_out.selector.form.v6.value;
+  assign selector_o.start = written_start & (regs_out.selector.form.v6.value ? '1 : Ipv4Mask);
+  assign selector_o.last = written_last & (regs_out.selector.form.v6.value ? '1 : Ipv4Mask);
   assign selector_o.protocol = regs_out.selector.form.protocol.value;
   assign selector_o.port_start = regs_out.selector.ports.first.value;
   assign selector_o.port_end = regs_out.selector.ports.last.value;
@@ -285,7 +291,7 @@ module engine_registers
 
   assign spi_key = '{
     v6: regs_out.sa.form.v6.value,
-    destination: {regs_out.sa.form.v6.value ? destination[127:32] : 96'h0, destination[31:0]},
+    destination: destination,
     spi: regs_out.sa.spi.value.value
   };
 

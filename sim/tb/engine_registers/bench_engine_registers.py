@@ -173,6 +173,11 @@ def some_config() -> dict[str, int]:
             "selector_first": random.randint(0, SELECTORS - count)}  # fmt: skip
 
 
+def as_address(written: int, v6: int) -> int:
+    """What counts of the four words: the lowest one for IPv4, whatever an IPv6 address left in the others."""
+    return written if v6 else written & 0xFFFF_FFFF
+
+
 def as_sa(direction: str, config: dict[str, int]) -> int:
     """What the direction gets."""
     common = ("generation", "transport", "esn", "key256")
@@ -188,7 +193,7 @@ def as_sa(direction: str, config: dict[str, int]) -> int:
     }
     if direction == "outbound":
         form |= {name: config[name] for name in more} | {"tfc_length": config["tfc"]}
-        whole |= {"source": config["source"], "destination": config["destination"]}
+        whole |= {name: as_address(config[name], config["v6"]) for name in ("source", "destination")}
     else:
         form |= {name: config[name] for name in ("selector_first", "selector_count")}
         form["udp_port"] = config["destination_port"]
@@ -196,7 +201,7 @@ def as_sa(direction: str, config: dict[str, int]) -> int:
 
 
 def as_spi_key(config: dict[str, int]) -> int:
-    destination = config["destination"] if config["v6"] else config["destination"] & 0xFFFF_FFFF
+    destination = as_address(config["destination"], config["v6"])
     return SPI_KEY.pack({"v6": config["v6"], "destination": destination, "spi": config["spi"]})
 
 
@@ -333,7 +338,8 @@ def commands(tb: TB) -> None:
         tb.selectors.clear()
         answer = tb.command(names.Operation.SELECTOR, 0, place)
         packed = SELECTOR.pack({"remote": remote, "v6": v6, "protocol": protocol, "port_start": ports[0],
-                                "port_end": ports[1], "start": ends[0], "last": ends[1]})  # fmt: skip
+                                "port_end": ports[1], "start": as_address(ends[0], v6),
+                                "last": as_address(ends[1], v6)})  # fmt: skip
         if place < SELECTORS:
             assert answer is names.Answer.DONE and tb.selectors == [(place, packed)]
         else:
