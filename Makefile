@@ -41,7 +41,7 @@ test: venv ## the tests, about 15 minutes on two cores, with one boot of a virtu
 	@$(VM)
 	@$(PLAN) --forget
 	@$(NET) $(PY) -m pytest -n $(WORKERS) $(TESTS)
-	@$(PLAN) --results --no-netlists >/dev/null # what is missing is told on stderr
+	@$(PLAN) --results --no-netlists --no-proofs >/dev/null # what is missing is told on stderr
 
 test-vm: venv ## tests in a virtual machine with a Linux kernel of its own (QEMU without KVM; its disk is built as root)
 	@tools/setup.sh system vm
@@ -53,7 +53,7 @@ test-rtl: venv ## the benches of the RTL and of netlists, under Verilator (WAVES
 	@$(SYNTHESIS)
 	@$(PY) -m sim.testplan --forget
 	@$(PY) -m pytest -n $(WORKERS) --verify sim
-	@$(PY) -m sim.testplan --results
+	@$(PY) -m sim.testplan --results --no-proofs
 
 coverage: venv ## what the benches cover of the RTL and of what traffic can be like; writes build/coverage/index.html
 	@tools/setup.sh system rtl

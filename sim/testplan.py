@@ -1,7 +1,8 @@
 """The test plan of the ESP engine: what is required, by which document, and the benches and proofs that show it.
 
 ``python -m sim.testplan`` writes it into hw/README.md; with ``--results`` it holds it against the runs under build/
-instead, and says which testpoints have none that passed. ``--forget`` removes what earlier runs of benches left there.
+instead, and says of which testpoints something failed or did not run. ``--forget`` removes what earlier runs of benches
+left there.
 """
 
 from __future__ import annotations
@@ -134,20 +135,23 @@ def forget(build: Path) -> None:
 def without(
     points: Iterable[Testpoint],
     passed: Mapping[str, bool],
-    proved: Mapping[str, bool],
-    on_netlists: Mapping[str, bool],
+    proved: Mapping[str, bool] | None,
+    on_netlists: Mapping[str, bool] | None,
 ) -> list[str]:
-    """Testpoints with something that did not pass, or with nothing that did."""
+    """Testpoints of which something failed or did not run. Proofs or netlists that are None are not asked for."""
     missing = []
     for point in points:
         shown = [(name, passed.get(name)) for name in point.benches]
-        shown += [(name, proved.get(name)) for name in point.proofs]
-        shown += [(name, on_netlists.get(name)) for name in point.netlists]
+        if proved is not None:
+            shown += [(f"proof {name}", proved.get(name)) for name in point.proofs]
+        if on_netlists is not None:
+            shown += [(f"netlist {name}", on_netlists.get(name)) for name in point.netlists]
         bad = [name for name, good in shown if good is False]
+        absent = [name for name, good in shown if good is None]
         if bad:
             missing.append(f"{point.name}: failed: {', '.join(bad)}")
-        elif not any(good for _, good in shown):
-            missing.append(f"{point.name}: nothing that shows it has run")
+        elif absent:
+            missing.append(f"{point.name}: did not run: {', '.join(absent)}")
     return missing
 
 
@@ -166,7 +170,8 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m sim.testplan", description=__doc__)
     parser.add_argument("--results", action="store_true", help="hold the plan against what ran under build/")
     parser.add_argument("--forget", action="store_true", help="remove what earlier runs of benches left there")
-    parser.add_argument("--no-netlists", action="store_true", help="without what netlists alone show: they did not run")
+    parser.add_argument("--no-netlists", action="store_true", help="without what netlists show: they did not run")
+    parser.add_argument("--no-proofs", action="store_true", help="without what is proved: that did not run")
     arguments = parser.parse_args(words)
     runs, netlists = ROOT / "build" / "sim", ROOT / "build" / "netlist"
     if arguments.forget:
@@ -178,10 +183,8 @@ def main(words: Sequence[str]) -> int:
         if not arguments.results:
             README.write_text(with_plan(README.read_text(), points))
             return 0
-        if arguments.no_netlists:
-            points = [point for point in points if point.benches or point.proofs]
-        held = proved(ROOT / "build" / "formal" / "formal.json")
-        missing = without(points, results(runs), held, results(netlists))
+        held = None if arguments.no_proofs else proved(ROOT / "build" / "formal" / "formal.json")
+        missing = without(points, results(runs), held, None if arguments.no_netlists else results(netlists))
     except PlanError as error:
         print(error, file=sys.stderr)
         return 2

@@ -21,7 +21,7 @@ def test_the_readme_has_the_plan() -> None:
     assert with_plan(text, load()) == text, "python -m sim.testplan"
 
 
-def test_a_testpoint_is_shown_only_by_what_passed(tmp_path: Path) -> None:
+def test_a_testpoint_is_shown_when_all_of_it_has_passed(tmp_path: Path) -> None:
     case = '<testcase classname="sim.tb.fifo.bench_fifo" name="{}">{}</testcase>'
     (tmp_path / "results.xml").write_text(
         "<testsuites><testsuite>"
@@ -34,17 +34,20 @@ def test_a_testpoint_is_shown_only_by_what_passed(tmp_path: Path) -> None:
     forget(tmp_path)
     assert results(tmp_path) == {}
     points = [
-        Testpoint("shown", "", "", ("fifo.good", "fifo.not_run")),
+        Testpoint("shown", "", "", ("fifo.good",)),
         Testpoint("failed", "", "", ("fifo.good", "fifo.bad")),
-        Testpoint("not run", "", "", ("fifo.not_run",)),
-        Testpoint("proved", "", "", (), ("fifo.count_is_right",)),
+        Testpoint("part", "", "", ("fifo.good", "fifo.not_run")),
+        Testpoint("proved", "", "", ("fifo.good",), ("fifo.count_is_right",)),
+        Testpoint("netlist", "", "", netlists=("fifo.good",)),
     ]
     held = {"fifo.count_is_right": True}
-    assert without(points, passed, held, {}) == ["failed: failed: fifo.bad", "not run: nothing that shows it has run"]
-    netlist = [Testpoint("netlist", "", "", netlists=("fifo.good",))]
-    assert without(netlist, passed, {}, {}) == ["netlist: nothing that shows it has run"]
-    assert without(netlist, {}, {}, {"fifo.good": True}) == []
-    assert without(netlist, passed, {}, {"fifo.good": False}) == ["netlist: failed: fifo.good"]
+    wrong = ["failed: failed: fifo.bad", "part: did not run: fifo.not_run"]
+    assert without(points, passed, held, {"fifo.good": True}) == wrong
+    # What did not run is told, and not taken from another kind of run; but where it was not asked for.
+    missing = ["proved: did not run: proof fifo.count_is_right", "netlist: did not run: netlist fifo.good"]
+    assert without(points, passed, {}, {}) == [*wrong, *missing]
+    assert without(points, passed, None, None) == wrong
+    assert without(points[-1:], passed, None, {"fifo.good": False}) == ["netlist: failed: netlist fifo.good"]
 
 
 def test_a_property_holds_if_each_of_its_proofs_does(tmp_path: Path) -> None:
