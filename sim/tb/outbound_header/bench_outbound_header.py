@@ -204,7 +204,7 @@ async def what_changes_in_a_kept_header_is_the_golden_models(dut: HierarchyObjec
 
 @cocotb.test()
 async def a_set_dscp_is_sent(dut: HierarchyObject) -> None:
-    """The golden model copies or clears; the register has a value of its own."""
+    """What the register says, where it does not say copy."""
     tb = TB(dut)
     await tb.start()
     for dscp in range(64):
