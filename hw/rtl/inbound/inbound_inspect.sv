@@ -1,8 +1,8 @@
 // What is to be said of an opened packet if it is authentic: the trailer (RFC 4303 §2.4 to §2.7), the packet in it, its ECN
 // (RFC 6040 §4.2), the traffic selectors (RFC 4301 §5.2); and what changes in it on the way out.
 //
-// The first of these that is not right is the reason. One packet at a time: nine cycles with two selectors, and one more
-// for each further one.
+// The first of these that is not right is the reason. A packet takes nine cycles, with up to eight selectors; with more of
+// them as many and one. What the selectors say comes while the next packet is looked at.
 //
 // Transport mode over IPv6: extension headers in the text are walked, but behind a fragment header, which is taken for one
 // without ports, what it names is not.
@@ -150,9 +150,7 @@ module inbound_inspect
     if (later_q || (fragment_q && !tunnel_q) || room_q[16]) flow.has_ports = 1'b0;
   end
 
-  // It stays until the next one asks.
-  logic inside_all;
-  logic ask_ready, asked, done, done_q;
+  logic is_inside, is_inside_q, ask_ready, asked, done, done_q;
   assign asked = state_q == Ask && ask_ready;
 
   selector_check #(
@@ -170,7 +168,7 @@ module inbound_inspect
     .first_i(IndexWidth'(plan.selector_first)),
     .count_i(CountWidth'(plan.selector_count[CountBits-1:0])),
     .done_o(done),
-    .inside_o(inside_all)
+    .inside_o(is_inside)
   );
 
   // ECN (RFC 6040 §4.2, figure 4), and what it does to the first word of an IPv4 header.
@@ -220,8 +218,11 @@ module inbound_inspect
     endcase
   end
 
-  logic finish;
-  assign finish = state_q == Wait && (done || done_q) && step_q == 3'd7;
+  // All but the selectors is known: it waits for what they say, and the next packet begins. There is no second answer before
+  // that, since the next packet asks behind this.
+  logic finish, waits_q, answered;
+  assign answered = waits_q && (done || done_q);
+  assign finish = state_q == Wait && step_q == 3'd7 && (!waits_q || answered);
   assign opened_ready_o = finish;
 
   always_comb begin
@@ -234,7 +235,7 @@ module inbound_inspect
     endcase
   end
 
-  // What is said: all but the selectors a cycle earlier.
+  // What is said
 
   logic bad, bad_q;
   reason_e reason, reason_q;
@@ -276,29 +277,37 @@ module inbound_inspect
     if (!(tunnel_q ? inner.v6 : plan.v6)) first[95:80] = checksum;
   end
 
+  content_t content_q;
   always_ff @(posedge clk_i) begin
     bad_q <= bad;
     reason_q <= reason;
-    content_o <= '{
-      bad: bad_q || !inside_all,
-      reason: bad_q ? reason_q : ReasonSelectorMismatch,
-      bytes: bytes_q,
-      first_valid: !tunnel_q || ecn_change,
-      first: first,
-      patch_valid: !tunnel_q && plan.v6,
-      patch_at: plan.protocol_at,
-      patch: opened_i.next_header
-    };
+    if (finish) begin
+      content_q <= '{
+        bad: bad_q,
+        reason: bad_q ? reason_q : ReasonSelectorMismatch,
+        bytes: bytes_q,
+        first_valid: !tunnel_q || ecn_change,
+        first: first,
+        patch_valid: !tunnel_q && plan.v6,
+        patch_at: plan.protocol_at,
+        patch: opened_i.next_header
+      };
+    end
+    if (done) is_inside_q <= is_inside;
+    content_o <= content_q;
+    content_o.bad <= content_q.bad || !(done ? is_inside : is_inside_q);
     if (state_q == Idle) step_q <= '0;
     else if (step_q != 3'd7) step_q <= step_q + 1'b1;
     if (!rst_ni) begin
       state_q <= Idle;
       done_q <= 1'b0;
+      waits_q <= 1'b0;
       content_valid_o <= 1'b0;
     end else begin
       state_q <= state_d;
-      done_q <= state_q == Wait && !finish && (done || done_q);
-      content_valid_o <= finish;
+      done_q <= !answered && (done || done_q);
+      waits_q <= finish || (waits_q && !answered);
+      content_valid_o <= answered;
     end
   end
 

@@ -22,11 +22,12 @@ module selector_check
 
   input  logic                  valid_i,
   output logic                  ready_o,
-  input  flow_t                 flow_i,
   // The SA's: the first of them, and how many. Of none, nothing is inside.
   input  logic [IndexWidth-1:0] first_i,
   input  logic [CountWidth-1:0] count_i,
-  // For one cycle, count + 4 cycles after the request.
+  // Two cycles after the request.
+  input  flow_t                 flow_i,
+  // For one cycle, max(count, 1) + 4 cycles after the request.
   output logic                  done_o,
   output logic                  inside_o
 );
@@ -40,14 +41,22 @@ module selector_check
   selector_t read_q, selector_q;
 
   flow_t flow_q;
-  logic busy_q;
   logic [IndexWidth-1:0] index_q;
   logic [CountWidth-1:0] left_q;
-  // Read, held, compared, counted in: what is in each stage, and whether it is the end.
-  logic read_valid_q, held_valid_q, compared_valid_q, read_end_q, held_end_q;
 
-  logic start;
-  assign ready_o = !busy_q;
+  // A request is a row of slots, one for each selector, or an empty one if there are none. They are read, held, compared and
+  // counted in, a stage behind the other; the next request's are right behind.
+  typedef struct packed {
+    // There is a slot; with a selector; the request's first; its last.
+    logic valid;
+    logic selector;
+    logic first;
+    logic last;
+  } slot_t;
+  slot_t slot, read_slot_q, held_slot_q, compared_slot_q;
+  logic busy_q, first_q, start, begun_q, flow_comes_q;
+  assign slot = '{valid: busy_q, selector: busy_q && left_q != '0, first: busy_q && first_q, last: busy_q && ready_o};
+  assign ready_o = !busy_q || left_q <= CountWidth'(1);
   assign start = valid_i && ready_o;
 
   always_ff @(posedge clk_i) begin
@@ -79,21 +88,23 @@ module selector_check
   endfunction
 
   logic local_inside_q, remote_inside_q, match;
-  assign match = compared_valid_q && same_kind_q && port_q[remote_q]
+  assign match = compared_slot_q.selector && same_kind_q && port_q[remote_q]
       && joined(above_q[remote_q], from_q[remote_q]) && joined(below_q[remote_q], to_q[remote_q]);
 
   always_ff @(posedge clk_i) begin
+    first_q <= start;
     if (start) begin
-      flow_q <= flow_i;
       index_q <= first_i;
       left_q <= count_i;
-      local_inside_q <= 1'b0;
-      remote_inside_q <= 1'b0;
     end else begin
       index_q <= index_q + 1'b1;
       if (left_q != '0) left_q <= left_q - 1'b1;
-      if (match && remote_q) remote_inside_q <= 1'b1;
-      if (match && !remote_q) local_inside_q <= 1'b1;
+    end
+    // The last slot of the request in front is compared in that cycle, and the first of this one in the next.
+    if (flow_comes_q) flow_q <= flow_i;
+    if (compared_slot_q.valid) begin
+      local_inside_q <= (local_inside_q && !compared_slot_q.first) || (match && !remote_q);
+      remote_inside_q <= (remote_inside_q && !compared_slot_q.first) || (match && remote_q);
     end
     remote_q <= selector_q.remote;
     same_kind_q <= selector_q.v6 == flow_q.v6
@@ -110,21 +121,20 @@ module selector_check
     end
     if (!rst_ni) begin
       busy_q <= 1'b0;
-      read_valid_q <= 1'b0;
-      read_end_q <= 1'b0;
-      held_valid_q <= 1'b0;
-      held_end_q <= 1'b0;
-      compared_valid_q <= 1'b0;
+      begun_q <= 1'b0;
+      flow_comes_q <= 1'b0;
+      read_slot_q <= '0;
+      held_slot_q <= '0;
+      compared_slot_q <= '0;
       done_o <= 1'b0;
     end else begin
-      read_valid_q <= busy_q && left_q != '0;
-      read_end_q <= busy_q && left_q == '0 && !read_end_q && !held_end_q;
-      held_valid_q <= read_valid_q;
-      held_end_q <= read_end_q;
-      compared_valid_q <= held_valid_q;
-      done_o <= held_end_q;
-      if (start) busy_q <= 1'b1;
-      else if (held_end_q) busy_q <= 1'b0;
+      busy_q <= start || (busy_q && !ready_o);
+      begun_q <= start;
+      flow_comes_q <= begun_q;
+      read_slot_q <= slot;
+      held_slot_q <= read_slot_q;
+      compared_slot_q <= held_slot_q;
+      done_o <= compared_slot_q.last;
     end
   end
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sim.tb.simulation import simulate
 
 
-def test_inbound_inspect() -> None:
-    parameters = {"NSelectors": 32, "MaxPerSa": 4}
-    simulate("inbound_inspect", "sim.tb.inbound_inspect.bench_inbound_inspect", parameters=parameters)
+@pytest.mark.parametrize(("pool", "most"), [(32, 8), (20, 12)])
+def test_inbound_inspect(pool: int, most: int) -> None:
+    simulate(
+        "inbound_inspect",
+        "sim.tb.inbound_inspect.bench_inbound_inspect",
+        parameters={"NSelectors": pool, "MaxPerSa": most},
+        environment={"POOL": str(pool), "MOST": str(most)},
+    )

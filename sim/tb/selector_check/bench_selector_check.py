@@ -115,26 +115,45 @@ async def packets_are_inside_or_not_as_the_selectors_say(dut: HierarchyObject) -
             dut.write_selector_i.value = packed(selector, remote)
             await RisingEdge(dut.clk_i)
         dut.write_i.value = 0
-        for _ in range(12):
-            packet = some_packet(selectors)
-            dut.flow_i.value, dut.first_i.value, dut.count_i.value = packet.packed(), first, count
-            dut.valid_i.value = 1
-            await ReadOnly()
-            while not dut.ready_o.value:
-                await RisingEdge(dut.clk_i)
-                await ReadOnly()
-            await RisingEdge(dut.clk_i)
-            dut.valid_i.value = 0
-            dut.flow_i.value = random.getrandbits(298)
-            await ReadOnly()
-            cycles = 1
-            while not dut.done_o.value:
-                await RisingEdge(dut.clk_i)
-                await ReadOnly()
-                cycles += 1
-            expected = inside(packet, selectors)
-            assert bool(dut.inside_o.value) is expected, (packet, selectors)
-            assert cycles == count + 4
-            seen[expected] += 1
-            await RisingEdge(dut.clk_i)
+        await checks(dut, first, selectors, seen, random.random() < 0.5)
     assert min(seen.values()) > 200, seen
+
+
+async def checks(
+    dut: HierarchyObject,
+    first: int,
+    selectors: list[tuple[TrafficSelector, bool]],
+    seen: dict[bool, int],
+    back_to_back: bool,
+) -> None:
+    """Twelve packets, one right behind the other or not; each is there two cycles behind its request only."""
+    packets = [some_packet(selectors) for _ in range(12)]
+    due: dict[int, Packet] = {}
+    asked: list[int] = []
+    told = cycle = pause = 0
+    slots = max(len(selectors), 1)
+    while told < len(packets):
+        packet = due.get(cycle)
+        dut.flow_i.value = packet.packed() if packet else random.getrandbits(298)
+        asks = len(asked) < len(packets) and not pause
+        dut.valid_i.value, dut.first_i.value, dut.count_i.value = int(asks), first, len(selectors)
+        if not asks:
+            dut.first_i.value, dut.count_i.value = random.randrange(POOL), random.randint(0, MOST)
+        await ReadOnly()
+        if asks and dut.ready_o.value:
+            due[cycle + 2] = packets[len(asked)]
+            asked.append(cycle)
+            pause = 0 if back_to_back else random.choice((0, 0, 1, 2, 3, slots, slots + 5))
+        elif pause:
+            pause -= 1
+        if dut.done_o.value:
+            assert cycle == asked[told] + slots + 4
+            expected = inside(packets[told], selectors)
+            assert bool(dut.inside_o.value) is expected, (packets[told], selectors)
+            seen[expected] += 1
+            told += 1
+        await RisingEdge(dut.clk_i)
+        cycle += 1
+    dut.valid_i.value = 0
+    if back_to_back:
+        assert asked == [asked[0] + slots * number for number in range(len(packets))]
