@@ -1058,18 +1058,19 @@ async def reset_forgets_everything_under_way(dut: object) -> None:
 
 @cocotb.test()
 async def packets_follow_each_other_without_a_pause(dut: object) -> None:
-    """Frames of 64, 128, 512 and 1,518 bytes in a tunnel over IPv4, with two selectors."""
+    """Frames of 64, 128, 512 and 1,518 bytes, of SAs in rotation, each with as many selectors as there may be."""
     tb = TB(dut)
     await tb.reset()
     for transport in (False, True):
-        sa = some_sa(0, transport=transport, v6=False, esn=False)
-        sa.selectors = [(everything(4), False), (everything(4), True)]
-        await tb.install(sa)
+        sas = [some_sa(index, transport=transport, v6=False, esn=False) for index in range(min(SAS, 4))]
+        for sa in sas:
+            # What is inside the last two only has been compared with all.
+            sa.selectors = [(everything(6), False)] * (MOST - 2) + [(everything(4), False), (everything(4), True)]
+            await tb.install(sa)
         for frame in (64, 128, 512, 1518):
             inner = packets.ipv4(17, random.randbytes(frame - 38))
-            inner = addressed(sa, inner)
-            count = 40
-            sent = [encapsulate(sa.sender, sa.form, inner) for _ in range(count)]
+            turns = [sas[number % len(sas)] for number in range(40)]
+            sent = [encapsulate(sa.sender, sa.form, addressed(sa, inner)) for sa in turns]
             for packet in sent:
                 tb.send(packet)
             tb.left_at.clear()
@@ -1085,4 +1086,5 @@ async def packets_follow_each_other_without_a_pause(dut: object) -> None:
             mode = "transport" if transport else "tunnel"
             dut._log.info("%s, %d: %.2f cycles a packet of %d beats", mode, frame, cycles, beats)
             assert cycles <= most + (INTERVAL - 1), f"{cycles} cycles a packet, not {most}"
-        await tb.remove(sa)
+        for sa in sas:
+            await tb.remove(sa)

@@ -1,4 +1,4 @@
-"""The inbound direction as a whole, with a slot every cycle, every other, every seventh and every fourteenth."""
+"""The inbound direction as a whole, with a slot every cycle, every seventh and every fourteenth."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import pytest
 
 from sim.tb.simulation import simulate
 
+# Selectors of an SA.
+MOST = 8
 SIZES = {"IntakeBytes": 4096, "ReleaseBytes": 4096, "LargestPacket": 2000}
 
 
@@ -21,13 +23,20 @@ def test_inbound_engine(interval: int, sas: int, window: int) -> None:
     simulate(
         "inbound_engine_keyed",
         "sim.tb.inbound_engine.bench_inbound_engine",
-        parameters={"Interval": interval, "NSa": sas, "Window": window, "NSelectors": 4 * sas, "MaxPerSa": 4, **SIZES},
+        parameters={
+            "Interval": interval,
+            "NSa": sas,
+            "Window": window,
+            "NSelectors": MOST * sas,
+            "MaxPerSa": MOST,
+            **SIZES,
+        },
         visible=["inbound_lookup.item_valid_o", "inbound_lookup.item_room_i", "inbound_lookup.item_kind_o"],
         environment={
             "INTERVAL": str(interval),
             "SAS": str(sas),
             "WINDOW": str(window),
-            "MOST": "4",
+            "MOST": str(MOST),
             "LARGEST": str(SIZES["LargestPacket"]),
         },
     )
