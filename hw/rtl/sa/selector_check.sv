@@ -54,8 +54,8 @@ module selector_check
     logic last;
   } slot_t;
   slot_t slot, read_slot_q, held_slot_q, compared_slot_q;
-  logic busy_q, first_q, start, begun_q, flow_comes_q;
-  assign slot = '{valid: busy_q, selector: busy_q && left_q != '0, first: busy_q && first_q, last: busy_q && ready_o};
+  logic busy_q, start, begun_q, flow_comes_q;
+  assign slot = '{valid: busy_q, selector: busy_q && left_q != '0, first: begun_q, last: busy_q && ready_o};
   assign ready_o = !busy_q || left_q <= CountWidth'(1);
   assign start = valid_i && ready_o;
 
@@ -92,7 +92,6 @@ module selector_check
       && joined(above_q[remote_q], from_q[remote_q]) && joined(below_q[remote_q], to_q[remote_q]);
 
   always_ff @(posedge clk_i) begin
-    first_q <= start;
     if (start) begin
       index_q <= first_i;
       left_q <= count_i;
