@@ -150,7 +150,7 @@ module inbound_inspect
     if (later_q || (fragment_q && !tunnel_q) || room_q[16]) flow.has_ports = 1'b0;
   end
 
-  logic is_inside, is_inside_q, ask_ready, asked, done, done_q;
+  logic is_inside, ask_ready, asked, done, done_q;
   assign asked = state_q == Ask && ask_ready;
 
   selector_check #(
@@ -219,7 +219,7 @@ module inbound_inspect
   end
 
   // All but the selectors is known: it waits for what they say, and the next packet begins. There is no second answer before
-  // that, since the next packet asks behind this.
+  // that, since the next packet asks behind this; so the answer stays until it is used.
   logic finish, waits_q, answered;
   assign answered = waits_q && (done || done_q);
   assign finish = state_q == Wait && step_q == 3'd7 && (!waits_q || answered);
@@ -293,9 +293,8 @@ module inbound_inspect
         patch: opened_i.next_header
       };
     end
-    if (done) is_inside_q <= is_inside;
     content_o <= content_q;
-    content_o.bad <= content_q.bad || !(done ? is_inside : is_inside_q);
+    content_o.bad <= content_q.bad || !is_inside;
     if (state_q == Idle) step_q <= '0;
     else if (step_q != 3'd7) step_q <= step_q + 1'b1;
     if (!rst_ni) begin

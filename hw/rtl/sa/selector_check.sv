@@ -29,6 +29,7 @@ module selector_check
   input  flow_t                 flow_i,
   // For one cycle, max(count, 1) + 4 cycles after the request.
   output logic                  done_o,
+  // From then until the next request's first selector is counted in, five cycles behind that request.
   output logic                  inside_o
 );
 
