@@ -88,6 +88,9 @@ extern "C" {
 #define ESP_ENGINE__IDENTITY__INTERVAL__CYCLES_bm 0xff
 #define ESP_ENGINE__IDENTITY__INTERVAL__CYCLES_bp 0
 #define ESP_ENGINE__IDENTITY__INTERVAL__CYCLES_bw 8
+#define ESP_ENGINE__IDENTITY__INTERVAL__TOWER_bm 0x100
+#define ESP_ENGINE__IDENTITY__INTERVAL__TOWER_bp 8
+#define ESP_ENGINE__IDENTITY__INTERVAL__TOWER_bw 1
 
 // reg - esp_engine::identity::selectors
 #define ESP_ENGINE__IDENTITY__SELECTORS__COUNT_bm 0xffff
@@ -101,6 +104,9 @@ extern "C" {
 #define ESP_ENGINE__IDENTITY__PACKET__BYTES_bm 0xffff
 #define ESP_ENGINE__IDENTITY__PACKET__BYTES_bp 0
 #define ESP_ENGINE__IDENTITY__PACKET__BYTES_bw 16
+#define ESP_ENGINE__IDENTITY__PACKET__OUTER_bm 0xffff0000
+#define ESP_ENGINE__IDENTITY__PACKET__OUTER_bp 16
+#define ESP_ENGINE__IDENTITY__PACKET__OUTER_bw 16
 
 // reg - esp_engine::identity::input_buffer
 #define ESP_ENGINE__IDENTITY__INPUT_BUFFER__BYTES_bm 0xffffffff
@@ -151,6 +157,11 @@ extern "C" {
 #define ESP_ENGINE__IDENTITY__QUEUES__DROPS_bp 16
 #define ESP_ENGINE__IDENTITY__QUEUES__DROPS_bw 16
 
+// reg - esp_engine::identity::stall
+#define ESP_ENGINE__IDENTITY__STALL__CYCLES_bm 0xffffffff
+#define ESP_ENGINE__IDENTITY__STALL__CYCLES_bp 0
+#define ESP_ENGINE__IDENTITY__STALL__CYCLES_bw 32
+
 // regfile - esp_engine::identity
 typedef struct __attribute__ ((__packed__)) {
     uint32_t magic;
@@ -165,6 +176,7 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t algorithms;
     uint32_t features;
     uint32_t queues;
+    uint32_t stall;
 } esp_engine__identity_t;
 
 // reg - esp_engine::control::control
@@ -480,6 +492,11 @@ typedef struct __attribute__ ((__packed__)) {
 #define ESP_ENGINE__EVENTS__HEAD__VALID_bp 31
 #define ESP_ENGINE__EVENTS__HEAD__VALID_bw 1
 
+// reg - esp_engine::events::generation
+#define ESP_ENGINE__EVENTS__GENERATION__VALUE_bm 0xffff
+#define ESP_ENGINE__EVENTS__GENERATION__VALUE_bp 0
+#define ESP_ENGINE__EVENTS__GENERATION__VALUE_bw 16
+
 // reg - esp_engine::events::pop
 #define ESP_ENGINE__EVENTS__POP__POP_bm 0x1
 #define ESP_ENGINE__EVENTS__POP__POP_bp 0
@@ -527,10 +544,14 @@ typedef struct __attribute__ ((__packed__)) {
 #define ESP_ENGINE__EVENTS__STICKY__KEY_READY_bm 0x40
 #define ESP_ENGINE__EVENTS__STICKY__KEY_READY_bp 6
 #define ESP_ENGINE__EVENTS__STICKY__KEY_READY_bw 1
+#define ESP_ENGINE__EVENTS__STICKY__GENERATION_bm 0x7fff80
+#define ESP_ENGINE__EVENTS__STICKY__GENERATION_bp 7
+#define ESP_ENGINE__EVENTS__STICKY__GENERATION_bw 16
 
 // regfile - esp_engine::events
 typedef struct __attribute__ ((__packed__)) {
     uint32_t head;
+    uint32_t generation;
     uint32_t pop;
     uint32_t status;
     uint32_t select;
@@ -616,7 +637,7 @@ typedef struct __attribute__ ((__packed__)) {
 // addrmap - esp_engine
 typedef struct __attribute__ ((__packed__)) {
     esp_engine__identity_t identity;
-    uint8_t RESERVED_30_3f[0x10];
+    uint8_t RESERVED_34_3f[0xc];
     esp_engine__control_t control;
     uint8_t RESERVED_54_5f[0xc];
     esp_engine__command_t command;
@@ -630,7 +651,7 @@ typedef struct __attribute__ ((__packed__)) {
     esp_engine__usage_t usage;
     uint8_t RESERVED_1e8_1ff[0x18];
     esp_engine__events_t events;
-    uint8_t RESERVED_214_23f[0x2c];
+    uint8_t RESERVED_218_23f[0x28];
     esp_engine__drops_t drops;
     uint8_t RESERVED_258_3ff[0x1a8];
     esp_engine__counters_t counters;

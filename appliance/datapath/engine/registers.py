@@ -30,14 +30,15 @@ class Direction(IntEnum):
 class Operation(IntEnum):
     """What a field of operation can be."""
 
-    # The SA that is staged takes the place of what the index had, between two packets. Inbound the index must be
-    # free, and its SPI is found when it is installed.
+    # The SA that is staged takes the place of what the index had, between two packets; the counters of that go to
+    # `usage`. Inbound the index must be free, and its SPI is found when it is installed.
     INSTALL = 0
-    # The SA is zeroised, keys too. Inbound its SPI goes first.
+    # The SA is zeroised, keys too, and its counters go to `usage`. Inbound its SPI goes first.
     REMOVE = 1
     # The SA's counters go to `usage`, as they are between two packets.
     READ = 2
-    # The selector that is staged goes to that place of the pool. The direction means nothing.
+    # The selector that is staged goes to that place of the pool, which no installed SA uses. The direction means
+    # nothing.
     SELECTOR = 3
 
 
@@ -48,8 +49,9 @@ class Answer(IntEnum):
     DONE = 0
     # There is no such SA or place in the pool. Nothing was changed.
     BAD_INDEX = 1
-    # What is staged cannot be: no key (or zeros), SPI 0, DF 3, or selectors that are more than an SA may have or
-    # not all in the pool. Nothing was changed.
+    # What is staged cannot be: no key (or zeros), an SPI below 256 (RFC 4303 section 2.1), DF 3, a hop limit of 0
+    # in tunnel mode, UDP from or to port 0, or selectors that are more than an SA may have or not all in the
+    # pool. Nothing was changed.
     BAD_FIELDS = 2
     # Inbound: the index has an SA. Nothing was changed.
     IN_USE = 3
@@ -86,6 +88,20 @@ class IdentityVersion(Fields):
 
 
 @dataclass(frozen=True)
+class IdentityInterval(Fields):
+    """Interval. A block of the cipher every so many cycles."""
+
+    cycles: int = 0
+    # S-boxes are computed in a tower field, else read from tables.
+    tower: int = 0
+
+    LAYOUT: ClassVar[tuple[Field, ...]] = (
+        Field("cycles", 0, 8),
+        Field("tower", 8, 1),
+    )
+
+
+@dataclass(frozen=True)
 class IdentitySelectors(Fields):
     """Selectors. Traffic selectors in the pool, and how many of them an SA may have."""
 
@@ -95,6 +111,20 @@ class IdentitySelectors(Fields):
     LAYOUT: ClassVar[tuple[Field, ...]] = (
         Field("count", 0, 16),
         Field("per_sa", 16, 8),
+    )
+
+
+@dataclass(frozen=True)
+class IdentityPacket(Fields):
+    """Packet. The largest plain packet that is taken, and the largest packet with ESP that is made or taken, in bytes.
+    """
+
+    bytes: int = 0
+    outer: int = 0
+
+    LAYOUT: ClassVar[tuple[Field, ...]] = (
+        Field("bytes", 0, 16),
+        Field("outer", 16, 16),
     )
 
 
@@ -419,7 +449,8 @@ class EventsSelect(Fields):
 
 @dataclass(frozen=True)
 class EventsSticky(Fields):
-    """Sticky. Events of the selected SA that found the queue full. Reading clears them."""
+    """Sticky. Events of the selected SA that found the queue full, of its latest generation that had any. Reading
+    clears them."""
 
     soft_bytes: int = 0
     soft_packets: int = 0
@@ -428,6 +459,7 @@ class EventsSticky(Fields):
     headroom: int = 0
     integrity: int = 0
     key_ready: int = 0
+    generation: int = 0
 
     LAYOUT: ClassVar[tuple[Field, ...]] = (
         Field("soft_bytes", 0, 1),
@@ -437,6 +469,7 @@ class EventsSticky(Fields):
         Field("headroom", 4, 1),
         Field("integrity", 5, 1),
         Field("key_ready", 6, 1),
+        Field("generation", 7, 16),
     )
 
 
@@ -474,11 +507,11 @@ class Identity:
         # Packets that may be behind the last one (RFC 4303 section 3.4.3).
         self.window = ReadableNumber(bus, base + 0xC, 16)
         # A block of the cipher every so many cycles.
-        self.interval = ReadableNumber(bus, base + 0x10, 8)
+        self.interval = Readable(bus, base + 0x10, IdentityInterval)
         # Traffic selectors in the pool, and how many of them an SA may have.
         self.selectors = Readable(bus, base + 0x14, IdentitySelectors)
-        # The largest packet, in bytes.
-        self.packet = ReadableNumber(bus, base + 0x18, 16)
+        # The largest plain packet that is taken, and the largest packet with ESP that is made or taken, in bytes.
+        self.packet = Readable(bus, base + 0x18, IdentityPacket)
         # Of a direction, in bytes.
         self.input_buffer = ReadableNumber(bus, base + 0x1C)
         # Of a direction, in bytes.
@@ -487,6 +520,9 @@ class Identity:
         self.features = Readable(bus, base + 0x28, IdentityFeatures)
         # How many events and drop records can wait.
         self.queues = Readable(bus, base + 0x2C, IdentityQueues)
+        # An output that nobody takes a beat of for so many cycles is stalled: packets that have no room behind it
+        # are dropped until it goes on, so that they hold up no command.
+        self.stall = ReadableNumber(bus, base + 0x30)
 
 
 class Control:
@@ -568,7 +604,8 @@ class Selector:
 
 
 class Usage:
-    """Usage. The counters of an SA as the last READ found them."""
+    """Usage. The counters of an SA as the last READ found them; or as they were in the end, of an SA that the last
+    INSTALL or REMOVE took away."""
 
     def __init__(self, bus: RegisterBus, base: int = 0) -> None:
         self.sequence_number = ReadableNumber(bus, base + 0x0, 64)
@@ -585,12 +622,15 @@ class Events:
     def __init__(self, bus: RegisterBus, base: int = 0) -> None:
         # The oldest in the queue; all of it is zero if there is none.
         self.head = Readable(bus, base + 0x0, EventsHead)
-        self.pop = WritableNumber(bus, base + 0x4, 1)
-        self.status = ReadWrite(bus, base + 0x8, EventsStatus)
+        # Of the SA that it happened to.
+        self.generation = ReadableNumber(bus, base + 0x4, 16)
+        self.pop = WritableNumber(bus, base + 0x8, 1)
+        self.status = ReadWrite(bus, base + 0xC, EventsStatus)
         # Whose events `sticky` has.
-        self.select = ReadWrite(bus, base + 0xC, EventsSelect)
-        # Events of the selected SA that found the queue full. Reading clears them.
-        self.sticky = Readable(bus, base + 0x10, EventsSticky)
+        self.select = ReadWrite(bus, base + 0x10, EventsSelect)
+        # Events of the selected SA that found the queue full, of its latest generation that had any. Reading
+        # clears them.
+        self.sticky = Readable(bus, base + 0x14, EventsSticky)
 
 
 class Drops:

@@ -34,6 +34,8 @@ module esp_engine
   // The longest packet that is taken, and the longest that is made, in bytes.
   parameter int unsigned LargestPacket = 9600,
   parameter int unsigned LargestOuter = 9728,
+  // An output that nobody takes a beat of for so many cycles drops what has no room: a power of two.
+  parameter int unsigned StallCycles = 2 ** 20,
   // Events, and records of dropped packets, that wait to be read.
   parameter int unsigned EventDepth = 64,
   parameter int unsigned DropDepth = 64,
@@ -140,6 +142,7 @@ module esp_engine
 
   logic outbound_events_valid, inbound_events_valid;
   logic [SaWidth-1:0] outbound_events_sa, inbound_events_sa;
+  generation_t outbound_events_generation, inbound_events_generation;
   sa_events_t outbound_events, inbound_events;
 
   logic outbound_drop_valid, inbound_drop_valid, outbound_intake_valid, inbound_intake_valid;
@@ -158,6 +161,9 @@ module esp_engine
     .Window(Window),
     .Interval(Interval),
     .MaxPacket(LargestPacket),
+    .MaxOuter(LargestOuter),
+    .StallCycles(StallCycles),
+    .TowerSbox(SboxImpl != SboxTable),
     .InputBytes(IntakeBytes),
     .OutputBytes(ReleaseBytes)
   ) u_registers (
@@ -223,9 +229,11 @@ module esp_engine
     .selector_o(selector),
     .outbound_events_valid_i(outbound_events_valid),
     .outbound_events_sa_i(outbound_events_sa),
+    .outbound_events_generation_i(outbound_events_generation),
     .outbound_events_i(outbound_events),
     .inbound_events_valid_i(inbound_events_valid),
     .inbound_events_sa_i(inbound_events_sa),
+    .inbound_events_generation_i(inbound_events_generation),
     .inbound_events_i(inbound_events),
     .outbound_pipe_valid_i(outbound_drop_valid),
     .outbound_pipe_drop_i(outbound_drop),
@@ -235,6 +243,7 @@ module esp_engine
     .inbound_pipe_sa_i(inbound_drop_sa),
     .outbound_intake_valid_i(outbound_intake_valid),
     .outbound_intake_reason_i(outbound_intake_drop.reason),
+    .outbound_intake_sa_i(outbound_intake_sa),
     .inbound_intake_valid_i(inbound_intake_valid),
     .inbound_intake_reason_i(inbound_intake_drop.reason),
     .outbound_in_valid_i(outbound_in_valid),
@@ -300,7 +309,8 @@ module esp_engine
     .IntakeBytes(IntakeBytes),
     .BufferBytes(ReleaseBytes),
     .LargestPacket(LargestPacket),
-    .LargestOuter(LargestOuter)
+    .LargestOuter(LargestOuter),
+    .StallCycles(StallCycles)
   ) u_outbound (
     .clk_i,
     .rst_ni,
@@ -334,6 +344,7 @@ module esp_engine
     .intake_drop_sa_o(outbound_intake_sa),
     .events_valid_o(outbound_events_valid),
     .events_sa_o(outbound_events_sa),
+    .events_generation_o(outbound_events_generation),
     .events_o(outbound_events),
     .read_valid_i(outbound_read_valid),
     .read_ready_o(outbound_read_ready),
@@ -351,7 +362,8 @@ module esp_engine
     .MaxPerSa(MaxPerSa),
     .IntakeBytes(IntakeBytes),
     .ReleaseBytes(ReleaseBytes),
-    .LargestPacket(LargestOuter)
+    .LargestPacket(LargestOuter),
+    .StallCycles(StallCycles)
   ) u_inbound (
     .clk_i,
     .rst_ni,
@@ -392,6 +404,7 @@ module esp_engine
     .intake_drop_o(inbound_intake_drop),
     .events_valid_o(inbound_events_valid),
     .events_sa_o(inbound_events_sa),
+    .events_generation_o(inbound_events_generation),
     .events_o(inbound_events),
     .read_valid_i(inbound_read_valid),
     .read_ready_o(inbound_read_ready),
@@ -439,8 +452,8 @@ module esp_engine
     .bytes_o(inbound_out_bytes)
   );
 
-  // What an intake knows of a packet that it drops is its reason.
+  // What else an intake says of a packet that it drops is always the same.
   logic unused;
-  assign unused = ^{outbound_intake_drop, outbound_intake_sa, inbound_intake_drop};
+  assign unused = ^{outbound_intake_drop, inbound_intake_drop};
 
 endmodule

@@ -6,6 +6,9 @@
 // as it may have, and is begun only if free_beats_o says that there is room; what it did not need comes back with its
 // descriptor. Room counts in descriptors too: free_beats_o is zero while none is left.
 //
+// A beat that nobody took for StallCycles cycles tells that nobody takes any: stalled_o, until it is taken. What cannot be
+// reserved for then may be dropped in front, where it would hold up all that is behind it.
+//
 // On the way out a packet can be edited: another first beat, and then two bytes anywhere, each or none of them.
 //
 // From a beat's write to m_axis_tvalid it is 4 cycles, and from a descriptor's as many. Beats leave without a gap, and
@@ -21,6 +24,8 @@ module packet_buffer
   parameter int unsigned Descriptors = 32,
   // Bits of tuser; a packet's is in its descriptor and stands beside all its beats.
   parameter int unsigned UserWidth = 1,
+  // Cycles, a power of two.
+  parameter int unsigned StallCycles = 2 ** 20,
   localparam int unsigned Beats = Bytes / BeatBytes,
   localparam int unsigned AddrWidth = $clog2(Beats),
   localparam int unsigned CountWidth = $clog2(Beats + 1)
@@ -33,6 +38,7 @@ module packet_buffer
   input  logic                  reserve_i,
   input  logic [CountWidth-1:0] reserve_beats_i,
   output logic [CountWidth-1:0] free_beats_o,
+  output logic                  stalled_o,
 
   input  logic                  write_valid_i,
   input  beat_t                 write_data_i,
@@ -68,6 +74,9 @@ module packet_buffer
   end
   if (Descriptors < 2) begin : gen_few_descriptors
     $error("Descriptors must be at least 2");
+  end
+  if (StallCycles < 2 || StallCycles != 2 ** $clog2(StallCycles)) begin : gen_bad_stall
+    $error("StallCycles must be a power of two, 2 at least");
   end
   if (UserWidth < 1) begin : gen_no_user
     $error("UserWidth must be at least 1");
@@ -368,6 +377,19 @@ module packet_buffer
   assign m_axis_tkeep = out.keep;
   assign m_axis_tlast = out.last;
   assign m_axis_tuser = out.user;
+
+  // ---- whether anybody takes it
+
+  logic waits_q;
+  logic [$clog2(StallCycles):0] waited_q;
+
+  always_ff @(posedge clk_i) begin
+    waits_q <= rst_ni && m_axis_tvalid && !m_axis_tready;
+    if (!waits_q) waited_q <= '0;
+    else if (!stalled_o) waited_q <= waited_q + 1'b1;
+  end
+
+  assign stalled_o = waited_q[$clog2(StallCycles)];
 
 `ifndef SYNTHESIS
   always_ff @(posedge clk_i) begin

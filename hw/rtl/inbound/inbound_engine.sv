@@ -39,6 +39,8 @@ module inbound_engine
   parameter int unsigned IntakeBytes = 16384,
   parameter int unsigned ReleaseBytes = 16384,
   parameter int unsigned LargestPacket = 9600,
+  // Cycles that a beat waits to be taken, after which what has no room behind it is dropped: a power of two.
+  parameter int unsigned StallCycles = 2 ** 20,
   // Packets that may wait in front and behind.
   parameter int unsigned IntakeDescriptors = 16,
   parameter int unsigned ReleaseDescriptors = Interval < 7 ? 32 : 16,
@@ -103,9 +105,10 @@ module inbound_engine
   // For one cycle.
   output logic                  events_valid_o,
   output logic [SaWidth-1:0]    events_sa_o,
+  output generation_t           events_generation_o,
   output sa_events_t            events_o,
 
-  // An SA's counters, as they are between two packets.
+  // An SA's counters, as they are between two packets. A command gives an answer too: those of what it replaces.
   input  logic                  read_valid_i,
   output logic                  read_ready_o,
   input  logic [SaWidth-1:0]    read_sa_i,
@@ -306,7 +309,7 @@ module inbound_engine
   // ---- opening
 
   logic [RoomWidth-1:0] room, reserve_beats;
-  logic reserve;
+  logic reserve, stalled;
   logic slot_valid, slot_ready;
   slot_t slot;
   logic [SaWidth-1:0] slot_sa;
@@ -339,6 +342,7 @@ module inbound_engine
     .free_o(free),
     .free_beats_o(free_beats),
     .room_i(room),
+    .stalled_i(stalled),
     .reserve_o(reserve),
     .reserve_beats_o(reserve_beats),
     .slot_valid_o(slot_valid),
@@ -499,6 +503,7 @@ module inbound_engine
     .drop_sa_o,
     .events_valid_o,
     .events_sa_o,
+    .events_generation_o,
     .events_o,
     .read_valid_i,
     .read_ready_o,
@@ -510,13 +515,15 @@ module inbound_engine
   packet_buffer #(
     .Bytes(ReleaseBytes),
     .Descriptors(ReleaseDescriptors),
-    .UserWidth(SaWidth)
+    .UserWidth(SaWidth),
+    .StallCycles(StallCycles)
   ) u_release (
     .clk_i,
     .rst_ni,
     .reserve_i(reserve),
     .reserve_beats_i(reserve_beats),
     .free_beats_o(room),
+    .stalled_o(stalled),
     .write_valid_i(write_valid),
     .write_data_i(write_data),
     .valid_i(descriptor_valid),

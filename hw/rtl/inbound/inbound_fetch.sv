@@ -263,6 +263,7 @@ module inbound_fetch
         transport: form_q.transport,
         esn: form_q.esn,
         key256: form_q.key256,
+        generation: form_q.generation,
         salt: salt_q,
         selector_first: form_q.selector_first,
         selector_count: form_q.selector_count,

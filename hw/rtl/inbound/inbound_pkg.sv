@@ -6,6 +6,7 @@ package inbound_pkg;
   import esp_pkg::length_t;
   import esp_pkg::protocol_t;
   import reason_pkg::reason_e;
+  import sa_pkg::generation_t;
 
   // What goes from stage to stage, in order.
   typedef enum logic [1:0] {
@@ -38,6 +39,7 @@ package inbound_pkg;
     logic           transport;
     logic           esn;
     logic           key256;
+    generation_t    generation;
     // First byte lowest.
     logic [31:0]    salt;
     logic [15:0]    selector_first;
@@ -120,6 +122,7 @@ package inbound_pkg;
     reason_e        reason;
     logic           has_sa;
     logic [31:0]    spi;
+    generation_t    generation;
     logic [63:0]    sequence_number;
     length_t        body;
     // Beats in the buffer behind.

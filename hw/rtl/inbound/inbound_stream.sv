@@ -2,7 +2,8 @@
 // the ICV, to be compared, and in transport mode the header that is kept.
 //
 // A packet is begun when the buffer behind has room for what may leave of it and the verdict has a place for it: from its
-// First slot on there is a slot each cycle, as long as slots are taken, and nothing has to wait. Between two packets of
+// First slot on there is a slot each cycle, as long as slots are taken, and nothing has to wait. One that finds no room in a
+// buffer from which nothing is taken any more is skipped. Between two packets of
 // tunnel mode there is one cycle without a slot. The kept header of transport mode is read first, and may wait.
 //
 // From where ESP begins the packet is taken as a row of blocks, put together out of two beats each: the first one is SPI,
@@ -47,6 +48,7 @@ module inbound_stream
 
   // The buffer behind: how many beats it has room for, and how many are taken from that.
   input  logic [RoomWidth-1:0]  room_i,
+  input  logic                  stalled_i,
   output logic                  reserve_o,
   output logic [RoomWidth-1:0]  reserve_beats_o,
 
@@ -109,6 +111,7 @@ module inbound_stream
   // What is made of a job before it is begun has registers: it is there when the job was offered for two cycles. Then one of
   // the three says what is due.
   logic settled_q, packet_due_q, skip_due_q, key_due_q;
+  logic fits, jammed;
   logic keeps_q, primes_q;
   logic [11:0] out_beats_q;
   logic [12:0] esp_beats_q;
@@ -118,6 +121,8 @@ module inbound_stream
   logic begins, begun_q, told_q, told_packet_q, told_skip_q, offered;
   assign begins = move && state_q == Idle && !begun_q && (packet_due_q || skip_due_q || key_due_q);
   assign offered = job_valid_i && !begun_q;
+  assign fits = 32'(room_i) >= 32'(out_beats_q);
+  assign jammed = job_kind_i == ItemPacket && !fits && stalled_i;
 
   always_ff @(posedge clk_i) begin
     out_beats_q <= 12'((17'(job_i.kept) + 17'(job_i.body) + 17'd15) >> 4);
@@ -128,9 +133,8 @@ module inbound_stream
     primes_q <= job_i.esp_begin[3:2] != '0;
     settled_q <= rst_ni && offered;
     // Of room, here and there, there is only more until something is begun.
-    packet_due_q <= rst_ni && offered && settled_q && item_room_i && job_kind_i == ItemPacket
-        && 32'(room_i) >= 32'(out_beats_q);
-    skip_due_q <= rst_ni && offered && settled_q && item_room_i && job_kind_i == ItemSkip;
+    packet_due_q <= rst_ni && offered && settled_q && item_room_i && job_kind_i == ItemPacket && fits;
+    skip_due_q <= rst_ni && offered && settled_q && item_room_i && (job_kind_i == ItemSkip || jammed);
     key_due_q <= rst_ni && offered && settled_q && item_room_i && job_kind_i == ItemCommand;
     begun_q <= rst_ni && (begins || (begun_q && !move));
     told_q <= rst_ni && begins;
@@ -152,10 +156,11 @@ module inbound_stream
   assign item_valid_o = told_q;
   assign item_sa_o = job_sa_i;
   assign item_o = '{
-    kind: job_kind_i,
-    reason: job_reason_i,
+    kind: told_skip_q ? ItemSkip : job_kind_i,
+    reason: job_kind_i == ItemPacket ? ReasonQueueFull : job_reason_i,
     has_sa: job_has_sa_i,
     spi: job_spi_i,
+    generation: job_i.generation,
     sequence_number: job_i.sequence_number,
     body: job_i.body,
     beats: out_beats_q

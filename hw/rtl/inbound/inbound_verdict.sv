@@ -5,7 +5,8 @@
 // Counters of an SA are here too: what a packet changes is written before the next one is looked at, and a request for
 // them is answered between two packets. Eight cycles a packet. A wrong ICV changes neither window nor usage.
 //
-// A command writes limits and zeros, clears the window, and is done when the cipher has its keys too.
+// A command gives an answer as a request does, of what was counted until then, writes limits and zeros, clears the window, and
+// is done when the cipher has its keys too.
 
 module inbound_verdict
   import esp_pkg::*;
@@ -73,9 +74,11 @@ module inbound_verdict
   output logic [SaWidth-1:0]   drop_sa_o,
   output logic                 events_valid_o,
   output logic [SaWidth-1:0]   events_sa_o,
+  output generation_t          events_generation_o,
   output sa_events_t           events_o,
 
-  // Counters as they are between two packets. A request has its turn after the packet that is being looked at.
+  // Counters as they are between two packets. A request has its turn after the packet that is being looked at; a command is
+  // one too.
   input  logic                 read_valid_i,
   output logic                 read_ready_o,
   input  logic [SaWidth-1:0]   read_sa_i,
@@ -180,6 +183,8 @@ module inbound_verdict
   } state_e;
   state_e state_q, state_d;
   logic [2:0] step_q, step_d;
+  // The request is a command's, which goes on.
+  logic replaces_q;
   // What had its turn last; after it the other kind goes first.
   logic read_last_q;
   logic start_item, start_read, item_due, finish_q;
@@ -239,20 +244,24 @@ module inbound_verdict
 
   // The window: a packet whose ICV is right, a new SA, and a request, which is a check.
 
-  logic replay_open_q, replay_done_q, accepted_q, begin_replay;
+  // The last cycle of a request.
+  logic read_end_q;
+  logic replay_open_q, replay_done_q, accepted_q, begin_replay, replaces;
   replay_op_e op_d;
+  // A command's request is answered; now it changes the SA.
+  assign replaces = read_end_q && replaces_q;
 
   always_comb begin
-    begin_replay = start_read;
-    op_d = ReplayCheck;
+    begin_replay = start_read || replaces;
+    op_d = replaces ? ReplayClear : ReplayCheck;
     if (start_item) begin
       begin_replay = item.kind == ItemCommand || (item.kind == ItemPacket && right);
-      op_d = item.kind == ItemCommand ? ReplayClear : ReplayUpdate;
+      if (item.kind != ItemCommand) op_d = ReplayUpdate;
     end
   end
 
   always_ff @(posedge clk_i) begin
-    if (state_q == Idle) begin
+    if (state_q == Idle || replaces) begin
       replay_op_o <= op_d;
       replay_sequence_o <= item.sequence_number;
     end
@@ -263,7 +272,7 @@ module inbound_verdict
     end else begin
       if (begin_replay) replay_open_q <= 1'b1;
       else if (replay_ready_i) replay_open_q <= 1'b0;
-      if (state_q == Idle) replay_done_q <= !begin_replay;
+      if (state_q == Idle || replaces) replay_done_q <= !begin_replay;
       else if (replay_done_i) replay_done_q <= 1'b1;
     end
   end
@@ -346,7 +355,6 @@ module inbound_verdict
   end
   assign pop = decide_q || finish_q;
 
-  logic read_end_q;
   always_ff @(posedge clk_i) begin
     read_end_q <= rst_ni && state_q == Read && step_q == 3'd3 && !read_end_q && replay_done_q;
   end
@@ -365,11 +373,7 @@ module inbound_verdict
         if (start_read) begin
           state_d = Read;
         end else if (start_item) begin
-          state_d = Packet;
-          if (item.kind == ItemCommand) begin
-            state_d = Command;
-            step_d = 3'd0;
-          end
+          state_d = item.kind == ItemCommand ? Read : Packet;
         end
       end
 
@@ -393,7 +397,10 @@ module inbound_verdict
 
       Read: begin
         if (step_q == 3'd3) step_d = step_q;
-        if (read_end_q) state_d = Idle;
+        if (read_end_q) begin
+          state_d = replaces_q ? Command : Idle;
+          step_d = 3'd0;
+        end
       end
     endcase
   end
@@ -419,6 +426,8 @@ module inbound_verdict
     };
     drop_sa_o <= item.has_sa ? sa_q : '0;
     events_sa_o <= sa_q;
+    events_generation_o <= item.generation;
+    if (state_q == Idle) replaces_q <= start_item;
     events_o <= '0;
     {events_o.hard_packets, events_o.hard_bytes, events_o.soft_packets, events_o.soft_bytes} <= counted ? crossed : '0;
     events_o.integrity <= failed_integrity && first_failure_q;
@@ -446,7 +455,7 @@ module inbound_verdict
       descriptor_valid_o <= pop_packet;
       drop_valid_o <= decide_q && bad;
       events_valid_o <= decide_q && ((counted && crossed != '0) || (failed_integrity && first_failure_q));
-      read_done_o <= state_q == Read && state_d == Idle;
+      read_done_o <= read_end_q;
       command_done_o <= finish_q;
     end
   end

@@ -26,6 +26,8 @@ module outbound_engine
   // The longest packet that is taken, and the longest that is made, in bytes.
   parameter int unsigned LargestPacket = 9600,
   parameter int unsigned LargestOuter = 9728,
+  // Cycles that a beat waits to be taken, after which what has no room behind it is dropped: a power of two.
+  parameter int unsigned StallCycles = 2 ** 20,
   localparam int unsigned SaWidth = $clog2(NSa),
   localparam int unsigned Powers = powers(Interval),
   localparam int unsigned PowerWidth = Powers > 1 ? $clog2(Powers) : 1,
@@ -79,9 +81,10 @@ module outbound_engine
   // For one cycle.
   output logic                  events_valid_o,
   output logic [SaWidth-1:0]    events_sa_o,
+  output generation_t           events_generation_o,
   output sa_events_t            events_o,
 
-  // The counters of an SA. The answer stays until the next request.
+  // The counters of an SA. The answer stays until the next request. A command gives one too: those of what it replaces.
   input  logic                  read_valid_i,
   output logic                  read_ready_o,
   input  logic [SaWidth-1:0]    read_sa_i,
@@ -168,7 +171,9 @@ module outbound_engine
   logic [SaWidth-1:0] job_sa;
   outbound_job_t job;
   logic [PlaceWidth-1:0] job_place;
+  logic fetch_drop;
   reason_e drop_reason;
+  logic [SaWidth-1:0] drop_sa;
   logic [31:0] drop_spi;
   logic [63:0] drop_sequence, read_sequence;
   counter_t read_packets, read_bytes;
@@ -197,13 +202,14 @@ module outbound_engine
     .job_sa_o(job_sa),
     .job_o(job),
     .job_tag_o(job_place),
-    .drop_valid_o,
+    .drop_valid_o(fetch_drop),
     .drop_reason_o(drop_reason),
-    .drop_sa_o,
+    .drop_sa_o(drop_sa),
     .drop_spi_o(drop_spi),
     .drop_sequence_o(drop_sequence),
     .events_valid_o,
     .events_sa_o,
+    .events_generation_o,
     .events_o,
     .read_valid_i,
     .read_ready_o,
@@ -214,13 +220,6 @@ module outbound_engine
     .read_bytes_o(read_bytes)
   );
 
-  assign drop_o = '{
-    direction: Outbound,
-    has_sa: 1'b1,
-    reason: drop_reason,
-    spi: drop_spi,
-    sequence_number: drop_sequence
-  };
   assign read_usage_o = '{
     sequence_number: read_sequence,
     packets: read_packets,
@@ -255,6 +254,7 @@ module outbound_engine
   assembly_t assembly;
   logic reserve;
   logic [BufferCount-1:0] room, reserve_beats;
+  logic stalled, jammed;
 
   outbound_stream #(
     .SaWidth(SaWidth),
@@ -278,8 +278,10 @@ module outbound_engine
     .free_o(intake_free),
     .free_beats_o(intake_free_beats),
     .room_i(room),
+    .stalled_i(stalled),
     .reserve_o(reserve),
     .reserve_beats_o(reserve_beats),
+    .drop_o(jammed),
     .text_room_i(text_room),
     .slot_valid_o(slot_valid),
     .slot_ready_i(slot_ready),
@@ -292,6 +294,35 @@ module outbound_engine
     .assembly_o(assembly),
     .assembly_room_i(assembly_room)
   );
+
+  // What outbound_fetch drops is told at once. What outbound_stream drops comes next: both are nine cycles apart.
+  logic jam_told_q;
+  drop_t jam_q;
+  logic [SaWidth-1:0] jam_sa_q;
+
+  always_ff @(posedge clk_i) begin
+    jam_told_q <= rst_ni && (jammed || (jam_told_q && fetch_drop));
+    if (jammed) begin
+      jam_q <= '{
+        direction: Outbound,
+        has_sa: 1'b1,
+        reason: ReasonQueueFull,
+        spi: job.id.spi,
+        sequence_number: job.sequence_number
+      };
+      jam_sa_q <= job_sa;
+    end
+  end
+
+  assign drop_valid_o = fetch_drop || jam_told_q;
+  assign drop_sa_o = fetch_drop ? drop_sa : jam_sa_q;
+  assign drop_o = fetch_drop ? '{
+    direction: Outbound,
+    has_sa: 1'b1,
+    reason: drop_reason,
+    spi: drop_spi,
+    sequence_number: drop_sequence
+  } : jam_q;
 
   // The cipher takes a slot in one of Interval cycles. Who makes slots learns of it from a register of its own: all its stages
   // move on it.
@@ -400,13 +431,15 @@ module outbound_engine
   packet_buffer #(
     .Bytes(BufferBytes),
     .Descriptors(Descriptors),
-    .UserWidth(SaWidth)
+    .UserWidth(SaWidth),
+    .StallCycles(StallCycles)
   ) u_buffer (
     .clk_i,
     .rst_ni,
     .reserve_i(reserve),
     .reserve_beats_i(reserve_beats),
     .free_beats_o(room),
+    .stalled_o(stalled),
     .write_valid_i(write_valid),
     .write_data_i(write_data),
     .valid_i(descriptor_valid),
@@ -438,6 +471,7 @@ module outbound_engine
     if (!rst_ni) reset_seen_q <= 1'b1;
     if (rst_ni && reset_seen_q) begin
       assert (!assembly_valid || sa_ready) else $error("no place for the SA of a packet");
+      assert (!jammed || !(jam_told_q && fetch_drop)) else $error("two drops wait to be told");
       assert (!descriptor_valid || sa_valid) else $error("a descriptor of a packet that was not begun");
       assert (!job_valid || job_kind != JobPacket || head_job_ready == job_ready)
       else $error("the header and the stream do not take a job together");

@@ -1,7 +1,8 @@
 // The outbound SAs: takes packets to their SA, spends a sequence number on each, and counts (RFC 4303 §3.3).
 //
 // Reads an SA as words of a narrow memory, one after another: nine cycles a packet, and what a packet writes back is
-// written before the next one is read. Commands come between two packets; one that changes an SA writes all of its words.
+// written before the next one is read. Commands come between two packets; one that changes an SA gives an answer as a request
+// does, of what was counted until then, and writes all of the SA's words.
 //
 // A sequence number is spent when it is written back, whatever becomes of the packet. It is the IV, so it is never set
 // back: only a command that brings a new key starts it again.
@@ -58,9 +59,11 @@ module outbound_fetch
   // For one cycle.
   output logic                events_valid_o,
   output logic [SaWidth-1:0]  events_sa_o,
+  output generation_t         events_generation_o,
   output sa_events_t          events_o,
 
-  // Counters as they are between two packets. A request has its turn after the packet that is being looked at.
+  // Counters as they are between two packets. A request has its turn after the packet that is being looked at; a command is
+  // one too.
   input  logic                read_valid_i,
   output logic                read_ready_o,
   input  logic [SaWidth-1:0]  read_sa_i,
@@ -106,6 +109,8 @@ module outbound_fetch
   logic start_read, go;
   // A packet or a request begins.
   logic begins;
+  // The request is a command's, which goes on.
+  logic replaces_q;
   // Where in the packet's, command's or request's nine steps.
   logic [3:0] step_q, step_d;
 
@@ -275,8 +280,9 @@ module outbound_fetch
         state_word = 1'b0;
         if (command_valid_i) begin
           sa_d = command_sa_i;
-          state_d = Command;
-          step_d = 4'd0;
+          begins = 1'b1;
+          read = 1'b1;
+          state_d = Read;
         end else if (start_read) begin
           sa_d = read_sa_i;
           begins = 1'b1;
@@ -317,7 +323,8 @@ module outbound_fetch
 
       Read: begin
         read = at_q[1];
-        if (at_q[3]) state_d = Idle;
+        if (at_q[3]) state_d = replaces_q ? Command : Idle;
+        if (at_q[3]) step_d = 4'd0;
       end
     endcase
   end
@@ -356,6 +363,8 @@ module outbound_fetch
     drop_spi_o <= present_q ? id_q.spi : '0;
     drop_sequence_o <= numbered_q ? next_sequence_q : '0;
     events_sa_o <= sa_q;
+    events_generation_o <= form_q.generation;
+    if (state_q == Idle) replaces_q <= command_valid_i;
     // A packet that is too big has spent its number, but is not counted.
     events_o <= '{
       integrity: 1'b0,
@@ -374,7 +383,7 @@ module outbound_fetch
       read_last_q <= 1'b0;
     end else begin
       state_q <= state_d;
-      if (state_q == Idle && (command_valid_i || begins)) read_last_q <= !command_valid_i && start_read;
+      if (state_q == Idle && begins) read_last_q <= !command_valid_i && start_read;
       if (go) job_valid_o <= last_step || command_ready_o;
       else if (job_ready_i) job_valid_o <= 1'b0;
       drop_valid_o <= last_step && go && bad_q;

@@ -3,7 +3,8 @@
 //
 // A packet is begun when all behind has room for the whole of it, which is decided a cycle ahead. From its First slot on
 // there is a slot each cycle, as long as slots are taken, so those of one packet follow each other without a gap. In
-// transport mode the header that is kept is read first.
+// transport mode the header that is kept is read first. One that finds no room in a buffer from which nothing is taken any more
+// is dropped, with its number spent.
 //
 // From a beat's address to its slot it is two cycles; a job is taken in the cycle after that in which it is begun.
 
@@ -44,8 +45,11 @@ module outbound_stream
 
   // The buffer behind: how many beats it has room for, and how many are taken from that.
   input  logic [RoomWidth-1:0]  room_i,
+  input  logic                  stalled_i,
   output logic                  reserve_o,
   output logic [RoomWidth-1:0]  reserve_beats_o,
+  // The packet that is taken in this cycle had no room.
+  output logic                  drop_o,
   // Text on its way from the cipher can be taken, a whole packet's at the pace at which it leaves.
   input  logic                  text_room_i,
 
@@ -131,7 +135,7 @@ module outbound_stream
   assign may = rst_ni && idle && settled_q[1];
 
   // Begun in the cycle before.
-  logic begun_q, taken_q;
+  logic begun_q, taken_q, jammed_q;
 
   logic [4:0] last_word;
   assign last_word = head_i.count - 5'd1;
@@ -149,15 +153,17 @@ module outbound_stream
     settled_q <= rst_ni && job_valid_i && !begin_any && !taken_q ? {settled_q[0], 1'b1} : '0;
     may_packet_q <= may && job_kind_i == JobPacket && head_valid_i && paced_q && fits_q && text_room_i
         && assembly_room_i && !part_busy_q;
-    may_skip_q <= may && job_kind_i == JobSkip;
+    may_skip_q <= may && (job_kind_i == JobSkip || (job_kind_i == JobPacket && head_valid_i && stalled_i && !fits_q));
     may_key_q <= may && job_kind_i == JobCommand;
     begun_q <= rst_ni && begin_packet;
+    jammed_q <= rst_ni && begin_skip && job_kind_i == JobPacket;
     taken_q <= rst_ni && begin_any;
   end
 
   // Job and head stay until then.
-  assign head_ready_o = begun_q;
+  assign head_ready_o = begun_q || jammed_q;
   assign job_ready_o = taken_q;
+  assign drop_o = jammed_q;
   assign reserve_o = begun_q;
   assign reserve_beats_o = RoomWidth'(total_beats_q);
 

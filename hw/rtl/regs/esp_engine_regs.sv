@@ -288,6 +288,7 @@ module esp_engine_regs (
             logic algorithms;
             logic features;
             logic queues;
+            logic stall;
         } identity;
         struct {
             logic control;
@@ -338,6 +339,7 @@ module esp_engine_regs (
         } usage;
         struct {
             logic head;
+            logic generation;
             logic pop;
             logic status;
             logic select;
@@ -405,6 +407,9 @@ module esp_engine_regs (
         decoded_reg_strb.identity.queues = cpuif_req_masked & (cpuif_addr == 11'h2c) & !cpuif_req_is_wr;
         is_valid_addr |= cpuif_req_masked & (cpuif_addr == 11'h2c);
         is_valid_rw |= cpuif_req_masked & (cpuif_addr == 11'h2c) & !cpuif_req_is_wr;
+        decoded_reg_strb.identity.stall = cpuif_req_masked & (cpuif_addr == 11'h30) & !cpuif_req_is_wr;
+        is_valid_addr |= cpuif_req_masked & (cpuif_addr == 11'h30);
+        is_valid_rw |= cpuif_req_masked & (cpuif_addr == 11'h30) & !cpuif_req_is_wr;
         decoded_reg_strb.control.control = cpuif_req_masked & (cpuif_addr == 11'h40);
         is_valid_addr |= cpuif_req_masked & (cpuif_addr == 11'h40);
         is_valid_rw |= cpuif_req_masked & (cpuif_addr == 11'h40);
@@ -529,19 +534,22 @@ module esp_engine_regs (
         decoded_reg_strb.events.head = cpuif_req_masked & (cpuif_addr == 11'h200) & !cpuif_req_is_wr;
         is_valid_addr |= cpuif_req_masked & (cpuif_addr == 11'h200);
         is_valid_rw |= cpuif_req_masked & (cpuif_addr == 11'h200) & !cpuif_req_is_wr;
-        decoded_reg_strb.events.pop = cpuif_req_masked & (cpuif_addr == 11'h204) & cpuif_req_is_wr;
+        decoded_reg_strb.events.generation = cpuif_req_masked & (cpuif_addr == 11'h204) & !cpuif_req_is_wr;
         is_valid_addr |= cpuif_req_masked & (cpuif_addr == 11'h204);
-        is_valid_rw |= cpuif_req_masked & (cpuif_addr == 11'h204) & cpuif_req_is_wr;
-        decoded_reg_strb.events.status = cpuif_req_masked & (cpuif_addr == 11'h208);
+        is_valid_rw |= cpuif_req_masked & (cpuif_addr == 11'h204) & !cpuif_req_is_wr;
+        decoded_reg_strb.events.pop = cpuif_req_masked & (cpuif_addr == 11'h208) & cpuif_req_is_wr;
         is_valid_addr |= cpuif_req_masked & (cpuif_addr == 11'h208);
-        is_valid_rw |= cpuif_req_masked & (cpuif_addr == 11'h208);
-        decoded_reg_strb.events.select = cpuif_req_masked & (cpuif_addr == 11'h20c);
+        is_valid_rw |= cpuif_req_masked & (cpuif_addr == 11'h208) & cpuif_req_is_wr;
+        decoded_reg_strb.events.status = cpuif_req_masked & (cpuif_addr == 11'h20c);
         is_valid_addr |= cpuif_req_masked & (cpuif_addr == 11'h20c);
         is_valid_rw |= cpuif_req_masked & (cpuif_addr == 11'h20c);
-        decoded_reg_strb.events.sticky = cpuif_req_masked & (cpuif_addr == 11'h210) & !cpuif_req_is_wr;
-        is_external |= cpuif_req_masked & (cpuif_addr == 11'h210) & !cpuif_req_is_wr;
+        decoded_reg_strb.events.select = cpuif_req_masked & (cpuif_addr == 11'h210);
         is_valid_addr |= cpuif_req_masked & (cpuif_addr == 11'h210);
-        is_valid_rw |= cpuif_req_masked & (cpuif_addr == 11'h210) & !cpuif_req_is_wr;
+        is_valid_rw |= cpuif_req_masked & (cpuif_addr == 11'h210);
+        decoded_reg_strb.events.sticky = cpuif_req_masked & (cpuif_addr == 11'h214) & !cpuif_req_is_wr;
+        is_external |= cpuif_req_masked & (cpuif_addr == 11'h214) & !cpuif_req_is_wr;
+        is_valid_addr |= cpuif_req_masked & (cpuif_addr == 11'h214);
+        is_valid_rw |= cpuif_req_masked & (cpuif_addr == 11'h214) & !cpuif_req_is_wr;
         decoded_reg_strb.drops.head = cpuif_req_masked & (cpuif_addr == 11'h240) & !cpuif_req_is_wr;
         is_valid_addr |= cpuif_req_masked & (cpuif_addr == 11'h240);
         is_valid_rw |= cpuif_req_masked & (cpuif_addr == 11'h240) & !cpuif_req_is_wr;
@@ -2583,6 +2591,7 @@ module esp_engine_regs (
         end
         if(ad_low(rd_mux_addr) == ad_low(11'h10)) begin
             readback_data_var[ad_hi(11'h10)][7:0] = hwif_in.identity.interval.cycles.next;
+            readback_data_var[ad_hi(11'h10)][8] = hwif_in.identity.interval.tower.next;
         end
         if(ad_low(rd_mux_addr) == ad_low(11'h14)) begin
             readback_data_var[ad_hi(11'h14)][15:0] = hwif_in.identity.selectors.count.next;
@@ -2590,6 +2599,7 @@ module esp_engine_regs (
         end
         if(ad_low(rd_mux_addr) == ad_low(11'h18)) begin
             readback_data_var[ad_hi(11'h18)][15:0] = hwif_in.identity.packet.bytes.next;
+            readback_data_var[ad_hi(11'h18)][31:16] = hwif_in.identity.packet.outer.next;
         end
         if(ad_low(rd_mux_addr) == ad_low(11'h1c)) begin
             readback_data_var[ad_hi(11'h1c)][31:0] = hwif_in.identity.input_buffer.bytes.next;
@@ -2613,6 +2623,9 @@ module esp_engine_regs (
         if(ad_low(rd_mux_addr) == ad_low(11'h2c)) begin
             readback_data_var[ad_hi(11'h2c)][15:0] = hwif_in.identity.queues.events.next;
             readback_data_var[ad_hi(11'h2c)][31:16] = hwif_in.identity.queues.drops.next;
+        end
+        if(ad_low(rd_mux_addr) == ad_low(11'h30)) begin
+            readback_data_var[ad_hi(11'h30)][31:0] = hwif_in.identity.stall.cycles.next;
         end
         if(ad_low(rd_mux_addr) == ad_low(11'h40)) begin
             readback_data_var[ad_hi(11'h40)][0] = field_storage.control.control.traffic_enable.value;
@@ -2766,16 +2779,19 @@ module esp_engine_regs (
             readback_data_var[ad_hi(11'h200)][23] = hwif_in.events.head.key_ready.next;
             readback_data_var[ad_hi(11'h200)][31] = hwif_in.events.head.valid.next;
         end
-        if(ad_low(rd_mux_addr) == ad_low(11'h208)) begin
-            readback_data_var[ad_hi(11'h208)][15:0] = hwif_in.events.status.sticky_count.next;
-            readback_data_var[ad_hi(11'h208)][31] = field_storage.events.status.overflow.value;
+        if(ad_low(rd_mux_addr) == ad_low(11'h204)) begin
+            readback_data_var[ad_hi(11'h204)][15:0] = hwif_in.events.generation.value.next;
         end
         if(ad_low(rd_mux_addr) == ad_low(11'h20c)) begin
-            readback_data_var[ad_hi(11'h20c)][15:0] = field_storage.events.select.index.value;
-            readback_data_var[ad_hi(11'h20c)][16] = field_storage.events.select.direction.value;
+            readback_data_var[ad_hi(11'h20c)][15:0] = hwif_in.events.status.sticky_count.next;
+            readback_data_var[ad_hi(11'h20c)][31] = field_storage.events.status.overflow.value;
         end
         if(ad_low(rd_mux_addr) == ad_low(11'h210)) begin
-            readback_data_var[ad_hi(11'h210)] = hwif_in.events.sticky.rd_data;
+            readback_data_var[ad_hi(11'h210)][15:0] = field_storage.events.select.index.value;
+            readback_data_var[ad_hi(11'h210)][16] = field_storage.events.select.direction.value;
+        end
+        if(ad_low(rd_mux_addr) == ad_low(11'h214)) begin
+            readback_data_var[ad_hi(11'h214)] = hwif_in.events.sticky.rd_data;
         end
         if(ad_low(rd_mux_addr) == ad_low(11'h240)) begin
             readback_data_var[ad_hi(11'h240)][15:0] = hwif_in.drops.head.index.next;

@@ -54,7 +54,12 @@ package esp_engine_regs_pkg;
     } esp_engine__identity__interval__cycles__in_t;
 
     typedef struct {
+        logic next;
+    } esp_engine__identity__interval__tower__in_t;
+
+    typedef struct {
         esp_engine__identity__interval__cycles__in_t cycles;
+        esp_engine__identity__interval__tower__in_t tower;
     } esp_engine__identity__interval__in_t;
 
     typedef struct {
@@ -75,7 +80,12 @@ package esp_engine_regs_pkg;
     } esp_engine__identity__packet__bytes__in_t;
 
     typedef struct {
+        logic [15:0] next;
+    } esp_engine__identity__packet__outer__in_t;
+
+    typedef struct {
         esp_engine__identity__packet__bytes__in_t bytes;
+        esp_engine__identity__packet__outer__in_t outer;
     } esp_engine__identity__packet__in_t;
 
     typedef struct {
@@ -159,6 +169,14 @@ package esp_engine_regs_pkg;
     } esp_engine__identity__queues__in_t;
 
     typedef struct {
+        logic [31:0] next;
+    } esp_engine__identity__stall__cycles__in_t;
+
+    typedef struct {
+        esp_engine__identity__stall__cycles__in_t cycles;
+    } esp_engine__identity__stall__in_t;
+
+    typedef struct {
         esp_engine__identity__magic__in_t magic;
         esp_engine__identity__version__in_t version;
         esp_engine__identity__sas__in_t sas;
@@ -171,6 +189,7 @@ package esp_engine_regs_pkg;
         esp_engine__identity__algorithms__in_t algorithms;
         esp_engine__identity__features__in_t features;
         esp_engine__identity__queues__in_t queues;
+        esp_engine__identity__stall__in_t stall;
     } esp_engine__identity__in_t;
 
     typedef struct {
@@ -310,6 +329,14 @@ package esp_engine_regs_pkg;
 
     typedef struct {
         logic [15:0] next;
+    } esp_engine__events__generation__value__in_t;
+
+    typedef struct {
+        esp_engine__events__generation__value__in_t value;
+    } esp_engine__events__generation__in_t;
+
+    typedef struct {
+        logic [15:0] next;
     } esp_engine__events__status__sticky_count__in_t;
 
     typedef struct {
@@ -322,7 +349,8 @@ package esp_engine_regs_pkg;
     } esp_engine__events__status__in_t;
 
     typedef struct packed {
-        logic [24:0] _reserved_31_7;
+        logic [8:0] _reserved_31_23;
+        logic [15:0] generation;
         logic key_ready;
         logic integrity;
         logic headroom;
@@ -339,6 +367,7 @@ package esp_engine_regs_pkg;
 
     typedef struct {
         esp_engine__events__head__in_t head;
+        esp_engine__events__generation__in_t generation;
         esp_engine__events__status__in_t status;
         esp_engine__events__sticky__external__in_t sticky;
     } esp_engine__events__in_t;

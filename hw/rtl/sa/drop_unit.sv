@@ -2,7 +2,8 @@
 //
 // The counters are one memory that is added to by turns: a wheel of eight cycles, in which every source of drops has its
 // cycle. What comes meanwhile is summed up in front: drops of the intakes, which may come in every cycle but are of two
-// reasons only, and what passes. Those of the pipes wait in queues of four: they are eight cycles apart on the average.
+// reasons only, and what passes. Those of the pipes wait in queues of four: they are eight cycles apart on the average, and two
+// may be right behind each other.
 //
 //   cycle   0         1       2        3          4            5          6            7
 //           outbound  totals  inbound  outbound   outbound     inbound    inbound      reads
@@ -11,7 +12,7 @@
 // A counter is read in one cycle, added to in the next and written in the third; so two cycles of one direction, which
 // may be for one counter, are three apart. Reads come between.
 //
-// Each cycle of the wheel can give one record. Of what was summed up there is one, the rest are lost, as is all that
+// Each cycle of the wheel can give one record. Of what was summed up there is one, of the last, the rest are lost, as is all that
 // finds the queue full; lost_o counts them.
 
 module drop_unit
@@ -43,6 +44,7 @@ module drop_unit
   // Drops of the intakes: ReasonTooBig or ReasonMalformedIp.
   input  logic               outbound_intake_valid_i,
   input  reason_e            outbound_intake_reason_i,
+  input  logic [SaWidth-1:0] outbound_intake_sa_i,
   input  logic               inbound_intake_valid_i,
   input  reason_e            inbound_intake_reason_i,
 
@@ -133,6 +135,8 @@ module drop_unit
   // Drops of the intakes, in the order of their turns.
   logic [3:0] intake_comes, intake_taken;
   few_t intake_q [4];
+  // Outbound the SA is known: of the last one of each reason.
+  logic [SaWidth-1:0] intake_sa_q [2];
 
   assign intake_comes = {
     inbound_intake_valid_i && inbound_intake_reason_i != ReasonTooBig,
@@ -147,6 +151,10 @@ module drop_unit
       if (!rst_ni) intake_q[i] <= '0;
       else intake_q[i] <= (intake_taken[i] ? '0 : intake_q[i]) + few_t'(intake_comes[i]);
     end
+  end
+
+  always_ff @(posedge clk_i) begin
+    for (int i = 0; i < 2; i++) if (intake_comes[i]) intake_sa_q[i] <= outbound_intake_sa_i;
   end
 
   // What passes, in the order of the counters: outbound in and out, inbound in and out.
@@ -190,9 +198,11 @@ module drop_unit
     return {1'b0, direction, reason};
   endfunction
 
-  function automatic record_t of_intake(input direction_e direction, input reason_e reason);
+  function automatic record_t of_intake(input direction_e direction, input reason_e reason, input logic [SaWidth-1:0] sa);
     of_intake = '0;
     of_intake.drop.direction = direction;
+    of_intake.drop.has_sa = direction == Outbound;
+    of_intake.sa = sa;
     of_intake.drop.reason = reason;
   endfunction
 
@@ -215,19 +225,19 @@ module drop_unit
       end
       3'd3: begin
         drops = intake_q[0];
-        record = of_intake(Outbound, ReasonTooBig);
+        record = of_intake(Outbound, ReasonTooBig, intake_sa_q[0]);
       end
       3'd4: begin
         drops = intake_q[1];
-        record = of_intake(Outbound, ReasonMalformedIp);
+        record = of_intake(Outbound, ReasonMalformedIp, intake_sa_q[1]);
       end
       3'd5: begin
         drops = intake_q[2];
-        record = of_intake(Inbound, ReasonTooBig);
+        record = of_intake(Inbound, ReasonTooBig, '0);
       end
       3'd6: begin
         drops = intake_q[3];
-        record = of_intake(Inbound, ReasonMalformedIp);
+        record = of_intake(Inbound, ReasonMalformedIp, '0);
       end
       default: ;
     endcase

@@ -21,10 +21,14 @@ module engine_registers
   // Events and records of drops that can wait.
   parameter int unsigned EventDepth = 64,
   parameter int unsigned DropDepth = 32,
-  // What is only told: the replay window, the interval of the cipher, the largest packet, the frame buffers in bytes.
+  // What is only told: the replay window, the interval of the cipher, the largest packet that is taken and that is made, after
+  // how many cycles an output counts as stalled, the kind of S-boxes, the frame buffers in bytes.
   parameter int unsigned Window = 1024,
   parameter int unsigned Interval = 7,
   parameter int unsigned MaxPacket = 9728,
+  parameter int unsigned MaxOuter = 9728,
+  parameter int unsigned StallCycles = 2 ** 20,
+  parameter bit TowerSbox = 1'b0,
   parameter int unsigned InputBytes = 16384,
   parameter int unsigned OutputBytes = 16384,
   localparam int unsigned SaWidth = $clog2(NSa),
@@ -107,9 +111,11 @@ module engine_registers
 
   input  logic                     outbound_events_valid_i,
   input  logic [SaWidth-1:0]       outbound_events_sa_i,
+  input  generation_t              outbound_events_generation_i,
   input  sa_events_t               outbound_events_i,
   input  logic                     inbound_events_valid_i,
   input  logic [SaWidth-1:0]       inbound_events_sa_i,
+  input  generation_t              inbound_events_generation_i,
   input  sa_events_t               inbound_events_i,
 
   input  logic                     outbound_pipe_valid_i,
@@ -120,6 +126,7 @@ module engine_registers
   input  logic [SaWidth-1:0]       inbound_pipe_sa_i,
   input  logic                     outbound_intake_valid_i,
   input  reason_e                  outbound_intake_reason_i,
+  input  logic [SaWidth-1:0]       outbound_intake_sa_i,
   input  logic                     inbound_intake_valid_i,
   input  reason_e                  inbound_intake_reason_i,
 
@@ -141,7 +148,7 @@ module engine_registers
   if (NSa < 2 || NSa > 16384) begin : gen_bad_nsa
     $error("NSa is 2 to 16384");
   end
-  if (EventDepth > 65535 || DropDepth > 65535 || Window > 65535 || MaxPacket > 65535 || Interval > 255) begin : gen_wide
+  if (EventDepth > 65535 || DropDepth > 65535 || Window > 65535 || MaxPacket > 65535 || MaxOuter > 65535 || Interval > 255) begin : gen_wide
     $error("a parameter has no room in its register");
   end
 
@@ -183,9 +190,12 @@ module engine_registers
   assign regs_in.identity.sas.count.next = 16'(NSa);
   assign regs_in.identity.window.packets.next = 16'(Window);
   assign regs_in.identity.interval.cycles.next = 8'(Interval);
+  assign regs_in.identity.interval.tower.next = TowerSbox;
   assign regs_in.identity.selectors.count.next = 16'(NSelectors);
   assign regs_in.identity.selectors.per_sa.next = 8'(MaxPerSa);
   assign regs_in.identity.packet.bytes.next = 16'(MaxPacket);
+  assign regs_in.identity.packet.outer.next = 16'(MaxOuter);
+  assign regs_in.identity.stall.cycles.next = StallCycles;
   assign regs_in.identity.input_buffer.bytes.next = InputBytes;
   assign regs_in.identity.output_buffer.bytes.next = OutputBytes;
   assign regs_in.identity.algorithms.aes128_gcm.next = 1'b1;
@@ -388,6 +398,7 @@ module engine_registers
   logic head_valid, overflow, take_valid_q, take_ready, take_done, take_nobody_q;
   direction_e head_direction;
   logic [SaWidth-1:0] head_sa;
+  generation_t head_generation, take_generation;
   engine_events_t head_events, take_events;
   logic [SaWidth+1:0] sticky_count;
 
@@ -400,14 +411,17 @@ module engine_registers
     .ready_o           (events_ready),
     .outbound_valid_i  (outbound_events_valid_i),
     .outbound_sa_i     (outbound_events_sa_i),
+    .outbound_generation_i(outbound_events_generation_i),
     .outbound_events_i,
     .inbound_valid_i   (inbound_events_valid_i),
     .inbound_sa_i      (inbound_events_sa_i),
+    .inbound_generation_i(inbound_events_generation_i),
     .inbound_events_i,
     .key_valid_i       (event_valid),
     .key_ready_o       (event_ready),
     .key_direction_i   (event_direction),
     .key_sa_i          (event_sa),
+    .key_generation_i  (regs_out.sa.form.generation.value),
     .forget_valid_i    (forget_valid),
     .forget_ready_o    (forget_ready),
     .forget_direction_i(event_direction),
@@ -417,10 +431,12 @@ module engine_registers
     .take_direction_i  (direction_e'(regs_out.events.select.direction.value)),
     .take_sa_i         (regs_out.events.select.index.value[SaWidth-1:0]),
     .take_done_o       (take_done),
+    .take_generation_o (take_generation),
     .take_events_o     (take_events),
     .head_valid_o      (head_valid),
     .head_direction_o  (head_direction),
     .head_sa_o         (head_sa),
+    .head_generation_o (head_generation),
     .head_events_o     (head_events),
     .pop_i             (regs_out.events.pop.pop.value),
     .overflow_o        (overflow),
@@ -445,7 +461,8 @@ module engine_registers
 
   assign regs_in.events.sticky.rd_ack = take_done || take_nobody_q;
   assign regs_in.events.sticky.rd_data = take_done ? '{
-    _reserved_31_7: '0,
+    _reserved_31_23: '0,
+    generation: take_events == '0 ? '0 : take_generation,
     key_ready: take_events.key_ready,
     integrity: take_events.sa.integrity,
     headroom: take_events.sa.headroom,
@@ -457,6 +474,7 @@ module engine_registers
 
   assign regs_in.events.head.valid.next = head_valid;
   assign regs_in.events.head.index.next = head_valid ? 16'(head_sa) : '0;
+  assign regs_in.events.generation.value.next = head_valid ? head_generation : '0;
   assign regs_in.events.head.direction.next = head_valid && head_direction == Inbound;
   assign regs_in.events.head.key_ready.next = head_valid && head_events.key_ready;
   assign regs_in.events.head.integrity.next = head_valid && head_events.sa.integrity;
@@ -492,6 +510,7 @@ module engine_registers
     .inbound_pipe_sa_i,
     .outbound_intake_valid_i,
     .outbound_intake_reason_i,
+    .outbound_intake_sa_i,
     .inbound_intake_valid_i,
     .inbound_intake_reason_i,
     .outbound_in_valid_i,

@@ -1,7 +1,9 @@
-// What happened to SAs, for software to read: a queue, and behind it a bit for each SA and kind.
+// What happened to SAs, for software to read: a queue, and behind it a bit for each SA and kind. With the generation of the SA:
+// a new one takes an index over while what came of the old one waits.
 //
 // An event that finds the queue full is not lost: its bit is set in a memory and stays until it is read or the SA is
-// removed. Only its place in the order is gone, and whether it came once or more often.
+// removed. Only its place in the order is gone, and whether it came once or more often. What the memory has of an older
+// generation makes room for it.
 //
 // Packets do not wait, so their events are taken whenever they come, as long as those of a direction are eight cycles
 // apart on the average. An event takes one cycle if the queue has room, else two, as everything does that goes to the
@@ -28,9 +30,11 @@ module event_unit
   // Of packets, for one cycle. Those without a bit are none.
   input  logic               outbound_valid_i,
   input  logic [SaWidth-1:0] outbound_sa_i,
+  input  generation_t        outbound_generation_i,
   input  sa_events_t         outbound_events_i,
   input  logic               inbound_valid_i,
   input  logic [SaWidth-1:0] inbound_sa_i,
+  input  generation_t        inbound_generation_i,
   input  sa_events_t         inbound_events_i,
 
   // An installation is over.
@@ -38,6 +42,7 @@ module event_unit
   output logic               key_ready_o,
   input  direction_e         key_direction_i,
   input  logic [SaWidth-1:0] key_sa_i,
+  input  generation_t        key_generation_i,
 
   // An SA was removed: its bits are cleared.
   input  logic               forget_valid_i,
@@ -51,12 +56,14 @@ module event_unit
   input  direction_e         take_direction_i,
   input  logic [SaWidth-1:0] take_sa_i,
   output logic               take_done_o,
+  output generation_t        take_generation_o,
   output engine_events_t     take_events_o,
 
   // The queue.
   output logic               head_valid_o,
   output direction_e         head_direction_o,
   output logic [SaWidth-1:0] head_sa_o,
+  output generation_t        head_generation_o,
   output engine_events_t     head_events_o,
   input  logic               pop_i,
 
@@ -76,13 +83,20 @@ module event_unit
     logic [SaWidth-1:0] sa;
   } place_t;
 
+  // Of one generation.
   typedef struct packed {
-    place_t         place;
+    generation_t    generation;
     engine_events_t events;
+  } news_t;
+
+  typedef struct packed {
+    place_t place;
+    news_t  news;
   } event_t;
 
   typedef struct packed {
     logic [SaWidth-1:0] sa;
+    generation_t        generation;
     sa_events_t         events;
   } told_t;
 
@@ -104,7 +118,7 @@ module event_unit
     .rst_ni,
     .valid_i(outbound_come),
     .ready_o(outbound_room),
-    .data_i ({outbound_sa_i, outbound_events_i}),
+    .data_i ({outbound_sa_i, outbound_generation_i, outbound_events_i}),
     .valid_o(outbound_waits),
     .ready_i(outbound_taken),
     .data_o (outbound),
@@ -119,7 +133,7 @@ module event_unit
     .rst_ni,
     .valid_i(inbound_come),
     .ready_o(inbound_room),
-    .data_i ({inbound_sa_i, inbound_events_i}),
+    .data_i ({inbound_sa_i, inbound_generation_i, inbound_events_i}),
     .valid_o(inbound_waits),
     .ready_i(inbound_taken),
     .data_o (inbound),
@@ -145,18 +159,18 @@ module event_unit
   state_e state_q, state_d;
   action_e action_q, action_d;
   place_t place_q, place_d;
-  engine_events_t events_q, events_d;
+  news_t news_q, news_d;
   logic [AddrWidth-1:0] empty_q;
   logic [SaWidth+1:0] sticky_count_q;
 
   logic picked, queue_room, push, read, write;
-  engine_events_t kept, next;
+  news_t kept, next;
 
   always_comb begin
     state_d = state_q;
     action_d = action_q;
     place_d = place_q;
-    events_d = events_q;
+    news_d = news_q;
     outbound_taken = 1'b0;
     inbound_taken = 1'b0;
     key_ready_o = 1'b0;
@@ -173,15 +187,15 @@ module event_unit
         if (outbound_waits) begin
           outbound_taken = 1'b1;
           place_d = '{direction: Outbound, sa: outbound.sa};
-          events_d = '{key_ready: 1'b0, sa: outbound.events};
+          news_d = '{generation: outbound.generation, events: '{key_ready: 1'b0, sa: outbound.events}};
         end else if (inbound_waits) begin
           inbound_taken = 1'b1;
           place_d = '{direction: Inbound, sa: inbound.sa};
-          events_d = '{key_ready: 1'b0, sa: inbound.events};
+          news_d = '{generation: inbound.generation, events: '{key_ready: 1'b0, sa: inbound.events}};
         end else if (key_valid_i) begin
           key_ready_o = 1'b1;
           place_d = '{direction: key_direction_i, sa: key_sa_i};
-          events_d = '{key_ready: 1'b1, sa: '0};
+          news_d = '{generation: key_generation_i, events: '{key_ready: 1'b1, sa: '0}};
         end else if (forget_valid_i) begin
           forget_ready_o = 1'b1;
           action_d = Forget;
@@ -205,10 +219,16 @@ module event_unit
   assign push = picked && action_d == Add && queue_room;
   assign read = state_q == Pick;
   assign write = state_q == Write;
-  assign next = action_q == Add ? kept | events_q : '0;
+  always_comb begin
+    next = '0;
+    if (action_q == Add) begin
+      next = news_q;
+      if (kept.generation == news_q.generation) next.events |= kept.events;
+    end
+  end
 
   ram_1r1w #(
-    .Width  ($bits(engine_events_t)),
+    .Width  ($bits(news_t)),
     .Depth  (2 ** AddrWidth),
     .ReadOld(1'b0)
   ) u_sticky (
@@ -224,8 +244,9 @@ module event_unit
   always_ff @(posedge clk_i) begin
     action_q <= action_d;
     place_q <= place_d;
-    events_q <= events_d;
-    take_events_o <= kept;
+    news_q <= news_d;
+    take_generation_o <= kept.generation;
+    take_events_o <= kept.events;
     if (!rst_ni) begin
       state_q <= Empty;
       empty_q <= '0;
@@ -235,8 +256,8 @@ module event_unit
     end else begin
       state_q <= state_d;
       if (state_q == Empty) empty_q <= empty_q + 1'b1;
-      if (write && kept == '0 && next != '0) sticky_count_q <= sticky_count_q + 1'b1;
-      if (write && kept != '0 && next == '0) sticky_count_q <= sticky_count_q - 1'b1;
+      if (write && kept.events == '0 && next.events != '0) sticky_count_q <= sticky_count_q + 1'b1;
+      if (write && kept.events != '0 && next.events == '0) sticky_count_q <= sticky_count_q - 1'b1;
       take_done_o <= write && action_q == Take;
       overflow_o <= write && action_q == Add;
     end
@@ -250,7 +271,7 @@ module event_unit
   event_t pushed, head;
   logic [$clog2(Depth + 1)-1:0] unused_count;
 
-  assign pushed = '{place: place_d, events: events_d};
+  assign pushed = '{place: place_d, news: news_d};
 
   fifo #(
     .Width($bits(event_t)),
@@ -269,7 +290,8 @@ module event_unit
 
   assign head_direction_o = head.place.direction;
   assign head_sa_o = head.place.sa;
-  assign head_events_o = head.events;
+  assign head_generation_o = head.news.generation;
+  assign head_events_o = head.news.events;
 
 `ifndef SYNTHESIS
   // Nothing holds before the first reset.

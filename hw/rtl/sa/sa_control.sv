@@ -55,7 +55,7 @@ module sa_control
   input  logic [255:0]             key_i,
   output logic                     key_clear_o,
 
-  // What CommandRead found, for one cycle.
+  // What CommandRead found, or what a command that changes an SA found of the one before; for one cycle.
   output logic                     usage_valid_o,
   output sa_usage_t                usage_o,
 
@@ -173,24 +173,27 @@ module sa_control
 
   // ---- what can be said of a command from its numbers alone
 
-  logic no_sa_q, no_place_q, no_spi_q, no_key_q, bad_df_q, many_q, behind_q, bad_index_q, bad_fields_q;
+  logic no_sa_q, no_place_q, no_spi_q, no_key_q, bad_df_q, bad_outer_q, many_q, behind_q, bad_index_q, bad_fields_q;
   logic [16:0] selector_end_q;
 
   always_ff @(posedge clk_i) begin
     // Check.
     no_sa_q <= index_q > 16'(NSa - 1);
     no_place_q <= index_q > 16'(NSelectors - 1);
-    no_spi_q <= (inbound ? inbound_sa_i.id.spi : outbound_sa_i.id.spi) == '0;
+    // RFC 4303 §2.1: 0 is for nobody, 1 to 255 are reserved.
+    no_spi_q <= (inbound ? inbound_sa_i.id.spi[31:8] : outbound_sa_i.id.spi[31:8]) == '0;
     // What is left of a key that was used, or nobody wrote one: an SA with a key that all know.
     no_key_q <= {key_i[255:128] & {128{key256_o}}, key_i[127:0]} == '0;
     bad_df_q <= !(outbound_sa_i.form.df inside {DfCopy, DfSet, DfClear});
+    bad_outer_q <= (!outbound_sa_i.form.transport && outbound_sa_i.form.hop_limit == '0)
+        || (outbound_sa_i.form.udp && (outbound_sa_i.form.source_port == '0 || outbound_sa_i.form.destination_port == '0));
     many_q <= inbound_sa_i.form.selector_count > 8'(MaxPerSa);
     selector_end_q <= 17'(inbound_sa_i.form.selector_first) + 17'(inbound_sa_i.form.selector_count);
     // Judge.
     behind_q <= selector_end_q > 17'(NSelectors);
     bad_index_q <= command_q == CommandSelector ? no_place_q : no_sa_q;
     // Begin looks at these, and at behind_q.
-    bad_fields_q <= no_spi_q || no_key_q || (inbound ? many_q : bad_df_q);
+    bad_fields_q <= no_spi_q || no_key_q || (inbound ? many_q : bad_df_q || bad_outer_q);
   end
 
   // ---- what is known of inbound SAs
@@ -394,7 +397,7 @@ module sa_control
     end else begin
       state_q <= state_d;
       if (state_q == Idle) ready_o <= 1'b1;
-      usage_valid_o <= state_q == ReadWait && read_done;
+      usage_valid_o <= state_q inside {ReadWait, SendWait} && read_done;
     end
   end
 
