@@ -120,7 +120,8 @@ module inbound_stream
   // It is begun, told of in the next cycle, and taken when the stages behind move on the next time.
   logic begins, begun_q, told_q, told_packet_q, told_skip_q, offered;
   assign begins = move && state_q == Idle && !begun_q && (packet_due_q || skip_due_q || key_due_q);
-  assign offered = job_valid_i && !begun_q;
+  // Once begun it is not due any more: neither what it was begun as, nor anything else.
+  assign offered = job_valid_i && !begun_q && !begins;
   assign fits = 32'(room_i) >= 32'(out_beats_q);
   assign jammed = job_kind_i == ItemPacket && !fits && stalled_i;
 

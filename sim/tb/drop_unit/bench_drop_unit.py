@@ -64,7 +64,10 @@ class TB:
         if kind == "intake":
             reason = random.choice(INTAKE)
             getattr(dut, f"{source}_reason_i").value = reason
-            fields, sa = {"reason": reason}, 0
+            fields, sa = {"reason": reason, "has_sa": int(name == "outbound")}, 0
+            if name == "outbound":
+                sa = random.randrange(SAS)
+                dut.outbound_intake_sa_i.value = sa
         else:
             fields = {
                 "has_sa": random.getrandbits(1),

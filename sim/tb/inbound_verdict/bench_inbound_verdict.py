@@ -67,6 +67,7 @@ class TB:
         self.reading: int | None = None
         self.read: dict[str, int] | None = None
         self.wants: int | None = None
+        self.known: set[int] = set()  # SAs that a command has written
         self.told_at = -100
         self.times: list[int] = []
         self.hurry = False
@@ -145,15 +146,24 @@ class TB:
     def sample(self) -> None:
         dut = self.dut
         assert not dut.item_valid_i.value or dut.item_room_o.value
-        if dut.replay_valid_o.value and dut.replay_ready_i.value:
-            self.ask(int(dut.replay_op_o.value), int(dut.replay_sa_o.value), int(dut.replay_sequence_o.value))
         if dut.read_valid_i.value and dut.read_ready_o.value:
             self.reading, self.wants = self.wants, None
         if dut.read_done_o.value:
-            assert self.reading is not None
-            self.read = USAGE.unpack(int(dut.read_usage_o.value))
-            assert self.read == self.models[self.reading].usage()
-            self.reading = None
+            usage = USAGE.unpack(int(dut.read_usage_o.value))
+            if self.reading is not None:
+                self.read = usage
+                assert self.read == self.models[self.reading].usage()
+                self.reading = None
+            else:
+                # What a command replaces.
+                what = self.inside[0]
+                assert what["item"]["kind"] == COMMAND and what["asked"] and "found" not in what
+                what["found"] = True
+                if what["sa"] in self.known:
+                    assert usage == self.models[what["sa"]].usage()
+                    self.seen["found"] += usage["packets"] > 0
+        if dut.replay_valid_o.value and dut.replay_ready_i.value:
+            self.ask(int(dut.replay_op_o.value), int(dut.replay_sa_o.value), int(dut.replay_sequence_o.value))
         # A packet's own window was asked before: what becomes of it is known when it is told.
         told = bool(dut.descriptor_valid_o.value or dut.drop_valid_o.value or dut.command_done_o.value)
         if told:
@@ -170,9 +180,15 @@ class TB:
         else:
             what = self.inside[0]
             assert sa == what["sa"]
+            if what["item"]["kind"] == COMMAND and "asked" not in what:
+                assert op == OP["ReplayCheck"]
+                what["asked"] = True
+                self.replay = self.cycle + wait, {"accepted": accepted, "highest": model.highest}
+                return
             assert "accepted" not in what, "asked twice"
             what["accepted"] = accepted
             if what["item"]["kind"] == COMMAND:
+                assert what["found"], "what was counted is not told yet"
                 assert op == OP["ReplayClear"]
                 what["highest"] = 0
             else:
@@ -189,6 +205,7 @@ class TB:
         if item["kind"] == COMMAND:
             assert dut.command_done_o.value and "accepted" in what and not self.at["key"]
             self.models[sa] = Model(*what["limits"])
+            self.known.add(sa)
             self.seen["command"] += 1
             return
         assert not dut.command_done_o.value
@@ -218,6 +235,7 @@ class TB:
         if events:
             got_events = {name for name, one in EVENTS.unpack(int(dut.events_o.value)).items() if one}
             assert got_events == set(events) and int(dut.events_sa_o.value) == sa
+            assert int(dut.events_generation_o.value) == item["generation"]
 
     def verdict(self, what: dict[str, Any], model: Model) -> tuple[Reason | None, list[str]]:
         item, content = what["item"], what.get("content")
@@ -299,7 +317,7 @@ async def verdicts_come_in_order_and_are_counted(dut: HierarchyObject) -> None:
         tb.wants, tb.read = sa, None
         await tb.drain()
         assert tb.read is not None
-    wanted = (None, "command", "integrity", "hard_packets", "hard_bytes", "soft_packets", "soft_bytes",
+    wanted = (None, "command", "found", "integrity", "hard_packets", "hard_bytes", "soft_packets", "soft_bytes",
               Reason.INTEGRITY, Reason.REPLAYED, Reason.LIFETIME_EXPIRED, Reason.DUMMY, Reason.UNKNOWN_SPI)  # fmt: skip
     assert all(tb.seen[one] >= 10 for one in wanted), tb.seen
 

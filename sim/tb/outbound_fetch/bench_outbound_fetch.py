@@ -79,7 +79,10 @@ class TB:
         self.models = [Model() for _ in range(SAS)]
         self.jobs: deque[dict[str, Any]] = deque()
         self.drops: deque[tuple[Reason, int, int, int]] = deque()
-        self.events: deque[tuple[int, dict[str, int]]] = deque()
+        self.events: deque[tuple[int, int, dict[str, int]]] = deque()
+        # What commands tell of what they replace; not of what was before the first.
+        self.finds: deque[tuple[int, int, int] | None] = deque()
+        self.known: set[int] = set()
         self.patience = 0.0
         self.seen: set[object] = set()
 
@@ -116,7 +119,11 @@ class TB:
                 assert seen == self.drops.popleft()
             events = {name: one for name, one in EVENTS.unpack(int(dut.events_o.value)).items() if one}
             if dut.events_valid_o.value and events:
-                assert (int(dut.events_sa_o.value), events) == self.events.popleft()
+                of = int(dut.events_sa_o.value), int(dut.events_generation_o.value)
+                assert (*of, events) == self.events.popleft()
+            if dut.read_done_o.value and self.finds:
+                found = self.finds.popleft()
+                assert found is None or self.counters() == found
             await RisingEdge(dut.clk_i)
             dut.job_ready_i.value = random.random() >= self.patience
 
@@ -157,7 +164,8 @@ class TB:
             self.jobs.append({"kind": KIND["JobSkip"], "sa": sa, "tag": tag})
             self.drops.append((reason, sa, spi, said["sequence_number"]))
         if any(events.values()):
-            self.events.append((sa, {name: one for name, one in events.items() if one}))
+            generation = model.config["form"]["generation"]
+            self.events.append((sa, generation, {name: one for name, one in events.items() if one}))
         dut.packet_header_i.value, dut.packet_tag_i.value = HEADER.pack(header), tag
         dut.packet_sa_i.value, dut.packet_generation_i.value = sa, generation
         await self._send(dut.packet_valid_i, dut.packet_ready_o)
@@ -166,10 +174,18 @@ class TB:
     async def command(self, sa: int, config: dict[str, Any]) -> None:
         dut = self.dut
         packed = SA.pack(config)
+        old = self.models[sa]
+        self.finds.append((old.sequence, old.packets, old.bytes) if sa in self.known else None)
+        self.known.add(sa)
         self.models[sa] = Model(SA.unpack(packed))
         dut.command_sa_i.value, dut.command_data_i.value = sa, packed
         self.jobs.append({"kind": KIND["JobCommand"], "sa": sa})
         await self._send(dut.command_valid_i, dut.command_ready_o)
+        assert not self.finds, "nothing was told of what was replaced"
+
+    def counters(self) -> tuple[int, int, int]:
+        dut = self.dut
+        return int(dut.read_sequence_o.value), int(dut.read_packets_o.value), int(dut.read_bytes_o.value)
 
     async def read(self, sa: int) -> tuple[int, int, int]:
         dut = self.dut
@@ -179,7 +195,7 @@ class TB:
         while not dut.read_done_o.value:
             await RisingEdge(dut.clk_i)
             await ReadOnly()
-        values = int(dut.read_sequence_o.value), int(dut.read_packets_o.value), int(dut.read_bytes_o.value)
+        values = self.counters()
         await RisingEdge(dut.clk_i)
         return values
 

@@ -65,6 +65,7 @@ class TB:
         self.assemblies: deque[dict[str, int]] = deque()
         self.freed: deque[int] = deque()
         self.owned: deque[int] = deque()  # places of the beats that are not freed
+        self.drops = 0
         self.within = False
         self.pace = (1, 0.0)
         self.cycle = 0
@@ -75,6 +76,7 @@ class TB:
         cocotb.start_soon(Clock(dut.clk_i, 10, "ns").start())
         dut.job_valid_i.value = dut.head_valid_i.value = 0
         dut.room_i.value = 1000
+        dut.stalled_i.value = 0
         dut.text_room_i.value = dut.part_room_i.value = dut.assembly_room_i.value = dut.slot_ready_i.value = 1
         dut.rst_ni.value = 0
         for _ in range(3):
@@ -108,6 +110,9 @@ class TB:
                 assert assembly == self.assemblies.popleft()
                 assert int(dut.reserve_beats_o.value) == -(-assembly["total"] // 16)
             assert int(dut.reserve_o.value) == int(dut.assembly_valid_o.value)
+            if dut.drop_o.value:
+                assert dut.job_ready_o.value and not dut.reserve_o.value
+                self.drops += 1
             if dut.free_o.value:
                 count = self.freed.popleft()
                 assert int(dut.free_beats_o.value) == count
@@ -270,8 +275,11 @@ async def packets_become_slots_and_header_words(dut: HierarchyObject) -> None:
             sa = OutboundSa(random.getrandbits(32), transform(AES_GCM_16, 0, bytes(20), b""), esn=esn)
             sa.sequence = random.getrandbits(63 if esn else 31)
             form = some_form(random.choice((0, 0, 40, 41, 250)))
+            # With room it makes no difference.
+            dut.stalled_i.value = random.getrandbits(1)
             await tb.packet(some_packet(random.choice((4, 6))), form, sa, random.randrange(1024), esn)
     await tb.settle()
+    assert tb.drops == 0
 
 
 @cocotb.test()
@@ -292,6 +300,43 @@ async def nothing_begins_without_room(dut: HierarchyObject) -> None:
         port.value = beats if name == "room_i" else 1
         await task
         await tb.settle()
+
+
+@cocotb.test()
+async def what_has_no_room_behind_a_stalled_output_is_dropped(dut: HierarchyObject) -> None:
+    tb = TB(dut)
+    await tb.start()
+    sa = OutboundSa(5, transform(AES_GCM_16, 0, bytes(20), b""), esn=False)
+    for _ in range(60):
+        form, packet = some_form(), some_packet(random.choice((4, 6)))
+        beats = -(-len(encapsulate(sa, form, packet)) // 16)
+        jam = random.random() < 0.5
+        dut.room_i.value = random.randrange(beats) if jam else beats
+        drops = tb.drops
+        if jam:
+            # Nothing is dropped while the output goes on, nor for want of anything else but room.
+            dut.stalled_i.value = 0
+            task = cocotb.start_soon(tb.packet(packet, form, sa, 1, False))
+            for _ in range(random.choice((1, 3, 30))):
+                await RisingEdge(dut.clk_i)
+            assert not task.done() and tb.drops == drops
+            dut.stalled_i.value = 1
+        else:
+            name = random.choice(("text_room_i", "assembly_room_i"))
+            dut.stalled_i.value, getattr(dut, name).value = 1, 0
+            task = cocotb.start_soon(tb.packet(packet, form, sa, 1, False))
+            for _ in range(30):
+                await RisingEdge(dut.clk_i)
+            assert not task.done()
+            getattr(dut, name).value = 1
+        await task
+        if jam:
+            assert tb.drops == drops + 1
+            tb.heads.pop()
+            tb.assemblies.pop()
+            tb.slots.clear()
+        await tb.settle()
+        assert tb.drops == drops + jam
 
 
 @cocotb.test()

@@ -15,6 +15,7 @@ from sim.tb.traffic.reset import reset
 BEATS = int(os.environ["BYTES"]) // 16
 PLACES = int(os.environ["DESCRIPTORS"])
 USERS = 1 << int(os.environ["USERWIDTH"])
+STALL = int(os.environ["STALLCYCLES"])
 LATENCY = 4  # cycles from a beat's write, or its descriptor, to m_axis_tvalid
 
 
@@ -79,6 +80,9 @@ class TB:
         self.out_at: list[int] = []  # the cycles in which beats left
         self.valid_at: list[int] = []  # in which packets' first beats were offered
         self.written_at: list[int] = []
+        # How long a beat has waited in this cycle, and in the two before.
+        self.waited: deque[int] = deque([0, 0, 0], maxlen=3)
+        self.stalls = 0
         self.pauses()
 
     def pauses(self, reserve: float = 0.0, write: float = 0.0, describe: float = 0.0, take: float = 0.0) -> None:
@@ -90,6 +94,7 @@ class TB:
         for queue in (self.wanted, self.writing, self.describing, self.leaving):
             queue.clear()
         self.got.clear()
+        self.waited.extend((0, 0, 0))
         await FallingEdge(self.dut.clk_i)
 
     def produce(self) -> None:
@@ -143,6 +148,9 @@ class TB:
         dut = self.dut
         ready = random.random() >= self.pause_take
         dut.m_axis_tready.value = ready
+        self.waited.append(self.waited[-1] + 1 if dut.m_axis_tvalid.value and not ready else 0)
+        assert bool(dut.stalled_o.value) == (self.waited[0] >= STALL)
+        self.stalls += bool(dut.stalled_o.value)
         if not dut.m_axis_tvalid.value:
             return
         assert self.leaving, "something leaves without a descriptor"
@@ -181,11 +189,31 @@ class TB:
             assert self.cycle < limit, "stuck"
         for _ in range(8):
             await self.tick()
+        assert not self.dut.stalled_o.value
         assert self.dut.free_beats_o.value.to_unsigned() == BEATS, "beats are lost"
         assert not self.dut.m_axis_tvalid.value
 
     def moods(self) -> None:
         self.pauses(*(random.choice((0.0, 0.0, 0.3, 0.9)) for _ in range(4)))
+
+
+@cocotb.test()
+async def an_output_that_takes_nothing_is_stalled_until_it_does(dut: object) -> None:
+    tb = TB(dut)
+    await tb.reset()
+    for waits in (STALL - 1, STALL, STALL + 1, 3 * STALL):
+        stalls = tb.stalls
+        tb.wanted.append(a_packet(1))
+        while not dut.m_axis_tvalid.value:
+            tb.pauses(take=1.0)
+            if not tb.busy():
+                tb.wanted.append(a_packet(1))
+            await tb.tick()
+        while tb.waited[-1] < waits:
+            await tb.tick()
+        tb.pauses()
+        await tb.drain()
+        assert (tb.stalls > stalls) == (waits >= STALL)
 
 
 @cocotb.test()

@@ -8,9 +8,9 @@ from sim.tb.simulation import BuildError, build, simulate
 
 # Two beats and two packets are the least; a ring that is always full; the default.
 MATRIX = {
-    "least": {"Bytes": 32, "Descriptors": 2, "UserWidth": 1},
-    "small": {"Bytes": 256, "Descriptors": 5, "UserWidth": 9},
-    "default": {"Bytes": 32768, "Descriptors": 32, "UserWidth": 9},
+    "least": {"Bytes": 32, "Descriptors": 2, "UserWidth": 1, "StallCycles": 2},
+    "small": {"Bytes": 256, "Descriptors": 5, "UserWidth": 9, "StallCycles": 64},
+    "default": {"Bytes": 32768, "Descriptors": 32, "UserWidth": 9, "StallCycles": 256},
 }
 
 
@@ -26,7 +26,8 @@ def test_packet_buffer(parameters: dict[str, int]) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "word"),
-    [({"Bytes": 48}, "power of two"), ({"Bytes": 16}, "32 at least"), ({"Descriptors": 1}, "at least 2")],
+    [({"Bytes": 48}, "power of two"), ({"Bytes": 16}, "32 at least"), ({"Descriptors": 1}, "at least 2"),
+     ({"StallCycles": 3}, "power of two")],
 )
 def test_what_cannot_work_is_not_built(wrong: dict[str, int], word: str) -> None:
     with pytest.raises(BuildError, match=word):

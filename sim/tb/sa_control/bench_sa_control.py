@@ -109,7 +109,7 @@ class TB:
 
 def some_sa(direction: str, **fields: int) -> dict[str, Any]:
     """What is staged for an SA, its SPI among few."""
-    spi = random.randint(1, 4)
+    spi = random.randint(256, 257)
     key = {"v6": random.getrandbits(1), "destination": random.randrange(2), "spi": spi}
     made: dict[str, Any] = SA[direction].unpack(random.getrandbits(SA[direction].width))
     made["form"]["valid"], made["id"]["spi"] = 1, spi
@@ -118,6 +118,7 @@ def some_sa(direction: str, **fields: int) -> dict[str, Any]:
         made["form"] |= {"selector_count": count, "selector_first": random.randint(0, SELECTORS - count)}
     else:
         made["form"]["df"] = random.randrange(3)
+        made["form"] |= {name: made["form"][name] or 1 for name in ("hop_limit", "source_port", "destination_port")}
     made["form"] |= fields
     return {direction: made, "spi_key": SPI_KEY.pack(key)}
 
@@ -196,7 +197,9 @@ async def commands_do_what_they_say_and_nothing_else(dut: Any) -> None:
         if (name, wanted) == ("Read", "Done"):
             assert tb.world.read_sa == index and tb.usage == tb.world.usage(direction, index)
         else:
-            assert tb.usage is None
+            # What was counted until a command, if one was sent.
+            sent = any(f"{direction} {index} " in one for one in tb.world.log)
+            assert tb.usage == (tb.world.usage(direction, index) if sent else None)
         for one in DIRECTIONS:
             assert tb.world.directions[one].table == tables[one]
             assert tb.world.directions[one].keys == keys[one]
@@ -218,20 +221,28 @@ async def what_cannot_be_is_refused(dut: Any) -> None:
     await tb.begin()
     await tb.ready()
     cases: list[tuple[str, dict[str, int], int]] = [
-        ("outbound", {"df": 3}, 1),
+        ("outbound", {"df": 3}, 256),
         ("outbound", {}, 0),
+        ("outbound", {}, 255),
+        ("outbound", {"hop_limit": 0, "transport": 0}, 256),
+        ("outbound", {"source_port": 0, "udp": 1}, 256),
+        ("outbound", {"destination_port": 0, "udp": 1}, 256),
         ("inbound", {}, 0),
-        ("inbound", {"selector_count": PER_SA + 1, "selector_first": 0}, 1),
-        ("inbound", {"selector_count": 255, "selector_first": 0}, 1),
-        ("inbound", {"selector_count": 1, "selector_first": SELECTORS}, 1),
-        ("inbound", {"selector_count": 1, "selector_first": 65535}, 1),
-        ("inbound", {"selector_count": PER_SA, "selector_first": SELECTORS - PER_SA + 1}, 1),
+        ("inbound", {}, 255),
+        ("inbound", {"selector_count": PER_SA + 1, "selector_first": 0}, 256),
+        ("inbound", {"selector_count": 255, "selector_first": 0}, 256),
+        ("inbound", {"selector_count": 1, "selector_first": SELECTORS}, 256),
+        ("inbound", {"selector_count": 1, "selector_first": 65535}, 256),
+        ("inbound", {"selector_count": PER_SA, "selector_first": SELECTORS - PER_SA + 1}, 256),
     ]
     for direction, fields, spi in cases:
         staged = some_sa(direction, **fields)
         staged[direction]["id"]["spi"] = spi
         assert await tb.command("Install", direction, 0, staged, 1) == "BadFields", (direction, fields, spi)
         assert tb.world.log == []
+    # What another mode does not have does not matter.
+    for fields in ({"hop_limit": 0, "transport": 1, "udp": 0}, {"source_port": 0, "destination_port": 0, "udp": 0}):
+        assert await tb.command("Install", "outbound", 0, some_sa("outbound", **fields), 1) == "Done"
     # As many as there may be, at the end of the pool.
     staged = some_sa("inbound", selector_count=PER_SA, selector_first=SELECTORS - PER_SA)
     assert await tb.command("Install", "inbound", 0, staged, 1) == "Done"

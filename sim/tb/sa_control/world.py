@@ -30,6 +30,8 @@ class Direction:
     left: int = 0
     # Cycles until counters are there.
     reading: int | None = None
+    # Until a command tells those of what it replaces.
+    finds: int | None = None
 
 
 class World:
@@ -71,10 +73,11 @@ class World:
         self.port("key_busy_i").value, self.port("key_done_i").value = self.busy > 0, self.done
         for name, one in self.directions.items():
             self.port(f"{name}_command_ready_i").value = one.sa is None and random.random() < 0.5
-            self.port(f"{name}_command_done_i").value = one.sa is not None and one.left == 0 and not self.stalled
+            self.port(f"{name}_command_done_i").value = one.sa is not None and one.finds is None and one.left == 0 and not self.stalled
             self.port(f"{name}_read_ready_i").value = one.reading is None and random.random() < 0.5
-            self.port(f"{name}_read_done_i").value = one.reading == 0
-            usage = self.usage(name, self.read_sa) if one.reading == 0 else random.getrandbits(USAGE.width)
+            self.port(f"{name}_read_done_i").value = one.reading == 0 or one.finds == 0
+            known = one.sa if one.finds == 0 else self.read_sa if one.reading == 0 else None
+            usage = random.getrandbits(USAGE.width) if known is None else self.usage(name, known)
             self.port(f"{name}_read_usage_i").value = usage
         self.port("spi_op_ready_i").value = self.op is None and random.random() < 0.5
         answers = self.op is not None and self.op_left == 0
@@ -140,7 +143,9 @@ class World:
 
     def _command(self, name: str, one: Direction) -> None:
         if one.sa is not None:
-            if one.left:
+            if one.finds is not None:
+                one.finds = one.finds - 1 if one.finds else None
+            elif one.left:
                 one.left -= 1
             elif self.port(f"{name}_command_done_i").value:
                 one.table[one.sa], one.keys[one.sa] = one.data, self.staged
@@ -150,4 +155,4 @@ class World:
             assert not self.busy, "keys are not there"
             one.sa = int(self.port(f"{name}_command_sa_o").value)
             one.data = int(self.port(f"{name}_command_data_o").value)
-            one.left = delay()
+            one.left, one.finds = 1 + delay(), delay()
