@@ -22,7 +22,8 @@ from sim.tb.traffic.reset import reset
 
 PARAMETERS = {
     "NSA": 256, "NSELECTORS": 512, "MAXPERSA": 8, "EVENTDEPTH": 64, "DROPDEPTH": 32, "WINDOW": 1024, "INTERVAL": 7,
-    "MAXPACKET": 9728, "INPUTBYTES": 16384, "OUTPUTBYTES": 16384,
+    "MAXPACKET": 9728, "MAXOUTER": 9728, "INPUTBYTES": 16384, "OUTPUTBYTES": 16384,
+    "STALLCYCLES": 2**20, "TOWERSBOX": 0,
 }  # fmt: skip
 PARAMETERS = {name: int(os.environ.get(name, value)) for name, value in PARAMETERS.items()}
 SAS, SELECTORS = PARAMETERS["NSA"], PARAMETERS["NSELECTORS"]
@@ -169,7 +170,9 @@ def some_config() -> dict[str, int]:
             "hard_bytes": 64, "soft_packets": 64, "soft_bytes": 64}  # fmt: skip
     made = {name: random.getrandbits(width) for name, width in bits.items()}
     count = random.randint(0, PARAMETERS["MAXPERSA"])
-    return {**made, "spi": made["spi"] | 1, "df": random.randrange(3), "selector_count": count,
+    # What cannot be is refused: bench_sa_control.
+    made |= {name: made[name] or 1 for name in ("hop_limit", "source_port", "destination_port")}
+    return {**made, "spi": made["spi"] | 256, "df": random.randrange(3), "selector_count": count,
             "selector_first": random.randint(0, SELECTORS - count)}  # fmt: skip
 
 
@@ -239,9 +242,11 @@ async def an_address_answers_as_the_map_says(dut: Any) -> None:
     # The last is status.ready.
     window, interval = PARAMETERS["WINDOW"], PARAMETERS["INTERVAL"]
     expected = {
-        0x00: int.from_bytes(b"ESPE"), 0x04: 1 << 24, 0x08: SAS, 0x0C: window, 0x10: interval,
-        0x14: PARAMETERS["MAXPERSA"] << 16 | SELECTORS, 0x18: PARAMETERS["MAXPACKET"], 0x1C: PARAMETERS["INPUTBYTES"],
-        0x20: PARAMETERS["OUTPUTBYTES"], 0x24: 3, 0x28: 0x7F,
+        0x00: int.from_bytes(b"ESPE"), 0x04: 1 << 24, 0x08: SAS, 0x0C: window,
+        0x10: PARAMETERS["TOWERSBOX"] << 8 | interval,
+        0x14: PARAMETERS["MAXPERSA"] << 16 | SELECTORS, 0x18: PARAMETERS["MAXOUTER"] << 16 | PARAMETERS["MAXPACKET"],
+        0x1C: PARAMETERS["INPUTBYTES"], 0x20: PARAMETERS["OUTPUTBYTES"], 0x24: 3, 0x28: 0x7F,
+        0x30: PARAMETERS["STALLCYCLES"],
         0x2C: PARAMETERS["DROPDEPTH"] << 16 | PARAMETERS["EVENTDEPTH"], 0x44: 1,
     }  # fmt: skip
     order = list(range(0, SPAN, 4))
@@ -315,11 +320,15 @@ def commands(tb: TB) -> None:
         else:
             assert answer is names.Answer.DONE
             assert side.table[index] == as_sa(name, config)
+            # What was counted before, and what a command without effect did not count.
+            for kind, value in USAGE.unpack(World.usage(name, index)).items():
+                assert getattr(engine.usage, kind).read() == value
             assert side.keys[index] == key & (1 << (256 if config["key256"] else 128)) - 1
             if direction:
                 assert world.spis[as_spi_key(config)] == index
             head = engine.events.head.read()
             assert head == names.EventsHead(index, names.Direction(direction), key_ready=1, valid=1)
+            assert engine.events.generation.read() == config["generation"]
             engine.events.pop.write(1)
         # It is as it was staged, but for key and salt.
         assert engine.sa.destination.read() == config["destination"]
@@ -450,6 +459,7 @@ def events(tb: TB) -> None:
     engine.control.interrupt_enable.write(names.ControlInterruptEnable(events=1, sticky=1))
     for _ in range(6):
         left: dict[tuple[int, int], dict[str, int]] = {}
+        generations = [random.getrandbits(16) for _ in range(SAS)]
         direction = random.randrange(2)
         given = []
         for _ in range(random.choice((1, depth, depth + 6))):
@@ -458,7 +468,7 @@ def events(tb: TB) -> None:
             bits[random.choice(EVENTS)] = 1
             given.append((sa, bits))
             packed = layout("sa_events_t").pack(bits)
-            tb.coming[f"{DIRECTIONS[direction]}_events"].append({"_sa": sa, "": packed})
+            tb.coming[f"{DIRECTIONS[direction]}_events"].append({"_sa": sa, "_generation": generations[sa], "": packed})
         resume(tb.settle)()
         for sa, bits in given[depth:]:
             kept = left.setdefault((direction, sa), dict.fromkeys(EVENTS, 0))
@@ -470,14 +480,16 @@ def events(tb: TB) -> None:
         for sa, bits in given[:depth]:
             head = engine.events.head.read()
             assert head == names.EventsHead(sa, names.Direction(direction), **bits, valid=1)
+            assert engine.events.generation.read() == generations[sa]
             engine.events.pop.write(1)
-        assert engine.events.head.read() == names.EventsHead()
+        assert engine.events.head.read() == names.EventsHead() and engine.events.generation.read() == 0
         engine.events.pop.write(1)
         assert tb.dut.irq_o.value == bool(left)
         for sa in random.sample(range(SAS + 2), SAS + 2):
             engine.events.select.write(names.EventsSelect(sa, names.Direction(direction)))
             bits = left.get((direction, sa), {})
-            assert engine.events.sticky.read() == names.EventsSticky(**bits)
+            generation = generations[sa] if bits else 0
+            assert engine.events.sticky.read() == names.EventsSticky(**bits, generation=generation)
             assert engine.events.sticky.read() == names.EventsSticky()
         assert engine.events.status.read().overflow == int(bool(left))
         engine.events.status.write(names.EventsStatus(overflow=1))
@@ -495,7 +507,7 @@ async def a_removed_sa_leaves_no_events(dut: Any) -> None:
 def forgotten(tb: TB) -> None:
     engine = tb.engine
     for _ in range(PARAMETERS["EVENTDEPTH"] + 3):
-        tb.coming["outbound_events"].append({"_sa": 1, "": 1})
+        tb.coming["outbound_events"].append({"_sa": 1, "_generation": 7, "": 1})
     resume(tb.settle)()
     assert engine.events.status.read().sticky_count == 1
     assert tb.command(names.Operation.REMOVE, 0, 1) is names.Answer.DONE
@@ -544,6 +556,18 @@ def drops(tb: TB) -> None:
         assert tb.dut.irq_o.value == 0
         lost += max(0, len(given) - depth)
         assert engine.drops.lost.read() == lost
+    # Of an intake the reason is known, and outbound the SA.
+    for direction in range(2):
+        for reason in (Reason.TOO_BIG, Reason.MALFORMED_IP):
+            sa = random.randrange(1, SAS)
+            tb.coming[INTAKES[direction]].append({"_reason": reason.value} | ({} if direction else {"_sa": sa}))
+            counts[direction][reason.value] += 1
+            resume(tb.settle)()
+            assert engine.drops.head.read() == names.DropsHead(
+                0 if direction else sa, names.Direction(direction), 1 - direction, reason.value, 1
+            )
+            assert engine.drops.spi.read() == engine.drops.sequence_number.read() == 0
+            engine.drops.pop.write(1)
     counters = engine.counters
     for index in range(32):
         assert counters.drops_outbound[index].read() == counts[0][index]

@@ -11,7 +11,8 @@ from sim.tb.simulation import simulate
     {"NSa": 4, "NSelectors": 6, "MaxPerSa": 2, "EventDepth": 3, "DropDepth": 4},
     pytest.param(
         {"NSa": 5, "NSelectors": 16, "MaxPerSa": 8, "EventDepth": 8, "DropDepth": 8, "Window": 128, "Interval": 1,
-         "MaxPacket": 2000, "InputBytes": 4096, "OutputBytes": 8192},
+         "MaxPacket": 2000, "MaxOuter": 2100, "StallCycles": 4096, "TowerSbox": 1, "InputBytes": 4096,
+         "OutputBytes": 8192},
         marks=pytest.mark.verify,
     ),
 ])  # fmt: skip

@@ -36,7 +36,7 @@ class Told:
     overflows: int = 0
 
     def check(self) -> None:
-        """All is out: what was not popped is a bit, and nothing else is; of a generation before the last may be less."""
+        """All is out: what was not popped is a bit, nothing else is; what is of an older generation may be gone."""
         assert self.overflows == len(self.given) - len(self.popped)
         left = Counter(self.given)
         left.subtract(self.popped)

@@ -26,8 +26,12 @@ def test_packet_buffer(parameters: dict[str, int]) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "word"),
-    [({"Bytes": 48}, "power of two"), ({"Bytes": 16}, "32 at least"), ({"Descriptors": 1}, "at least 2"),
-     ({"StallCycles": 3}, "power of two")],
+    [
+        ({"Bytes": 48}, "power of two"),
+        ({"Bytes": 16}, "32 at least"),
+        ({"Descriptors": 1}, "at least 2"),
+        ({"StallCycles": 3}, "power of two"),
+    ],
 )
 def test_what_cannot_work_is_not_built(wrong: dict[str, int], word: str) -> None:
     with pytest.raises(BuildError, match=word):

@@ -73,7 +73,9 @@ class World:
         self.port("key_busy_i").value, self.port("key_done_i").value = self.busy > 0, self.done
         for name, one in self.directions.items():
             self.port(f"{name}_command_ready_i").value = one.sa is None and random.random() < 0.5
-            self.port(f"{name}_command_done_i").value = one.sa is not None and one.finds is None and one.left == 0 and not self.stalled
+            self.port(f"{name}_command_done_i").value = (
+                one.sa is not None and one.finds is None and one.left == 0 and not self.stalled
+            )
             self.port(f"{name}_read_ready_i").value = one.reading is None and random.random() < 0.5
             self.port(f"{name}_read_done_i").value = one.reading == 0 or one.finds == 0
             known = one.sa if one.finds == 0 else self.read_sa if one.reading == 0 else None
