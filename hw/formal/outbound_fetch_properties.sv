@@ -38,6 +38,7 @@ module outbound_fetch_properties
   reason_e drop_reason_o;
   logic [31:0] drop_spi_o;
   logic [63:0] drop_sequence_o, read_sequence_o;
+  generation_t events_generation_o;
   sa_events_t events_o;
   counter_t read_packets_o, read_bytes_o;
 
@@ -75,6 +76,17 @@ module outbound_fetch_properties
 
   // ---- what the watched SA is, and the packet under way
 
+  // 0 idle, 1 packet, 2 command, 3 request.
+  logic [1:0] state;
+  logic idle, packet, command, request;
+  logic [3:0] step;
+  assign state = 2'(dut.state_q);
+  assign step = dut.step_q;
+  assign idle = state == 2'd0;
+  assign packet = state == 2'd1;
+  assign command = state == 2'd2;
+  assign request = state == 2'd3;
+
   logic live_q;  // it was given since reset
   outbound_sa_t sa_q;
   // The last number that was spent on a packet that went on, or was dropped with it.
@@ -82,7 +94,7 @@ module outbound_fetch_properties
   counter_t packets_q, bytes_q;
   logic old_q;  // a packet of an older generation went on
   logic mine_q;  // the packet under way is of the watched SA
-  logic reading_q;  // a request is, for it
+  logic reading_q;  // a request is, or that of a command, for it
   generation_t generation_q;
   ip_header_t header_q;
 
@@ -97,7 +109,7 @@ module outbound_fetch_properties
       generation_q <= packet_generation_i;
       header_q <= packet_header_i;
     end
-    if (read_valid_i && read_ready_o) reading_q <= read_sa_i == watched_i;
+    if (idle) reading_q <= (command_valid_i ? command_sa_i : read_sa_i) == watched_i;
   end
 
   // A decision shows in the cycle after it: as a job or a drop that is new there.
@@ -150,17 +162,6 @@ module outbound_fetch_properties
   end
 
   // ---- of the state inside
-
-  // 0 idle, 1 packet, 2 command, 3 request.
-  logic [1:0] state;
-  logic idle, packet, command, request;
-  logic [3:0] step;
-  assign state = 2'(dut.state_q);
-  assign step = dut.step_q;
-  assign idle = state == 2'd0;
-  assign packet = state == 2'd1;
-  assign command = state == 2'd2;
-  assign request = state == 2'd3;
 
   // All of its configuration and its state, as the memories have them, and as they have to be.
   word_t [OutboundWords-1:0] words, command_words, config_words;
@@ -247,11 +248,13 @@ module outbound_fetch_properties
       if (fresh_q) decided : assert (job_valid_o && job_kind_o == (drop_valid_o ? JobSkip : JobPacket));
       // State.
       if (packet) whose_packet : assert (mine_q == (dut.sa_q == watched_i) && step >= 4'd1 && step <= 4'd8);
-      if (request) whose_request : assert (reading_q == (dut.sa_q == watched_i) && step >= 4'd1 && step <= 4'd3);
+      if (request) whose_request : assert (reading_q == (dut.sa_q == watched_i) && step >= 4'd1 && step <= 4'd3
+          && (!dut.replaces_q || (command_valid_i && dut.sa_q == command_sa_i)));
       if (command) whose_command : assert (dut.sa_q == command_sa_i && command_valid_i && step <= 4'd5);
       bit_of_its_step : assert (dut.at_q == at && dut.command_last_q == (command && step == 4'd5));
       if (!idle) decided_before : assert (!fresh_q);
-      if (read_done_o) answered_at_rest : assert (idle);
+      if (read_done_o) answered_at_rest : assert (idle || (command && step == 4'd0));
+      if (command && step == 4'd0) replaced_is_told : assert (read_done_o && reading_q == (dut.sa_q == watched_i));
       if (overwriting) begin
         command_in_memory : assert (written_so_far);
         zeros_in_memory : assert ((step < 4'd1 || sequence_word == '0) && (step < 4'd2 || usage_word == '0));
