@@ -52,6 +52,7 @@ module inbound_verdict_properties
   logic [1:0][7:0] patch_o;
   logic [1:0] patch_mask_o;
   drop_t drop_o;
+  generation_t events_generation_o;
   sa_events_t events_o;
   sa_usage_t read_usage_o;
 
@@ -235,6 +236,8 @@ module inbound_verdict_properties
         if (drop_valid_o) told_as_it_is : assert (drop_o.direction == Inbound && drop_o.has_sa == item_q.has_sa
             && drop_o.spi == item_q.spi && drop_o.sequence_number == item_q.sequence_number
             && drop_sa_o == (item_q.has_sa ? sa_q : '0));
+        if (events_valid_o) event_of_its_generation : assert (events_sa_o == sa_q
+            && events_generation_o == item_q.generation);
         if (!drop_valid_o) released_if_not_told : assert (descriptor_bytes_o == content_q.bytes);
       end
       if (replay_valid_o && replay_op_o == ReplayUpdate && next == watch_i) window_moves_if_genuine : assert (genuine
@@ -264,6 +267,9 @@ module inbound_verdict_properties
           && (dut.item.kind == ItemSkip || (dut.right_valid && dut.content_valid && dut.right_q == dut.right)) && dut.sa_q == dut.entry_q.sa);
       if (command) command_is_there : assert (dut.entry_valid_q && dut.item.kind == ItemCommand
           && dut.sa_q == dut.entry_q.sa && dut.step_q <= 3'd4);
+      if (request && dut.replaces_q) command_is_asked : assert (dut.entry_valid_q && dut.item.kind == ItemCommand
+          && dut.sa_q == dut.entry_q.sa);
+      if (command && dut.step_q == 3'd0) replaced_is_told : assert (read_done_o);
       if (dut.decide_q) decided_at_the_end : assert (packet && dut.step_q == 3'd7 && dut.replay_done_q);
       if (dut.finish_q) finished_at_the_end : assert (command && dut.replay_done_q);
       if (dut.read_end_q) read_at_the_end : assert (request && dut.replay_done_q);
