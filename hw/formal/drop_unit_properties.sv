@@ -40,7 +40,7 @@ module drop_unit_properties
   input logic [6:0]         watch_i
 );
 
-  // Cycles that drops of a pipe are apart, at least.
+  // Cycles that drops of a pipe are apart on the average. Outbound two may be right behind each other.
   localparam int unsigned Apart = 8;
 
   logic ready_o, read_done_o, head_valid_o;
@@ -59,15 +59,16 @@ module drop_unit_properties
   logic started_q = 1'b0;
   logic [6:0] watch_q, read_index_q;
   logic reading_q;
-  logic [3:0] outbound_age_q, inbound_age_q;
+  logic [3:0] inbound_age_q;
+  // Cycles until all that came outbound is as far away as it has to be on the average.
+  logic [4:0] outbound_debt_q;
   always_ff @(posedge clk_i) begin
     started_q <= 1'b1;
     watch_q <= watch_i;
     read_index_q <= read_index_i;
     reading_q <= rst_ni && read_valid_i && !read_done_o;
-    if (!rst_ni) outbound_age_q <= '1;
-    else if (outbound_pipe_valid_i) outbound_age_q <= 4'd1;
-    else if (outbound_age_q != '1) outbound_age_q <= outbound_age_q + 1'b1;
+    if (!rst_ni) outbound_debt_q <= '0;
+    else outbound_debt_q <= outbound_debt_q - 5'(outbound_debt_q != '0) + (outbound_pipe_valid_i ? 5'(Apart) : '0);
     if (!rst_ni) inbound_age_q <= '1;
     else if (inbound_pipe_valid_i) inbound_age_q <= 4'd1;
     else if (inbound_age_q != '1) inbound_age_q <= inbound_age_q + 1'b1;
@@ -83,7 +84,7 @@ module drop_unit_properties
     if (Watched < 64) assume (watch_i < 7'd64);
     else assume (watch_i == 7'(Watched));
     if (reading_q) assume (read_valid_i && read_index_i == read_index_q);
-    if (outbound_pipe_valid_i) assume (32'(outbound_age_q) >= Apart && outbound_pipe_drop_i.reason < 32);
+    if (outbound_pipe_valid_i) assume (32'(outbound_debt_q) <= Apart && outbound_pipe_drop_i.reason < 32);
     if (inbound_pipe_valid_i) assume (32'(inbound_age_q) >= Apart && inbound_pipe_drop_i.reason < 32);
     if (outbound_intake_valid_i) assume (
         outbound_intake_reason_i inside {ReasonTooBig, ReasonMalformedIp});
@@ -143,16 +144,27 @@ module drop_unit_properties
 
   // ---- of the state inside: what is on its way to the watched counter
 
-  // One waits in a queue of a pipe at most.
+  // One waits in the inbound queue at most, two in the outbound one.
   logic outbound_waits, inbound_waits;
   assign outbound_waits = dut.unused_outbound_count != '0;
   assign inbound_waits = dut.unused_inbound_count != '0;
+
+  typedef struct packed {
+    drop_t              drop;
+    logic [SaWidth-1:0] sa;
+  } record_t;
+  record_t [1:0] outbound_queue;
+  for (genvar i = 0; i < 2; i++) begin : gen_outbound
+    assign outbound_queue[i] = dut.u_outbound.mem[2'(dut.u_outbound.read_q + 2'(i))];
+  end
 
   counter_t waiting, adding, written;
   logic [3:0] waiting_drops;
   always_comb begin
     waiting = '0;
-    if (outbound_waits && of_drop(Outbound, dut.outbound.drop.reason) == watch_i) waiting += 64'd1;
+    for (int i = 0; i < 2; i++) begin
+      if (i < int'(dut.unused_outbound_count) && of_drop(Outbound, outbound_queue[i].drop.reason) == watch_i) waiting += 64'd1;
+    end
     if (inbound_waits && of_drop(Inbound, dut.inbound.drop.reason) == watch_i) waiting += 64'd1;
     if (watch_i == of_drop(Outbound, ReasonTooBig)) waiting += 64'(dut.intake_q[0]);
     if (watch_i == of_drop(Outbound, ReasonMalformedIp)) waiting += 64'(dut.intake_q[1]);
@@ -162,7 +174,7 @@ module drop_unit_properties
       if (watch_i == 7'd64 + 7'(2 * i)) waiting += 64'(dut.packets_q[i]);
       if (watch_i == 7'd65 + 7'(2 * i)) waiting += 64'(dut.bytes_q[i]);
     end
-    waiting_drops = 4'(outbound_waits) + 4'(inbound_waits);
+    waiting_drops = 4'(dut.unused_outbound_count) + 4'(inbound_waits);
     for (int i = 0; i < 4; i++) waiting_drops += dut.intake_q[i][3:0];
   end
 
@@ -223,7 +235,7 @@ module drop_unit_properties
       if (read) read_is_right : assert (read_count_o == was_2q);
       record_or_lost : assert (drops_q == taken_q + 4'(dut.unused_count) + lost_o[3:0] + dut.drops_q[3:0]
           + waiting_drops);
-      if (outbound_waits) outbound_is_soon_counted : assert (outbound_age_q <= since(3'd0));
+      outbound_is_soon_counted : assert (5'(Apart) * 5'(dut.unused_outbound_count) <= outbound_debt_q + 5'(since(3'd0)));
       if (inbound_waits) inbound_is_soon_counted : assert (inbound_age_q <= since(3'd2));
       none_overflows : assert (few_are_waiting && little_is_waiting);
       // State.
@@ -237,7 +249,7 @@ module drop_unit_properties
       if (dut.adds_q && dut.index_q == watch_i) read_before : assert (dut.count == stored);
       if (dut.reads_q && read_index_q == watch_i) read_for_somebody : assert (dut.count == was_q && reading_q
           && turn == '0);
-      one_waits : assert (dut.unused_outbound_count <= 3'd1 && dut.unused_inbound_count <= 3'd1
+      few_wait : assert (dut.unused_outbound_count <= 3'd2 && outbound_debt_q < 5'(2 * Apart) && dut.unused_inbound_count <= 3'd1
           && 2'(dut.u_outbound.write_q - dut.u_outbound.read_q) == dut.unused_outbound_count[1:0]
           && 2'(dut.u_inbound.write_q - dut.u_inbound.read_q) == dut.unused_inbound_count[1:0]);
       queue_is_right : assert (32'(dut.unused_count) <= Depth && 32'(dut.u_records.read_q) < Depth

@@ -35,6 +35,7 @@ module packet_buffer_properties
 );
 
   logic [CountWidth-1:0] free_beats_o;
+  logic stalled_o;
   beat_t m_axis_tdata;
   logic [BeatBytes-1:0] m_axis_tkeep;
   logic m_axis_tvalid, m_axis_tlast;
