@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter, deque
 from typing import Any
@@ -18,7 +19,8 @@ from sim.tb.traffic.header import expected
 from sim.tb.traffic.reset import reset
 
 PLAN, OPENED = layout("text_plan_t"), layout("opened_t")
-PACKETS, LATENCY = 4, 17  # at least so many cycles from a packet's last part to its first text
+PACKETS = int(os.environ["PACKETS"])
+LATENCY = 17  # at least so many cycles from a packet's last part to its first text
 
 
 class TB:
