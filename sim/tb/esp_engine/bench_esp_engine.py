@@ -28,8 +28,10 @@ from sim.tb.traffic.reset import reset
 from sim.tb.traffic.stream import Packet, Sink, Source, in_bursts, sometimes
 
 SAS, MOST, WINDOW = (int(os.environ[name]) for name in ("NSA", "MOST", "WINDOW"))
-POWERS = int(os.environ["POWERS"])
+POWERS, SELECTORS = int(os.environ["POWERS"]), int(os.environ["SELECTORS"])
 WIDTH = (SAS - 1).bit_length()
+# SAs with selectors of their own; where there is no room for those of all, the others share one set for each kind.
+OWN = SAS if SELECTORS >= SAS * MOST else SELECTORS // MOST - 3
 QUIET = ("s_axis_plain_tvalid", "s_axis_esp_tvalid", "m_axis_esp_tready", "m_axis_plain_tready", "s_axil_awvalid",
          "s_axil_wvalid", "s_axil_arvalid", "s_axil_bready", "s_axil_rready")  # fmt: skip
 
@@ -62,12 +64,14 @@ class TB:
         assert await software.install_outbound(index, out) is Answer.DONE
         versions = (4, 6) if isinstance(form, Tunnel) else (version,)
         chosen = [(everything(one), remote) for remote in (False, True) for one in versions]
+        shared = 0 if isinstance(form, Tunnel) else 1 if version == 4 else 2
+        first = MOST * (index if index < OWN else OWN + shared)
         if isinstance(form, Tunnel):
             source, destination = form.source, form.destination
         else:
             source, destination = some_address(version), some_address(version)
         sa = Sa(index, isinstance(form, Transport), out.esn, out.key, out.salt, out.spi, form, source, destination,
-                form.ports[1] if form.ports else 4500, chosen, WINDOW, selector_first=index * MOST)  # fmt: skip
+                form.ports[1] if form.ports else 4500, chosen, WINDOW, selector_first=first)  # fmt: skip
         assert await software.install_inbound(sa) is Answer.DONE
         self.outbound[index], self.inbound[index] = out, sa
 
@@ -326,7 +330,7 @@ async def what_cannot_be_is_answered(dut: Any) -> None:
     assert await software.install_inbound(sa) is Answer.SPI_EXISTS
     assert await software.command(Operation.REMOVE, SAS, Direction.OUTBOUND) is Answer.BAD_INDEX
     selector = TrafficSelector(IPv4Address(0), IPv4Address(1), 0, 0, 65535)
-    assert await software.selector(SAS * MOST, selector, remote=False) is Answer.BAD_INDEX
+    assert await software.selector(SELECTORS, selector, remote=False) is Answer.BAD_INDEX
     sa.spi = 0
     assert await software.install_inbound(sa) is Answer.BAD_FIELDS
     identity = software.registers.identity

@@ -160,7 +160,7 @@ async def text_is_written_and_noted(dut: HierarchyObject) -> None:
     await tb.start()
     for _ in range(2500):
         if random.random() < 0.05:
-            tb.patience = random.choice((0.0, 0.0, 0.7))
+            tb.patience = random.choice((0.0, 0.0, 0.7, 0.98))
         kept = random.randbytes(4 * random.choice((5, 10, 10, 12, 15, 30))) if random.random() < 0.4 else b""
         text = some_text()
         if kept and random.random() < 0.7:
