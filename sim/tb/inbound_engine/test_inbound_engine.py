@@ -8,7 +8,8 @@ from sim.tb.simulation import simulate
 
 # Selectors of an SA.
 MOST = 8
-SIZES = {"IntakeBytes": 4096, "ReleaseBytes": 4096, "LargestPacket": 2000}
+# As in esp_engine: the smallest buffers that its longest packets fit in.
+SIZES = {"IntakeBytes": 16384, "ReleaseBytes": 16384, "LargestPacket": 9728}
 
 
 # Interval, SAs, window.
@@ -26,10 +27,11 @@ MATRIX = {
     ("interval", "sas", "window"),
     [pytest.param(*one, id=name, marks=() if name == FAST else pytest.mark.verify) for name, one in MATRIX.items()],
 )
-def test_inbound_engine(interval: int, sas: int, window: int) -> None:
+@pytest.mark.parametrize("bench", ["inbound_engine", "random", "coverage"])
+def test_inbound_engine(bench: str, interval: int, sas: int, window: int) -> None:
     simulate(
         "inbound_engine_keyed",
-        "sim.tb.inbound_engine.bench_inbound_engine",
+        f"sim.tb.inbound_engine.bench_{bench}",
         parameters={
             "Interval": interval,
             "NSa": sas,
