@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sim.bench import bars
 from sim.tb.simulation import ROOT, simulate
 
 OUTPUT = ROOT / "build" / "bench" / "rtl.json"
@@ -36,7 +37,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 def main(words: Sequence[str]) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m sim.bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m sim.bench", description=__doc__, epilog=bars.words())
     parser.add_argument("--interval", type=int, default=1, help="cycles between two blocks of the cipher")
     parser.add_argument("--sas", type=int, default=1024, help="SAs that the engine is built for")
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="frames in bytes, with comma")
@@ -61,7 +62,10 @@ def main(words: Sequence[str]) -> int:
     OUTPUT.write_text(text + "\n")
     print(table(measured["results"]))
     print(f"{measured['seconds']} s; {os.path.relpath(OUTPUT, Path.cwd())}")
-    return 0
+    missed = bars.missed(measured["results"]) if arguments.interval == 1 else []
+    for bar in missed:
+        print(f"too slow: {bar}", file=sys.stderr)
+    return int(bool(missed))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ from typing import Any
 
 import cocotb
 from cocotb.handle import ArrayObject, HierarchyArrayObject, HierarchyObject
-from cocotb.triggers import FallingEdge
+from cocotb.triggers import FallingEdge, ReadOnly
 
 from appliance.datapath.engine.registers import Answer, Direction, EventsHead, Operation
 from appliance.esp.encapsulation import Transport, encapsulate
+from appliance.esp.ip import with_traffic_class
 from appliance.esp.tunnel import Tunnel
 from appliance.reasons import Reason
 from appliance.sa.selector import TrafficSelector
@@ -28,8 +29,10 @@ from sim.tb.traffic.reset import reset
 from sim.tb.traffic.stream import Packet, Sink, Source, in_bursts, sometimes
 
 SAS, MOST, WINDOW = (int(os.environ[name]) for name in ("NSA", "MOST", "WINDOW"))
-POWERS = int(os.environ["POWERS"])
+POWERS, SELECTORS = int(os.environ["POWERS"]), int(os.environ["SELECTORS"])
 WIDTH = (SAS - 1).bit_length()
+# SAs with selectors of their own; where there is no room for those of all, the others share one set for each kind.
+OWN = SAS if SELECTORS >= SAS * MOST else SELECTORS // MOST - 3
 QUIET = ("s_axis_plain_tvalid", "s_axis_esp_tvalid", "m_axis_esp_tready", "m_axis_plain_tready", "s_axil_awvalid",
          "s_axil_wvalid", "s_axil_arvalid", "s_axil_bready", "s_axil_rready")  # fmt: skip
 
@@ -39,6 +42,11 @@ class TB:
 
     def __init__(self, dut: Any) -> None:
         self.dut = dut
+        self.connect()
+
+    def connect(self) -> None:
+        """New streams, and no SAs."""
+        dut = self.dut
         self.plain_in, self.esp_in = Source(dut, "s_axis_plain"), Source(dut, "s_axis_esp")
         self.esp_out, self.plain_out = Sink(dut, "m_axis_esp"), Sink(dut, "m_axis_plain")
         self.streams = (self.plain_in, self.esp_in, self.esp_out, self.plain_out)
@@ -46,14 +54,24 @@ class TB:
         self.inbound: dict[int, Sa] = {}
 
     async def start(self, *, enable: bool = True) -> None:
-        dut = self.dut
-        await reset(dut, *QUIET, started=False)
-        self.software = Programmer(dut)
-        for stream in self.streams:
-            cocotb.start_soon(stream.run())
+        await reset(self.dut, *QUIET, started=False)
+        self.software = Programmer(self.dut)
+        await self.ready(enable=enable)
+
+    async def ready(self, *, enable: bool = True) -> None:
+        """What there is to do behind a reset."""
+        self.tasks = [cocotb.start_soon(stream.run()) for stream in self.streams]
         await self.software.until_ready()
         if enable:
             await self.software.enable(headroom=100)
+
+    async def again(self) -> None:
+        """Reset in whatever is under way; whoever drives the streams is reset too."""
+        for task in self.tasks:
+            task.cancel()
+        self.connect()
+        await reset(self.dut, *QUIET, started=True)
+        await self.ready()
 
     async def install(self, index: int, form: Tunnel | Transport, version: int = 4, **given: Any) -> None:
         """A pair of SAs with the same keys, for everything; ``version`` is of transport mode's packets."""
@@ -62,12 +80,14 @@ class TB:
         assert await software.install_outbound(index, out) is Answer.DONE
         versions = (4, 6) if isinstance(form, Tunnel) else (version,)
         chosen = [(everything(one), remote) for remote in (False, True) for one in versions]
+        shared = 0 if isinstance(form, Tunnel) else 1 if version == 4 else 2
+        first = MOST * (index if index < OWN else OWN + shared)
         if isinstance(form, Tunnel):
             source, destination = form.source, form.destination
         else:
             source, destination = some_address(version), some_address(version)
         sa = Sa(index, isinstance(form, Transport), out.esn, out.key, out.salt, out.spi, form, source, destination,
-                form.ports[1] if form.ports else 4500, chosen, WINDOW, selector_first=index * MOST)  # fmt: skip
+                form.ports[1] if form.ports else 4500, chosen, WINDOW, selector_first=first)  # fmt: skip
         assert await software.install_inbound(sa) is Answer.DONE
         self.outbound[index], self.inbound[index] = out, sa
 
@@ -315,6 +335,123 @@ async def an_sa_goes_under_traffic(dut: Any) -> None:
 
 
 @cocotb.test()
+async def an_inbound_sa_goes_under_its_traffic(dut: Any) -> None:
+    """Each packet of it is released or dropped with the reason, none that comes when it is gone; others pass all."""
+    tb = TB(dut)
+    await tb.start()
+    for index in range(3):
+        await tb.install(index, some_tunnel(4, ports=None, tfc_length=0))
+    software, counters = tb.software, tb.software.registers.counters
+    drops = counters.drops_inbound
+    dropped = 0
+    for wait in (300, random.randrange(2000)):
+        sent: dict[int, list[bytes]] = {0: [], 1: [], 2: []}
+        passed: dict[int, list[bytes]] = {0: [], 1: [], 2: []}
+        for number in range(240):
+            index = number % 3
+            packet = tb.packet(index, random.choice((20, 200, 200)))
+            tb.esp_in.send(encapsulate(tb.inbound[index].sender, tb.inbound[index].form, unmarked(packet)))
+            sent[index].append(unmarked(packet))
+        await tb.rest(wait)
+        assert await software.command(Operation.REMOVE, 1, Direction.INBOUND) is Answer.DONE
+        # What the release buffer has leaves at once, since nobody makes pauses; from then on there is nothing of it.
+        to_come = len(tb.esp_in.queue)
+        assert to_come > 200
+        await tb.rest(300)
+        gone = len(tb.plain_out.packets)
+        while tb.esp_in.queue:
+            await tb.rest(1)
+        await tb.rest(6000)
+        for number, packet in enumerate(tb.plain_out.packets):
+            passed[packet.user].append(packet.data)
+            assert packet.user != 1 or number < gone, "a packet of an SA that is gone"
+        tb.plain_out.packets.clear()
+        assert passed[0] == sent[0] and passed[2] == sent[2]
+        count = len(passed[1])
+        assert count < 80 and passed[1] == sent[1][:count]
+        dropped += 80 - count
+        for reason in Reason:
+            if reason.value < 32:
+                told = await software.number(drops[reason.value])
+                assert told == (dropped if reason is Reason.UNKNOWN_SPI else 0), reason
+        assert not any((await software.usage(1, Direction.INBOUND)).values())
+        assert (await software.usage(0, Direction.INBOUND))["packets"] == tb.inbound[0].sender.sequence
+        assert await software.command(Operation.REMOVE, 1, Direction.OUTBOUND) is Answer.DONE
+        await tb.install(1, some_tunnel(6, ports=None, tfc_length=0))
+        packet = unmarked(tb.packet(1, 64))
+        tb.esp_in.send(encapsulate(tb.inbound[1].sender, tb.inbound[1].form, packet))
+        (leaving,) = await tb.until(tb.plain_out, 1)
+        assert (leaving.data, leaving.user) == (packet, 1)
+        await software.remove(1)
+        await tb.install(1, some_tunnel(4, ports=None, tfc_length=0))
+
+
+def unmarked(packet: bytes) -> bytes:
+    """Without ECN, so that it leaves a tunnel as it came in."""
+    return with_traffic_class(packet, 0)
+
+
+@cocotb.test()
+async def reset_within_packets_forgets_them(dut: Any) -> None:
+    """In the middle of one on all four streams: nothing of it leaves, no SA is left, and with new ones packets pass."""
+    tb = TB(dut)
+    await tb.start()
+    for _ in range(3):
+        for index in range(2):
+            await tb.install(index, some_tunnel(4, ports=None, tfc_length=0))
+        tb.esp_out.pause, tb.plain_out.pause = sometimes(0.5), sometimes(0.8)
+        for number in range(60):
+            index = number % 2
+            tb.send(tb.packet(index, 900), index)
+            sa = tb.inbound[index]
+            tb.esp_in.send(encapsulate(sa.sender, sa.form, tb.packet(index, 900)))
+        await within_packets(dut)
+        old, stale = tb.outbound[0], tb.inbound[0]
+        await tb.again()
+        for _ in range(3000):
+            await FallingEdge(dut.clk_i)
+            assert not dut.m_axis_esp_tvalid.value and not dut.m_axis_plain_tvalid.value
+        software, registers = tb.software, tb.software.registers
+        for index in range(SAS):
+            assert await software.command(Operation.REMOVE, index, Direction.INBOUND) is Answer.ABSENT
+            for direction in Direction:
+                assert not any((await software.usage(index, direction)).values())
+        packet = packets.ipv4(17, random.randbytes(100))
+        tb.plain_in.send(packet, old.generation << WIDTH)
+        tb.esp_in.send(encapsulate(stale.sender, stale.form, packet))
+        await tb.rest(3000)
+        assert not tb.esp_out.packets and not tb.plain_out.packets
+        assert await software.number(registers.counters.drops_outbound[Reason.NO_SA.value]) == 1
+        assert await software.number(registers.counters.drops_inbound[Reason.UNKNOWN_SPI.value]) == 1
+        for index in range(2):
+            await tb.install(index, some_tunnel(4, ports=None, tfc_length=0))
+        for number in range(20):
+            index = number % 2
+            packet = unmarked(tb.packet(index, random.randrange(400)))
+            outer, sa = tb.send(packet, index), tb.inbound[index]
+            tb.esp_in.send(encapsulate(sa.sender, sa.form, packet))
+            (leaving,), (opened,) = await tb.until(tb.esp_out, 1), await tb.until(tb.plain_out, 1)
+            assert (leaving.data, opened.data) == (outer, packet)
+        await tb.again()
+
+
+async def within_packets(dut: Any) -> None:
+    """Until a beat that is not the last one of its packet has passed on each of the four streams, and none since."""
+    names = ("s_axis_plain", "s_axis_esp", "m_axis_esp", "m_axis_plain")
+    inside = dict.fromkeys(names, False)
+    for _ in range(100_000):
+        await FallingEdge(dut.clk_i)
+        await ReadOnly()
+        for name in names:
+            if getattr(dut, f"{name}_tvalid").value and getattr(dut, f"{name}_tready").value:
+                inside[name] = not getattr(dut, f"{name}_tlast").value
+        if all(inside.values()):
+            await FallingEdge(dut.clk_i)
+            return
+    raise AssertionError(f"never within a packet on all streams: {inside}")
+
+
+@cocotb.test()
 async def what_cannot_be_is_answered(dut: Any) -> None:
     tb = TB(dut)
     await tb.start()
@@ -326,7 +463,7 @@ async def what_cannot_be_is_answered(dut: Any) -> None:
     assert await software.install_inbound(sa) is Answer.SPI_EXISTS
     assert await software.command(Operation.REMOVE, SAS, Direction.OUTBOUND) is Answer.BAD_INDEX
     selector = TrafficSelector(IPv4Address(0), IPv4Address(1), 0, 0, 65535)
-    assert await software.selector(SAS * MOST, selector, remote=False) is Answer.BAD_INDEX
+    assert await software.selector(SELECTORS, selector, remote=False) is Answer.BAD_INDEX
     sa.spi = 0
     assert await software.install_inbound(sa) is Answer.BAD_FIELDS
     identity = software.registers.identity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from appliance.esp import ecn
 from appliance.esp.drop import Drop
 from appliance.esp.ip import UDP, parse
 from appliance.esp.trailer import TRAILER, strip_trailer
@@ -17,13 +18,19 @@ def sampled(outcome: Outcome, edge: int, pressure: str, changed: str | None) -> 
     ``changed`` is the part of it that is not as its sender made it, if that is known.
     """
     sa = outcome.sa
+    if sa is not None and not sa.transport and outcome.reason in (None, Reason.ECN_NOT_CAPABLE):
+        inner, outer = parse(strip_trailer(outcome.plaintext)[1]), parse(outcome.sent)
+        form = f"tunnel {inner.version} in {outer.version}"
+        traffic.inbound_ecn(form, inner.traffic_class & ecn.ECN, outer.traffic_class & ecn.ECN)
     if outcome.reason is None:
         assert sa is not None
         kind = _released(outcome, sa, edge, pressure)
         traffic.inbound(kind)
+        traffic.headers(traffic.inbound_headers, kind.form, outcome.leaves)
         traffic.inbound_pad_length(outcome.plaintext[-TRAILER])
         return kind
-    traffic.inbound_drop(outcome.reason)
+    place = traffic.mode(sa.destination.version, transport=sa.transport) if sa else traffic.family(outcome.sent)
+    traffic.inbound_drop(outcome.reason, place, pressure)
     if outcome.reason is Reason.REPLAYED:
         assert sa is not None
         where = _refused(outcome, sa, edge)

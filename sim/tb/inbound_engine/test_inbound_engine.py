@@ -1,4 +1,4 @@
-"""The inbound direction as a whole, with a slot every cycle, every seventh and every fourteenth."""
+"""The inbound direction as a whole, at every interval of the cipher and with the narrowest window and the widest."""
 
 from __future__ import annotations
 
@@ -8,21 +8,30 @@ from sim.tb.simulation import simulate
 
 # Selectors of an SA.
 MOST = 8
-SIZES = {"IntakeBytes": 4096, "ReleaseBytes": 4096, "LargestPacket": 2000}
+# As in esp_engine: the smallest buffers that its longest packets fit in.
+SIZES = {"IntakeBytes": 16384, "ReleaseBytes": 16384, "LargestPacket": 9728}
+
+
+# Interval, SAs, window.
+FAST = "1"
+MATRIX = {
+    "1": (1, 8, 128),
+    "2": (2, 4, 256),
+    "7": (7, 16, 64),
+    "14": (14, 2, 1024),
+    "widest window": (1, 4, 4096),
+}
 
 
 @pytest.mark.parametrize(
     ("interval", "sas", "window"),
-    [
-        (1, 8, 128),
-        pytest.param(7, 16, 64, marks=pytest.mark.verify),
-        pytest.param(14, 2, 1024, marks=pytest.mark.verify),
-    ],
+    [pytest.param(*one, id=name, marks=() if name == FAST else pytest.mark.verify) for name, one in MATRIX.items()],
 )
-def test_inbound_engine(interval: int, sas: int, window: int) -> None:
+@pytest.mark.parametrize("bench", ["inbound_engine", "random", "coverage"])
+def test_inbound_engine(bench: str, interval: int, sas: int, window: int) -> None:
     simulate(
         "inbound_engine_keyed",
-        "sim.tb.inbound_engine.bench_inbound_engine",
+        f"sim.tb.inbound_engine.bench_{bench}",
         parameters={
             "Interval": interval,
             "NSa": sas,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter, deque
 from typing import Any
@@ -14,7 +15,9 @@ from appliance.reasons import Reason
 from sim.tb.structs import layout
 from sim.tb.traffic.reset import reset
 
-SAS = 4
+SAS, PLACE_WIDTH = int(os.environ["NSA"]), int(os.environ["PLACEWIDTH"])
+# Those that packets are for: few enough that each is met often, and the first and the last among them.
+USED = sorted({0, SAS - 1, *random.sample(range(SAS), min(SAS, 4))})
 ITEM, SA, JOB, KIND = (layout(name) for name in ("received_t", "inbound_sa_t", "inbound_job_t", "item_kind_e"))
 FORM, ID = layout("inbound_form_t"), layout("inbound_id_t")
 PACKET, COMMAND, SKIP = (KIND[name] for name in ("ItemPacket", "ItemCommand", "ItemSkip"))
@@ -88,8 +91,8 @@ class TB:
             "kind": PACKET,
             "sa": index,
             "item": item,
-            "place": random.getrandbits(6),
-            "beats": random.getrandbits(7),
+            "place": random.getrandbits(PLACE_WIDTH),
+            "beats": random.getrandbits(PLACE_WIDTH + 1),
         }
         if random.random() < 0.1:
             what |= {"kind": SKIP, "reason": Reason.ESP_FRAGMENT.value}
@@ -210,9 +213,9 @@ async def every_packet_gets_a_job_or_a_reason(dut: HierarchyObject) -> None:
         if random.random() < 0.05:
             tb.pause, tb.patience, tb.window = (random.choice((0.0, 0.0, 0.5, 0.9)) for _ in range(3))
         if random.random() < 0.06:
-            await tb.install(random.randrange(SAS), some_sa())
+            await tb.install(random.choice(USED), some_sa())
         else:
-            await tb.packet(random.randrange(SAS))
+            await tb.packet(random.choice(USED))
     tb.patience = 0.0
     for _ in range(200):
         await tb.tick()
@@ -229,12 +232,12 @@ async def a_packet_takes_eight_cycles(dut: HierarchyObject) -> None:
     sa = some_sa()
     while not sa["form"]["valid"]:
         sa = some_sa()
-    await tb.install(0, sa)
+    await tb.install(SAS - 1, sa)
     while tb.command is not None:
         await tb.tick()
     tb.took_at.clear()
     tb.accept = 1.0
     for _ in range(20):
         item = ITEM.unpack(0) | {"spi": sa["id"]["spi"], "esp_begin": 20, "esp_end": 100}
-        await tb.offer({"kind": PACKET, "sa": 0, "item": item, "place": 0, "beats": 7})
+        await tb.offer({"kind": PACKET, "sa": SAS - 1, "item": item, "place": 0, "beats": 2})
     assert tb.took_at[-1] - tb.took_at[0] == 19 * 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter, deque
 
@@ -14,7 +15,10 @@ from appliance.esp.replay import ReplayWindow
 from sim.tb.structs import layout
 from sim.tb.traffic.reset import reset
 
-SAS, WINDOW = 4, 64
+SAS, WINDOW = int(os.environ["NSA"]), int(os.environ["WINDOW"])
+# Few enough that their windows move, and the first and the last among them.
+USED = sorted({0, SAS - 1, *random.sample(range(SAS), min(SAS, 4))})
+STEPS = (-WINDOW - 6, -WINDOW, 1 - WINDOW, -3, -1, 0, 1, 1, 1, 2, 5, WINDOW - 1, WINDOW, WINDOW + 1, 5 * WINDOW)
 OP = layout("replay_op_e")
 CHECK, UPDATE, CLEAR = (OP[name] for name in ("ReplayCheck", "ReplayUpdate", "ReplayClear"))
 
@@ -39,11 +43,12 @@ async def both_users_get_their_own_answers(dut: HierarchyObject) -> None:
     ahead: int | None = None
     op_turn = False
     seen: Counter[object] = Counter()
-    for cycle in range(25_000):
+    for _ in range(25_000 + (WINDOW // 128 + 8) * SAS):
         await FallingEdge(dut.clk_i)
-        sa = random.randrange(SAS)
-        near = max(0, windows[sa].highest + random.choice((-70, -64, -63, -3, -1, 0, 1, 1, 1, 2, 5, 63, 64, 65, 300)))
-        if check is None and ahead is None and cycle > 60 and random.random() < 0.2:
+        sa = random.choice(USED)
+        near = max(0, windows[sa].highest + random.choice(STEPS))
+        # None before all windows are empty, as inbound_engine has it.
+        if check is None and ahead is None and not clears and random.random() < 0.2:
             ahead = random.randrange(4)
         if ahead == 0:
             ahead = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter, deque
 from typing import Any
@@ -18,7 +19,8 @@ from sim.tb.traffic.header import expected
 from sim.tb.traffic.reset import reset
 
 PLAN, OPENED = layout("text_plan_t"), layout("opened_t")
-PACKETS, LATENCY = 4, 17  # at least so many cycles from a packet's last part to its first text
+PACKETS = int(os.environ["PACKETS"])
+LATENCY = 17  # at least so many cycles from a packet's last part to its first text
 
 
 class TB:
@@ -158,7 +160,7 @@ async def text_is_written_and_noted(dut: HierarchyObject) -> None:
     await tb.start()
     for _ in range(2500):
         if random.random() < 0.05:
-            tb.patience = random.choice((0.0, 0.0, 0.7))
+            tb.patience = random.choice((0.0, 0.0, 0.7, 0.98))
         kept = random.randbytes(4 * random.choice((5, 10, 10, 12, 15, 30))) if random.random() < 0.4 else b""
         text = some_text()
         if kept and random.random() < 0.7:

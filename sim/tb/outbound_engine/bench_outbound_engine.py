@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
+from itertools import product
 
 import cocotb
 from cocotb.handle import HierarchyObject
@@ -16,12 +17,13 @@ from scapy.layers.ipsec import ESP, SecurityAssociation
 
 from appliance.esp.drop import Drop
 from appliance.esp.encapsulation import Transport
-from appliance.esp.ip import parse
-from appliance.esp.tunnel import Tunnel
+from appliance.esp.ip import parse, with_traffic_class
+from appliance.esp.tunnel import Df, Dscp, Tunnel
 from appliance.esp.upper import upper_layer
 from appliance.reasons import Reason
 from sim.coverage import traffic
 from sim.tb.model.outbound import Outbound, sample, some_outbound, some_tunnel
+from sim.tb.outbound_engine.sampling import sample_headers
 from sim.tb.structs import layout
 from sim.tb.traffic import packets
 from sim.tb.traffic.reset import reset
@@ -57,6 +59,7 @@ class TB:
         self.lengths: list[tuple[int, int]] = []  # what left: bytes, cycle of its end
         self.commanding: tuple[int, Outbound | None] | None = None
         self.seen: set[object] = set()
+        self.told: Counter[Reason] = Counter()  # drops
         self.planned: deque[traffic.Sample] = deque()  # what the next packets have to be, if that is planned
 
     async def start(self, *, started: bool = False) -> None:
@@ -89,10 +92,12 @@ class TB:
                 reason, sa = self.dropped.popleft()
                 assert (drop["reason"], drop["direction"], int(dut.drop_sa_o.value)) == (reason.value, 0, sa)
                 self.seen.add(reason)
+                self.told[reason] += 1
             if dut.intake_drop_valid_o.value:
                 reason = self.intake_dropped.popleft()
                 assert DROP.unpack(int(dut.intake_drop_o.value))["reason"] == reason.value
                 self.seen.add(reason)
+                self.told[reason] += 1
             if dut.events_valid_o.value and dut.events_o.value:
                 sa, events = self.events.popleft()
                 got = EVENTS.unpack(int(dut.events_o.value))
@@ -116,13 +121,14 @@ class TB:
         else:
             outcome, events = model.take(sent.data, sent.generation, HEADROOM)
         if isinstance(outcome, Reason):
-            traffic.outbound_drop(outcome)
+            traffic.outbound_drop(outcome, place(model, sent.data, sent.generation), self.pressure)
             self.dropped.append((outcome, sa))
         else:
             assert model is not None
             kind = sample(model, sent.data, self.pressure)
             assert not self.planned or kind == self.planned.popleft()
             traffic.outbound(kind)
+            sample_headers(model, sent.data, kind.form)
             self.expected.append((outcome, sa))
         if any(events.values()):
             self.events.append((sa, events))
@@ -174,8 +180,13 @@ class TB:
         if reason is None:
             self.coming.append(Sent(data, sa, generation))
         else:
-            traffic.outbound_drop(reason)
+            traffic.outbound_drop(reason, traffic.family(data), self.pressure)
             self.intake_dropped.append(reason)
+
+    def press(self, pressure: str) -> None:
+        """Have pauses made by whom it says: see ``pressure``."""
+        self.source.pause = sometimes(0.3) if pressure in ("source", "both") else never
+        self.sink.pause = in_bursts(30, 30) if pressure == "both" else sometimes(0.3) if pressure == "sink" else never
 
     @property
     def pressure(self) -> str:
@@ -197,6 +208,15 @@ class TB:
         traffic.write()
 
     patience = 0
+
+
+def place(model: Outbound | None, packet: bytes, generation: int) -> str:
+    """Where the coverage of traffic has a packet that is dropped behind the intake."""
+    if model is None or model.generation != generation:
+        return traffic.family(packet)
+    if isinstance(model.form, Tunnel):
+        return traffic.mode(model.form.source.version, transport=False)
+    return traffic.mode(6 if packet[0] >> 4 == 6 else 4, transport=True)
 
 
 def refused(data: bytes) -> Reason | None:
@@ -268,13 +288,11 @@ async def every_kind_of_packet_is_protected(dut: HierarchyObject) -> None:
     tb = TB(dut)
     await tb.start()
     numbers: dict[tuple[object, ...], int] = {}
-    pauses = {"source": (sometimes(0.3), never), "sink": (never, sometimes(0.3)), "none": (never, never)}
-    pauses["both"] = sometimes(0.3), in_bursts(30, 30)
     for cell in traffic.every_cross():
         pressed = tb.pressure != cell.pressure
         if pressed or len(numbers) == SAS:
             await tb.settle()
-            tb.source.pause, tb.sink.pause = pauses[cell.pressure]
+            tb.press(cell.pressure)
         if len(numbers) == SAS:
             numbers.clear()
         kind = cell.transport, cell.outer, cell.udp, cell.key, cell.esn, cell.tfc
@@ -295,33 +313,121 @@ async def every_kind_of_packet_is_protected(dut: HierarchyObject) -> None:
 
 @cocotb.test()
 async def there_is_a_reason_for_every_drop(dut: HierarchyObject) -> None:
-    """One packet after another that is dropped, each for another reason."""
+    """One packet after another that is dropped, each for another reason, in every mode and under every back-pressure; a
+    good one behind each."""
     tb = TB(dut)
     await tb.start()
-    model = some_outbound(1, Transport(), limits={"hard_packets": 2})
-    packet = plain(4, 60)
-    await tb.install(0, model)
-    tb.send(packet, 0, 2)
-    tb.send(packet[:-1], 0)
-    tb.send(packets.with_right_checksum(packet[:6] + b"\x20" + packet[7:]), 0)
-    tb.send(plain(4, LARGEST - 19), 0)
-    for _ in range(3):
-        tb.send(packet, 0)
-    # The longest that is taken; and shorter ones that TFC padding, or a body of 64 KiB, make too long.
-    for sa, tfc_length in enumerate((0, LARGEST + 100, 65535), 1):
-        await tb.install(sa, some_outbound(1, some_tunnel(6, ports=(4500, 4500), tfc_length=tfc_length)))
-        tb.send(plain(6, LARGEST - 40), sa)
-        tb.send(plain(4, 0), sa)
-    for sa, last in enumerate(((1 << 32) - 1, (1 << 64) - 1), 4):
-        await tb.install(sa, some_outbound(1, Transport(), esn=last >> 32 != 0))
-        taken = tb.models[sa]
-        assert taken
-        tb_set_sequence(dut, sa, last - 1)
-        taken.golden.sequence = last - 1
-        tb.send(packet, sa)
-        tb.send(packet, sa)
-    await tb.settle()
+    passing = 0
+    for version, pressure in zip((6, 4, 6, 4, 6), ("none", *traffic.PRESSURE), strict=True):
+        tb.press(pressure)
+        packet, longest = plain(version, 60), plain(version, LARGEST - (20 if version == 4 else 40))
+        transport, tunnel = Transport(ports=None), some_tunnel(version, ports=None, tfc_length=0)
+        await tb.install(0, some_outbound(1, transport))
+        await tb.install(1, some_outbound(1, tunnel))
+        await tb.install(2, None)
+        # The longest that is taken; and shorter ones that TFC padding, or a body of 64 KiB, make too long.
+        for sa, tfc_length in enumerate((0, LARGEST + 100, 65535), 3):
+            longer = some_tunnel(version, ports=(4500, 4500), tfc_length=tfc_length)
+            await tb.install(sa, some_outbound(1, longer))
+        wrong: list[tuple[Reason | None, bytes, int, int]] = [
+            (Reason.NO_SA, packet, 0, 2),
+            (Reason.NO_SA, packet, 1, 2),
+            (Reason.NO_SA, packet, 2, 0),
+            (Reason.MALFORMED_IP, packet[:-1], 1, 1),
+            (Reason.MALFORMED_IP, bytes((packet[0] ^ 0xF0, *packet[1:])), 1, 1),
+            (Reason.TOO_BIG, longest + bytes(1), 1, 1),
+            (Reason.ESP_FRAGMENT, fragment(packet), 0, 1),
+            (Reason.TOO_BIG, plain(4, 0), 4, 1),
+            (Reason.TOO_BIG, plain(4, 0), 5, 1),
+        ]
+        if pressure == "none":
+            wrong += [(Reason.TOO_BIG, longest, 4, 1), (None, longest, 3, 1)]
+        for number, (form, esn) in enumerate(product((transport, tunnel), (False, True)), 6):
+            await tb.install(number, some_outbound(1, form, esn=esn))
+            taken = tb.models[number]
+            assert taken
+            last = (1 << (64 if esn else 32)) - 1
+            tb_set_sequence(dut, number, last - 1)
+            taken.golden.sequence = last - 1
+            wrong += [(None, packet, number, 1), (Reason.SEQUENCE_EXHAUSTED, packet, number, 1)]
+        for number, (form, unit) in enumerate(product((transport, tunnel), ("packets", "bytes")), 10):
+            await tb.install(number, some_outbound(1, form, limits={f"hard_{unit}": 1}))
+            wrong += [(None, packet, number, 1), (Reason.LIFETIME_EXPIRED, packet, number, 1)]
+        told: Counter[Reason] = Counter()
+        if pressure == "none":
+            # Without tlast: all that comes up to the next one is one packet.
+            endless = [(*beat[:2], 0) for beat in beats(longest)]
+            tb.source.send_beats([*endless, *beats(packet)], 1 << (SAS - 1).bit_length() | 1)
+            tb.intake_dropped.append(Reason.TOO_BIG)
+            told[Reason.TOO_BIG] += 1
+        for reason, sent, number, generation in wrong:
+            tb.send(sent, number, generation)
+            tb.send(packet, 1, 1)
+            passing += 1 + (reason is None)
+            if reason:
+                told[reason] += 1
+        tb.told.clear()
+        await tb.settle()
+        assert tb.told == told
+        assert len(tb.lengths) == passing
     missed = traffic.missed("outbound.drop")
+    assert not missed, missed
+
+
+def fragment(packet: bytes) -> bytes:
+    """The first one of a larger packet."""
+    if packet[0] >> 4 == 4:
+        return packets.with_right_checksum(packet[:6] + b"\x20" + packet[7:])
+    length = int.from_bytes(packet[4:6], "big") + 8
+    head = packet[:4] + length.to_bytes(2, "big") + bytes((packets.FRAGMENT,)) + packet[7:40]
+    return head + packets.extension(packets.FRAGMENT, packet[6], more=True) + packet[40:]
+
+
+@cocotb.test()
+async def an_outer_header_is_made_as_the_sa_says(dut: HierarchyObject) -> None:
+    """ECN, DSCP, DF and flow label: all that an SA can have of each, with all that may be inside."""
+    tb = TB(dut)
+    await tb.start()
+    for number, (version, turn) in enumerate(product((4, 6), range(6))):
+        form = some_tunnel(
+            version,
+            ports=None,
+            copy_ecn=turn % 2 == 0,
+            dscp=(Dscp.COPY, Dscp.CLEAR, random.randrange(1, 64))[turn % 3],
+            df=list(Df)[turn // 2],
+            flow_label=(None, 0, random.randrange(1, 1 << 20))[turn % 3],
+        )
+        await tb.install(number, some_outbound(1, form))
+        for inner, marked, unfragmented in product((4, 6), range(4), (False, True)):
+            packet = with_traffic_class(plain(inner, 30), random.randrange(64) << 2 | marked)
+            if inner == 4:
+                flags = packet[6] & 0xBF | 0x40 * unfragmented
+                packet = packets.with_right_checksum(packet[:6] + bytes((flags,)) + packet[7:])
+            tb.send(packet, number)
+    await tb.settle()
+    assert len(tb.lengths) == 12 * 16
+    missed = traffic.missed(*(f"outbound.{name}" for name in ("ecn", "dscp", "df", "flow")))
+    assert not missed, missed
+
+
+@cocotb.test()
+async def options_and_extension_headers_are_protected(dut: HierarchyObject) -> None:
+    """IPv4 options, and every extension header of IPv6, in every mode: some of them stay in front of ESP."""
+    tb = TB(dut)
+    await tb.start()
+    await tb.install(0, some_outbound(1, Transport(ports=None)))
+    await tb.install(1, some_outbound(1, Transport(ports=(4500, 4500))))
+    for number, (version, ports) in enumerate(product((4, 6), (None, (4500, 4500))), 2):
+        await tb.install(number, some_outbound(1, some_tunnel(version, ports=ports)))
+    kinds = [(), *((kind,) for kind in packets.EXTENSIONS), packets.EXTENSIONS, (60, 43, 60), (60, 60)]
+    for number in range(6):
+        for options in (0, 1, 5, 10):
+            tb.send(packets.ipv4(253, random.randbytes(20), options=options), number)
+        for chain in kinds:
+            tb.send(packets.ipv6(chain, 253, random.randbytes(20)), number)
+    await tb.settle()
+    assert len(tb.lengths) == 6 * (4 + len(kinds))
+    missed = traffic.missed("outbound.options", "outbound.extensions")
     assert not missed, missed
 
 
@@ -340,26 +446,39 @@ async def counters_are_the_models(tb: TB) -> None:
 
 @cocotb.test()
 async def scapy_opens_what_is_made(dut: HierarchyObject) -> None:
+    """Every form, native and in UDP, with ESN on both sides of 2^32, and with TFC padding."""
     tb = TB(dut)
     await tb.start()
     opened = 0
-    for generation in range(1, 30):
+    forms = [*product((False,), (4, 6), (4, 6), (0, 400)), *product((True,), (4, 6), (0,), (0,))]
+    for (transport, version, outer_version, tfc_length), ports, esn in product(
+        forms, (None, (4500, 4500)), (False, True)
+    ):
+        if transport:
+            form: Tunnel | Transport = Transport(ports=ports)  # on the ports where Scapy looks for ESP
+        else:
+            form = some_tunnel(outer_version, ports=ports, tfc_length=tfc_length)
         sa = random.randrange(SAS)
-        ports = random.choice((None, (4500, 4500)))  # where Scapy looks for ESP
-        form = some_tunnel(tfc_length=0, ports=ports) if generation % 3 else Transport(ports=ports)
-        model = some_outbound(generation, form)
+        model = some_outbound(opened, form, esn=esn)
         await tb.install(sa, model)
-        for _ in range(3):
-            packet = packets.with_right_checksum(plain(random.choice((4, 6)), random.randint(0, 300)))
+        for number in range(4 if esn else 2):
+            if number == 1 and esn:
+                tb_set_sequence(dut, sa, (1 << 32) - 2)
+                model.golden.sequence = (1 << 32) - 2
+            packet = plain(version, random.randint(0, 300))
             tb.send(packet, sa)
             while not tb.expected or tb.coming:
                 await FallingEdge(dut.clk_i)
             outer, _ = tb.expected[0]
             inside = opened_by_scapy(model, outer)
-            assert upper_part(inside) == upper_part(packet)
+            assert inside[: len(packet)] == packet
+            padding = 0 if transport else max(0, tfc_length - len(packet))
+            assert inside[len(packet) :] == bytes(padding)
             opened += 1
-            await tb.settle()
-    assert opened == 87
+            while tb.expected:
+                await FallingEdge(dut.clk_i)
+    await tb.settle()
+    assert opened == len(tb.lengths) == 10 * 2 * (2 + 4)
 
 
 def plain(version: int, size: int) -> bytes:
@@ -367,10 +486,6 @@ def plain(version: int, size: int) -> bytes:
     if version == 4:
         return packets.ipv4(253, random.randbytes(size))
     return packets.ipv6((), 253, random.randbytes(size))
-
-
-def upper_part(packet: bytes) -> bytes:
-    return packet[20:] if packet[0] >> 4 == 4 else packet[40:]
 
 
 @cocotb.test()
