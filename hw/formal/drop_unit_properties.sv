@@ -23,6 +23,7 @@ module drop_unit_properties
   input logic [SaWidth-1:0] inbound_pipe_sa_i,
   input logic               outbound_intake_valid_i,
   input reason_e            outbound_intake_reason_i,
+  input logic [SaWidth-1:0] outbound_intake_sa_i,
   input logic               inbound_intake_valid_i,
   input reason_e            inbound_intake_reason_i,
   input logic               outbound_in_valid_i,

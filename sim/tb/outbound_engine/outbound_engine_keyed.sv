@@ -43,6 +43,7 @@ module outbound_engine_keyed
   output logic [SaWidth-1:0]    intake_drop_sa_o,
   output logic                  events_valid_o,
   output logic [SaWidth-1:0]    events_sa_o,
+  output generation_t           events_generation_o,
   output sa_events_t            events_o,
   input  logic                  read_valid_i,
   output logic                  read_ready_o,
@@ -81,7 +82,7 @@ module outbound_engine_keyed
     .command_valid_i, .command_ready_o, .command_sa_i, .command_data_i, .command_done_o,
     .round_key_addr_o(round_key_addr), .round_key_i(round_key), .power_addr_o(power_addr), .power_i(power),
     .drop_valid_o, .drop_o, .drop_sa_o, .intake_drop_valid_o, .intake_drop_o, .intake_drop_sa_o,
-    .events_valid_o, .events_sa_o, .events_o,
+    .events_valid_o, .events_sa_o, .events_generation_o, .events_o,
     .read_valid_i, .read_ready_o, .read_sa_i, .read_done_o, .read_usage_o
   );
 
