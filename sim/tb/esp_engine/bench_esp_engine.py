@@ -26,10 +26,10 @@ from sim.tb.model.outbound import Outbound, some_address, some_outbound, some_tu
 from sim.tb.model.programmer import Programmer
 from sim.tb.traffic import packets
 from sim.tb.traffic.reset import reset
-from sim.tb.traffic.stream import Packet, Sink, Source, in_bursts, sometimes
+from sim.tb.traffic.stream import Packet, Sink, Source, in_bursts, never, sometimes
 
 SAS, MOST, WINDOW = (int(os.environ[name]) for name in ("NSA", "MOST", "WINDOW"))
-POWERS, SELECTORS = int(os.environ["POWERS"]), int(os.environ["SELECTORS"])
+POWERS, SELECTORS, STALL = (int(os.environ[name]) for name in ("POWERS", "SELECTORS", "STALL"))
 WIDTH = (SAS - 1).bit_length()
 # SAs with selectors of their own; where there is no room for those of all, the others share one set for each kind.
 OWN = SAS if SELECTORS >= SAS * MOST else SELECTORS // MOST - 3
@@ -449,6 +449,87 @@ async def within_packets(dut: Any) -> None:
             await FallingEdge(dut.clk_i)
             return
     raise AssertionError(f"never within a packet on all streams: {inside}")
+
+
+@cocotb.test()
+async def a_stalled_output_holds_up_no_command(dut: Any) -> None:
+    """Nobody takes anything: what has no room is dropped, SAs come and go, and then it goes on in order."""
+    tb = TB(dut)
+    await tb.start()
+    for index in range(2):
+        await tb.install(index, some_tunnel(4, ports=None, tfc_length=0))
+    software, counters = tb.software, tb.software.registers.counters
+    opener = tb.inbound[0]
+    plain = [unmarked(tb.packet(0, 1300)) for _ in range(90)]
+    sealed = [encapsulate(opener.sender, opener.form, packet) for packet in plain]
+    tb.esp_out.pause = tb.plain_out.pause = lambda: True
+    leaving = [tb.send(packet, 0) for packet in plain]
+    for outer in sealed:
+        tb.esp_in.send(outer)
+    # As long as the output may go on, all waits.
+    await tb.rest(STALL)
+    drops = [getattr(counters, f"drops_{side}")[Reason.QUEUE_FULL.value] for side in ("outbound", "inbound")]
+    assert [await software.number(one) for one in drops] == [0, 0]
+    assert tb.plain_in.queue and tb.esp_in.queue, "all found room"
+    # An SA is read, replaced, removed, and another one installed.
+    for direction in Direction:
+        assert await software.command(Operation.READ, 0, direction) is Answer.DONE
+        assert await software.command(Operation.REMOVE, 1, direction) is Answer.DONE
+    await tb.install(1, some_tunnel(6, ports=None, tfc_length=0))
+    while tb.plain_in.queue or tb.esp_in.queue:
+        await tb.rest(1)
+    await tb.rest(2000)
+    dropped = [await software.number(one) for one in drops]
+    assert all(0 < one < len(plain) for one in dropped)
+    tb.esp_out.pause = tb.plain_out.pause = never
+    await tb.rest(12000)
+    for sink, wanted, count in ((tb.esp_out, leaving, dropped[0]), (tb.plain_out, plain, dropped[1])):
+        came = [packet.data for packet in sink.packets]
+        sink.packets.clear()
+        rest = iter(wanted)
+        assert len(came) == len(wanted) - count and all(one in rest for one in came), "lost, or out of order"
+        assert came[0] == wanted[0]
+    assert [await software.number(one) for one in drops] == dropped, "dropped though it goes on"
+    # Inbound the number of a dropped packet is not used up. Outbound it is, and the packet is counted.
+    usage = await software.usage(0, Direction.INBOUND)
+    assert (usage["packets"], usage["replayed"]) == (len(plain) - dropped[1], 0)
+    usage = await software.usage(0, Direction.OUTBOUND)
+    assert usage["sequence_number"] == usage["packets"] == len(plain)
+    for index in range(2):
+        packet = unmarked(tb.packet(index, 90))
+        outer = tb.send(packet, index)
+        assert (await tb.until(tb.esp_out, 1))[0].data == outer
+        tb.esp_in.send(encapsulate(tb.inbound[index].sender, tb.inbound[index].form, packet))
+        assert (await tb.until(tb.plain_out, 1))[0].data == packet
+
+
+@cocotb.test()
+async def what_is_taken_away_leaves_its_counters(dut: Any) -> None:
+    """What an SA carried until it was replaced or removed is told with the command; events name whom they are of."""
+    tb = TB(dut)
+    await tb.start()
+    software, registers = tb.software, tb.software.registers
+    usage = registers.usage
+    await tb.install(2, some_tunnel(4, ports=None, tfc_length=0), limits={"soft_packets": 5})
+    first = tb.outbound[2]
+    for _ in range(7):
+        tb.esp_in.send(tb.send(unmarked(tb.packet(2, 50)), 2))
+    await tb.until(tb.plain_out, 7)
+    second = some_outbound(first.generation ^ 1, some_tunnel(4, ports=None, tfc_length=0))
+    assert await software.install_outbound(2, second) is Answer.DONE
+    assert await software.number(usage.packets) == await software.number(usage.sequence_number) == 7
+    assert await software.number(usage.bytes) == first.sent_bytes
+    assert await software.command(Operation.REMOVE, 2, Direction.INBOUND) is Answer.DONE
+    assert await software.number(usage.packets) == await software.number(usage.sequence_number) == 7
+    seen = []
+    while (head := await software.fields(registers.events.head)).valid:
+        kind = "key_ready" if head.key_ready else "soft_packets" if head.soft_packets else "other"
+        seen.append((kind, head.direction, await software.number(registers.events.generation)))
+        registers.events.pop.write(1)
+        await software.flush()
+    outbound = [(kind, generation) for kind, direction, generation in seen if direction is Direction.OUTBOUND]
+    assert outbound == [("key_ready", first.generation), ("soft_packets", first.generation),
+                        ("key_ready", second.generation)]  # fmt: skip
 
 
 @cocotb.test()
