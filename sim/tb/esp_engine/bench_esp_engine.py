@@ -123,6 +123,14 @@ class TB:
             await FallingEdge(self.dut.clk_i)
         raise AssertionError(f"{len(sink.packets)} packets of {count} came")
 
+    async def all_in(self) -> None:
+        """All that is sent has been taken."""
+        for _ in range(200_000):
+            if not (self.plain_in.queue or self.esp_in.queue):
+                return
+            await FallingEdge(self.dut.clk_i)
+        raise AssertionError(f"{len(self.plain_in.queue)} and {len(self.esp_in.queue)} packets wait")
+
     async def rest(self, cycles: int = 400) -> None:
         for _ in range(cycles):
             await FallingEdge(self.dut.clk_i)
@@ -476,8 +484,7 @@ async def a_stalled_output_holds_up_no_command(dut: Any) -> None:
         assert await software.command(Operation.READ, 0, direction) is Answer.DONE
         assert await software.command(Operation.REMOVE, 1, direction) is Answer.DONE
     await tb.install(1, some_tunnel(6, ports=None, tfc_length=0))
-    while tb.plain_in.queue or tb.esp_in.queue:
-        await tb.rest(1)
+    await tb.all_in()
     await tb.rest(2000)
     dropped = [await software.number(one) for one in drops]
     assert all(0 < one < len(plain) for one in dropped)

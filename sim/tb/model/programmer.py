@@ -75,10 +75,11 @@ class Programmer:
         command = names.CommandCommand(index=index, direction=direction, operation=operation, go=1)
         self.registers.command.command.write(command)
         await self.flush()
-        while True:
+        for _ in range(5000):
             answer = await self.fields(self.registers.command.answer)
             if answer.done:
                 return answer.answer
+        raise AssertionError(f"{operation.name} of {direction.name} {index} does not end")
 
     def stage_key(self, key: bytes) -> None:
         """The key for the next installation."""
