@@ -283,10 +283,12 @@ module gcm_core_properties
         if (!own_way || command_age > written) power_is_new : assert (kept_power == power_q);
         else if (before_q) power_is_old : assert (kept_power == power_before_q);
       end
-      if (open_q) packet_is_kept : assert (dut.following_q == following_q && (!mine_q || dut.sa_q == watched_sa_i));
+      if (open_q) packet_is_kept : assert (following_q != '0 && dut.following_q == following_q
+          && (!mine_q || dut.sa_q == watched_sa_i));
       if (open_q && mine_q) packet_is_of_the_last : assert (live_q && key_packet_q == key_q && power_packet_q == power_q);
       if (watching_q) begin
-        slot_in_step : assert (age >= 1 && age <= Oldest && age % Interval == phase && live_q);
+        slot_in_step : assert (age >= 1 && age <= Oldest && age % Interval == phase && live_q
+            && command_age != age);
         slot_on_its_way : assert (slot_is_there && slot_waits);
         if (coming_in_q) packet_comes_in : assert (open_q && mine_q && 32'(following_q) + stage == 32'(behind_q)
             && !behind_it && slot_key_q == key_packet_q && slot_power_q == power_packet_q);
@@ -303,8 +305,8 @@ module gcm_core_properties
       end
       old_keys_in_front : cover (watching_q && is_block_q && behind_it && own_way && age == turn + 1
           && slot_key_q != key_q);
-      new_keys_behind : cover (watching_q && own_way && command_age > age && age == Latency + 1 && before_q
-          && slot_power_q != power_before_q);
+      new_keys_behind : cover (watching_q && is_block_q && own_way && command_age > age && age == turn + 1 && before_q
+          && slot_key_q != key_before_q);
       command_right_behind : cover (watching_q && own_way && age == Latency + 1 && age == command_age + Interval);
     end
   end
