@@ -70,7 +70,8 @@ def lay_sources(folder: Path, mutation: tuple[str, str, str] | None = None) -> t
     """Copy the RTL into a folder as it is proved; returns the packages in order, and where the modules are.
 
     Assertions of the RTL ask for the time, so as not to fire before the first reset; proofs begin with a reset, and
-    have no time. Concurrent ones are left out. A mutation is a file, a text in it and what stands there instead. Raises MutationError.
+    have no time. Concurrent ones are left out. A mutation is a file, a text in it and what stands there instead. Raises
+    MutationError.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
