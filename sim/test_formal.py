@@ -16,7 +16,7 @@ pytestmark = pytest.mark.verify
     "proof",
     [
         pytest.param(proof, id=proof.name)
-        for name in ("fifo", "skid_buffer", "replay_window")
+        for name in ("fifo", "skid_buffer", "replay_window", "inbound_replay")
         for proof in MODULES[name].proofs
         if proof.quick
     ],

@@ -94,6 +94,16 @@ module inbound_fetch_properties
     // It is done when it has gone all the way, and not before it has left here.
     if (command_done_i) assume (commanded_q && !(busy_q && kind_q == ItemCommand));
     if (check_done_i) assume (asked_q);
+    // An item is announced only if there is room.
+    if (item_next_i) assume (item_room_o);
+  end
+
+  // A question that was not taken.
+  logic waits_q;
+  logic [SaWidth+32:0] question_q;
+  always_ff @(posedge clk_i) begin
+    waits_q <= rst_ni && check_valid_o && !check_ready_i;
+    question_q <= {check_sa_o, check_esn_o, check_sequence_o};
   end
 
   always_ff @(posedge clk_i) begin
@@ -245,6 +255,9 @@ module inbound_fetch_properties
       if (check_valid_o) check_is_its_own : assert (busy_q && kind_q == ItemPacket && check_sa_o == sa_q
           && check_sequence_o == item_q.sequence_low && (!mine || check_esn_o == form_q.esn));
       if (check_valid_o) check_waits_for_commands : assert (!commanded_q || commanded_sa_q != check_sa_o);
+      if (waits_q) question_stays : assert (check_valid_o && question_q == {check_sa_o, check_esn_o, check_sequence_o});
+      if (asked_q) none_while_asked : assert (!check_soon_o);
+      if (check_valid_o) announced_while_asking : assert (check_soon_o);
       // State.
       under_way : assert (busy_q == (state != 3'd0) && state != 3'd7);
       if (room_q) room_stays : assert (state == 3'd0 && item_room_o);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -13,6 +14,9 @@ RTL = ROOT / "hw" / "rtl"
 PROPERTIES = Path(__file__).parent
 # Within the project: Yosys as WebAssembly has a /tmp of its own.
 BUILD = ROOT / "build" / "formal"
+
+# Concurrent assertions of the RTL are for simulation: the front end refuses them.
+_CONCURRENT = re.compile(r"^ *\w+ :\n *assert property \(.*?\);\n", re.MULTILINE | re.DOTALL)
 
 # What sby calls yosys-abc is Debian's berkeley-abc. It is older than sby: it has no `pdr -l`, and ends a trace in a
 # comment on the last line of it.
@@ -66,7 +70,8 @@ def lay_sources(folder: Path, mutation: tuple[str, str, str] | None = None) -> t
     """Copy the RTL into a folder as it is proved; returns the packages in order, and where the modules are.
 
     Assertions of the RTL ask for the time, so as not to fire before the first reset; proofs begin with a reset, and
-    have no time. A mutation is a file, a text in it and what stands there instead. Raises MutationError.
+    have no time. Concurrent ones are left out. A mutation is a file, a text in it and what stands there instead. Raises
+    MutationError.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -76,6 +81,6 @@ def lay_sources(folder: Path, mutation: tuple[str, str, str] | None = None) -> t
             if text.count(mutation[1]) != 1:
                 raise MutationError(f"{text.count(mutation[1])} times in {mutation[0]}: {mutation[1]!r}")
             text = text.replace(mutation[1], mutation[2])
-        (folder / path.name).write_text(text.replace("$time != 0", "1'b1"))
+        (folder / path.name).write_text(_CONCURRENT.sub("", text.replace("$time != 0", "1'b1")))
     lines = (RTL / "packages.f").read_text().splitlines()
     return [folder / Path(line).name for line in lines if line and not line.startswith("//")], folder
