@@ -228,7 +228,7 @@ _TEXT: dict[int, tuple[str, str, str]] = {
     ),
     10: (
         "drop",
-        "the packet does not fit the path MTU and may not be fragmented; its sender was told",
+        "the packet is longer than its path or its datapath takes; a sender that may be told was told",
         "let ICMP through to the sender, or clamp its MSS",
     ),
     11: (

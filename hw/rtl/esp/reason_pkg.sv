@@ -23,7 +23,7 @@ package reason_pkg;
     ReasonSelectorMismatch = 7'd8,
     // the IP packet's header is damaged
     ReasonMalformedIp = 7'd9,
-    // the packet does not fit the path MTU and may not be fragmented; its sender was told
+    // the packet is longer than its path or its datapath takes; a sender that may be told was told
     ReasonTooBig = 7'd10,
     // the SA's sequence numbers are used up
     ReasonSequenceExhausted = 7'd11,

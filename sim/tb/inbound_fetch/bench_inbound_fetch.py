@@ -196,7 +196,10 @@ class TB:
         form = due["form"]
         assert int(dut.job_sa_o.value) == due["sa"]
         assert job == {
-            **{name: form[name] for name in ("transport", "esn", "key256", "selector_first", "selector_count")},
+            **{
+                name: form[name]
+                for name in ("transport", "esn", "key256", "generation", "selector_first", "selector_count")
+            },
             **{name: item[name] for name in ("v6", "ecn", "protocol_at", "headers", "esp_begin")},
             "salt": due["id"]["salt"],
             "kept": item["header"] if form["transport"] else 0,
