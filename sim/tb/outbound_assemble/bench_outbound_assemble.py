@@ -17,6 +17,9 @@ from sim.tb.traffic.reset import reset
 
 ASSEMBLY, PART = layout("assembly_t"), layout("head_part_t")
 FASTEST = int(os.environ["FASTEST"])  # the fewest cycles between two blocks of the cipher
+# Cycles that an ICV may take longer. Text of the packets behind waits meanwhile: as many blocks as there is room for
+# beside those that may wait when a packet is begun.
+LATE = (int(os.environ["TEXTDEPTH"]) - int(os.environ["TEXTMARGIN"])) * FASTEST
 BEATS = (1 << int(os.environ["BEATSWIDTH"])) - 1  # the most that a packet has
 
 
@@ -107,7 +110,7 @@ class TB:
             self.expected.popleft()
             self.descriptors += 1
 
-    async def send(self, packet: Packet, interval: int = 1, lazy: float = 0.0) -> int:
+    async def send(self, packet: Packet, interval: int = 1, late: int = 0) -> int:
         """Begin a packet as outbound_stream does; returns the cycle."""
         dut = self.dut
         await ReadOnly()
@@ -128,7 +131,7 @@ class TB:
         for block in blocks:
             self.text.append((at, int.from_bytes(block, "little")))
             at += interval
-        self.tags.append((at + interval + 5, int.from_bytes(packet.tag, "little")))
+        self.tags.append((at + interval + 5 + late, int.from_bytes(packet.tag, "little")))
         return self.cycle
 
     async def settle(self) -> None:
@@ -157,16 +160,20 @@ def pushes(packet: Packet) -> int:
 async def packets_come_out_as_their_parts_joined(dut: HierarchyObject) -> None:
     tb = TB(dut)
     await tb.start()
-    for _ in range(800):
-        interval = random.choice([one for one in (1, 1, 2, 7, 14) if one >= FASTEST])
+    fullest = 0
+    for number in range(800):
+        interval = random.choice([one for one in (1, 1, 2, 7, 14) if one >= FASTEST]) if number < 500 else FASTEST
         packet = some_packet()
-        await tb.send(packet, interval)
+        # As the cipher has it, the same for all that follow each other.
+        await tb.send(packet, interval, LATE if number % 100 >= 60 else 0)
+        fullest = max(fullest, int(dut.text_count.value))
         # What follows is not begun before the cipher is through with this one's slots, nor faster than parts go out.
         blocks = -(-len(packet.body) // 16)
         for _ in range(max(pushes(packet), (blocks + 2) * interval)):
             await RisingEdge(dut.clk_i)
     await tb.settle()
     assert tb.descriptors == 800
+    assert fullest >= LATE // FASTEST // 2, "no text has waited"
 
 
 @cocotb.test()

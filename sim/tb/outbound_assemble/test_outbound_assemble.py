@@ -26,5 +26,6 @@ def test_outbound_assemble(fastest: int, parameters: dict[str, int]) -> None:
         "outbound_assemble",
         "sim.tb.outbound_assemble.bench_outbound_assemble",
         parameters=parameters,
+        visible=["outbound_assemble.text_count"],
         environment={"FASTEST": str(fastest), **{name.upper(): str(value) for name, value in parameters.items()}},
     )
