@@ -116,8 +116,7 @@ class IdentitySelectors(Fields):
 
 @dataclass(frozen=True)
 class IdentityPacket(Fields):
-    """Packet. The largest plain packet that is taken, and the largest packet with ESP that is made or taken, in bytes.
-    """
+    """Packet. Bytes of the largest plain packet that is taken, and of the largest with ESP that is made or taken."""
 
     bytes: int = 0
     outer: int = 0
@@ -510,7 +509,7 @@ class Identity:
         self.interval = Readable(bus, base + 0x10, IdentityInterval)
         # Traffic selectors in the pool, and how many of them an SA may have.
         self.selectors = Readable(bus, base + 0x14, IdentitySelectors)
-        # The largest plain packet that is taken, and the largest packet with ESP that is made or taken, in bytes.
+        # Bytes of the largest plain packet that is taken, and of the largest with ESP that is made or taken.
         self.packet = Readable(bus, base + 0x18, IdentityPacket)
         # Of a direction, in bytes.
         self.input_buffer = ReadableNumber(bus, base + 0x1C)
