@@ -65,4 +65,13 @@ package esp_pkg;
     logic [31:0]  sequence_low;
   } ip_header_t;
 
+  // A number as it is sent, its highest byte first: that is the lowest of a beat.
+  function automatic logic [15:0] sent16(input logic [15:0] number);
+    return {number[7:0], number[15:8]};
+  endfunction
+
+  function automatic logic [31:0] sent32(input logic [31:0] number);
+    return {number[7:0], number[15:8], number[23:16], number[31:24]};
+  endfunction
+
 endpackage

@@ -55,10 +55,6 @@ module inbound_inspect
     for (int i = 0; i < 16; i++) leftmost_first[8*i+:8] = data[8*(15-i)+:8];
   endfunction
 
-  function automatic logic [15:0] sent16(input logic [15:0] number);
-    return {number[7:0], number[15:8]};
-  endfunction
-
   typedef enum logic [1:0] {
     Idle,
     Place,

@@ -78,10 +78,6 @@ module inbound_stream
   // Bytes of SPI, sequence number, IV and ICV.
   localparam logic [16:0] Around = 17'd32;
 
-  function automatic logic [31:0] sent32(input logic [31:0] number);
-    return {number[7:0], number[15:8], number[23:16], number[31:24]};
-  endfunction
-
   typedef enum logic [2:0] {
     Idle,
     // The header that is kept, a beat a cycle.

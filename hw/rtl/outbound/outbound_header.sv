@@ -23,14 +23,6 @@ module outbound_header
 );
 
   // Bytes as they are sent, first byte lowest, of a number.
-  function automatic logic [15:0] sent16(input logic [15:0] number);
-    return {number[7:0], number[15:8]};
-  endfunction
-
-  function automatic logic [31:0] sent32(input logic [31:0] number);
-    return {number[7:0], number[15:8], number[23:16], number[31:24]};
-  endfunction
-
   function automatic logic [127:0] sent128(input logic [127:0] number);
     for (int i = 0; i < 16; i++) sent128[8*i+:8] = number[8*(15-i)+:8];
   endfunction

@@ -68,10 +68,6 @@ module outbound_stream
   input  logic                  assembly_room_i
 );
 
-  function automatic logic [31:0] sent32(input logic [31:0] number);
-    return {number[7:0], number[15:8], number[23:16], number[31:24]};
-  endfunction
-
   typedef enum logic [2:0] {
     Idle,
     // The header that is kept, a beat a cycle.
