@@ -259,7 +259,8 @@ module event_unit_properties
       if (dut.outbound_waits) outbound_is_soon_taken : assert (outbound_age_q <= 3'd2);
       if (dut.inbound_waits) inbound_is_soon_taken : assert (inbound_age_q <= 3'd4);
       // State.
-      turns_are_three : assert (state != 2'd3 && (!write || 2'(dut.action_q) != 2'd3));
+      turns_are_three : assert (state != 2'd3 && (!write || 2'(dut.action_q) != 2'd3)
+          && (!write || dut.adds_q == (2'(dut.action_q) == 2'd0)) && (!empty || !dut.adds_q));
       few_wait : assert (dut.unused_outbound_count <= 2'd1 && dut.unused_inbound_count <= 2'd1
           && 32'(dut.u_outbound.write_q) == 32'(dut.u_outbound.read_q ^ dut.unused_outbound_count[0])
           && 32'(dut.u_inbound.write_q) == 32'(dut.u_inbound.read_q ^ dut.unused_inbound_count[0]));

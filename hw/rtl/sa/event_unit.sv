@@ -164,6 +164,8 @@ module event_unit
   logic [SaWidth+1:0] sticky_count_q;
 
   logic picked, queue_room, push, read, write;
+  // What is written is added to what was read; else it is zeros. Known early: what is read comes late.
+  logic adds_q;
   news_t kept, next;
 
   always_comb begin
@@ -221,7 +223,7 @@ module event_unit
   assign write = state_q == Write;
   always_comb begin
     next = '0;
-    if (action_q == Add) begin
+    if (adds_q) begin
       next = news_q;
       if (kept.generation == news_q.generation) next.events |= kept.events;
     end
@@ -235,7 +237,7 @@ module event_unit
     .clk_i,
     .write_i     (write || state_q == Empty),
     .write_addr_i(state_q == Empty ? empty_q : place_q),
-    .write_data_i(state_q == Empty ? '0 : next),
+    .write_data_i(next),
     .read_i      (read),
     .read_addr_i (place_d),
     .read_data_o (kept)
@@ -249,17 +251,20 @@ module event_unit
     take_events_o <= kept.events;
     if (!rst_ni) begin
       state_q <= Empty;
+      adds_q <= 1'b0;
       empty_q <= '0;
       sticky_count_q <= '0;
       take_done_o <= 1'b0;
       overflow_o <= 1'b0;
     end else begin
       state_q <= state_d;
+      adds_q <= state_q == Pick && action_d == Add;
       if (state_q == Empty) empty_q <= empty_q + 1'b1;
-      if (write && kept.events == '0 && next.events != '0) sticky_count_q <= sticky_count_q + 1'b1;
-      if (write && kept.events != '0 && next.events == '0) sticky_count_q <= sticky_count_q - 1'b1;
+      // What is added is not nothing.
+      if (write && adds_q && kept.events == '0) sticky_count_q <= sticky_count_q + 1'b1;
+      if (write && !adds_q && kept.events != '0) sticky_count_q <= sticky_count_q - 1'b1;
       take_done_o <= write && action_q == Take;
-      overflow_o <= write && action_q == Add;
+      overflow_o <= write && adds_q;
     end
   end
 
