@@ -152,7 +152,7 @@ def build(
 
 
 class _Runtime:
-    """The compiled parts of Verilator's runtime, which are the same for every module."""
+    """What is compiled of Verilator's runtime and beside it, which is the same for every module."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -167,7 +167,7 @@ class _Runtime:
         if not self.folder.exists():
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             made = Path(tempfile.mkdtemp(dir=self.folder.parent))
-            for path in build.glob("verilated*.[od]"):
+            for path in (*build.glob("verilated*.[od]"), *build.glob("words.[od]")):
                 shutil.copy(path, made / path.name)
             try:
                 made.rename(self.folder)

@@ -10,8 +10,9 @@ from sim.tb.simulation import simulate
 @pytest.mark.parametrize(
     ("interval", "sbox", "sas"),
     [
-        (1, 0, 5),
-        pytest.param(7, 1, 1, marks=pytest.mark.verify),
+        # Fourteen rounds in hardware take long to compile; the benches of gcm_core and outbound_engine have them too.
+        pytest.param(1, 0, 5, marks=pytest.mark.verify),
+        (7, 1, 1),
         pytest.param(2, 1, 8, marks=pytest.mark.verify),
         pytest.param(7, 0, 5, marks=pytest.mark.verify),
         pytest.param(14, 1, 3, marks=pytest.mark.verify),
