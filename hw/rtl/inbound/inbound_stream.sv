@@ -3,8 +3,8 @@
 //
 // A packet is begun when the buffer behind has room for what may leave of it and the verdict has a place for it: from its
 // First slot on there is a slot each cycle, as long as slots are taken, and nothing has to wait. One that finds no room in a
-// buffer from which nothing is taken any more is skipped. Between two packets of
-// tunnel mode there is one cycle without a slot. The kept header of transport mode is read first, and may wait.
+// buffer from which nothing is taken any more is skipped. Between two packets of tunnel mode there is one cycle without a
+// slot. The kept header of transport mode is read first, and may wait.
 //
 // From where ESP begins the packet is taken as a row of blocks, put together out of two beats each: the first one is SPI,
 // sequence number and IV, then comes the text, and right behind it, anywhere in a block, the ICV. All of it is in words.

@@ -12,8 +12,8 @@
 // A counter is read in one cycle, added to in the next and written in the third; so two cycles of one direction, which
 // may be for one counter, are three apart. Reads come between.
 //
-// Each cycle of the wheel can give one record. Of what was summed up there is one, of the last, the rest are lost, as is all that
-// finds the queue full; lost_o counts them.
+// Each cycle of the wheel can give one record. Of what was summed up there is one, of the last; the rest are lost, as is
+// all that finds the queue full; lost_o counts them.
 
 module drop_unit
   import engine_pkg::*;
